@@ -1,0 +1,5 @@
+"""`python -m dayfly` is the same as `dayfly`."""
+
+from dayfly.cli import main
+
+raise SystemExit(main())

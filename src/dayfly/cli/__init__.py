@@ -1,0 +1,6 @@
+"""The command line."""
+
+
+def main() -> int:
+    """Run `dayfly`."""
+    return 0

@@ -1,0 +1,139 @@
+"""Files that appear whole or not at all, locks, and the names of everything Dayfly keeps on disk.
+
+What is where (`~` as XDG says; a site's own folders are in the settings):
+
+| path | what |
+|---|---|
+| `/var/lib/dayfly/library` | the site's image library |
+| `~/.local/share/dayfly/library` | the user's image library |
+| `LIBRARY/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout |
+| `LIBRARY/.dayfly/lock` | held while `index.json` changes |
+| `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
+| `LIBRARY/.dayfly/work/…` | builds under way; each is locked by the process it belongs to |
+| `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
+| `~/.cache/dayfly/…` | what can be made again: initramfs archives, the verdict on KVM |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from dayfly.errors import DayflyError, NoSpace, Refused
+
+
+@contextlib.contextmanager
+def writing(path: Path, mode: int = 0o644) -> Iterator[int]:
+    """A descriptor to write a new file through; it appears at `path`, replacing what was there, only when all went well.
+
+    The file has no name until then, so that a kill at any moment leaves nothing behind.
+    Raises `NoSpace` when the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        with full_disk_told(path.parent):
+            yield descriptor
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        _link(descriptor, path)
+        sync_folder(path.parent)
+    finally:
+        os.close(descriptor)
+
+
+def _link(descriptor: int, path: Path) -> None:
+    """Give an unnamed file its name. linkat(2) cannot replace, so a taken name is renamed over from a name beside it."""
+    source = f"/proc/self/fd/{descriptor}"
+    try:
+        os.link(source, path, follow_symlinks=True)
+    except FileExistsError:
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+        os.link(source, beside, follow_symlinks=True)
+        beside.replace(path)
+
+
+def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file whole or not at all."""
+    with writing(path, mode) as descriptor:
+        write_all(descriptor, content)
+
+
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write every byte."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def read(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes. Raises `Refused` when it is larger or something else."""
+    with path.open("rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Refused(f"{path} is not a regular file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise Refused(f"{path} is larger than the {limit} bytes that it may have")
+    return content
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Turn a full disk or quota into `NoSpace`, which names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no space left in {folder}", "make room there, or name another folder in the settings") from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock file; waits for it. It is released when this process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def unused(descriptor: int) -> bool:
+    """Whether nobody else holds a lock on this open file; when so, this descriptor now holds it exclusively."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unnamed(folder: Path) -> int:
+    """A new file without a name: it is gone with its last descriptor, whatever happens to us. Raises `NoSpace`."""
+    with full_disk_told(folder):
+        try:
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
+            raise DayflyError(
+                f"{folder} is on a filesystem without unnamed files (O_TMPFILE)",
+                "name a folder on ext4, xfs, btrfs or tmpfs as scratch.folder in the settings",
+            ) from error

@@ -1,0 +1,211 @@
+"""The one way Dayfly starts other programs: argv lists, children that die with us, failures with their last lines.
+
+This module is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from dayfly.errors import ProgramFailed, ProgramMissing
+
+_PR_SET_PDEATHSIG = 1
+_TAIL_LINES = 20
+_LINE_LIMIT = 4096
+_CAPTURE_LIMIT = 64 * 1024 * 1024
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""What a terminal or a batch system sends to a whole process group, and a shielded child must not act upon by itself."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running child. `pidfd` becomes readable when it ends; the owner reaps it with `wait` and then closes it."""
+
+    pid: int
+    pidfd: int
+    command: tuple[str, ...]
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; a child that has ended already is no mistake."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def wait(self) -> tuple[int, float]:
+        """Wait for the end: its status (negative: the signal that ended it) and the CPU seconds it used."""
+        _, status, usage = os.wait4(self.pid, 0)
+        os.close(self.pidfd)
+        return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program that ended left: its exit status and what it wrote to stdout."""
+
+    status: int
+    output: bytes
+
+
+def find(program: str, package: str = "") -> str:
+    """The path of a program on PATH, or of a path as it is. Raises `ProgramMissing`, which names the Debian package."""
+    candidates = [program] if "/" in program else [f"{folder}/{program}" for folder in search_path()]
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):  # noqa: PTH112 (a hot path: no pathlib objects)
+            return candidate
+    raise ProgramMissing(program, package)
+
+
+def search_path() -> list[str]:
+    """PATH, and the folders of system programs that an ordinary user's PATH leaves out."""
+    folders = [folder for folder in os.get_exec_path() if folder]
+    return folders + [folder for folder in ("/usr/sbin", "/sbin") if folder not in folders]
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    keep: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    shielded: bool = False,
+) -> Child:
+    """Start a program that is killed when this process ends, whatever it ends of.
+
+    `stdin`, `stdout`, `stderr` are descriptors (None: /dev/null), `keep` are further descriptors it inherits under their numbers.
+    A `shielded` child shares our process group (so that a batch system that stops or kills a group reaches it) but does not
+    act on the signals of a terminal: the parent does, and knows what they mean.
+
+    Raises `ProgramMissing` or `ProgramFailed` when it cannot be executed.
+    """
+    path = find(argv[0])
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    report, child_report = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        streams = [null if stream is None else stream for stream in (stdin, stdout, stderr)]
+        _become(path, argv, streams, keep, env, cwd, shielded, parent, child_report)
+    os.close(child_report)
+    os.close(null)
+    with os.fdopen(report, "rb") as pipe:
+        error = pipe.read()
+    if error:
+        os.waitpid(pid, 0)
+        raise ProgramFailed(argv, 127, error.decode())
+    return Child(pid, os.pidfd_open(pid), tuple(argv))
+
+
+def _become(
+    path: str,
+    argv: Sequence[str],
+    streams: Sequence[int],
+    keep: Sequence[int],
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    shielded: bool,
+    parent: int,
+    report: int,
+) -> NoReturn:
+    """In the forked child: become the program, or write why not to `report` and exit."""
+    try:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # the parent died before the line above took effect
+        for target, stream in enumerate([os.dup(stream) for stream in streams]):
+            os.dup2(stream, target)
+        for descriptor in keep:
+            os.set_inheritable(descriptor, True)
+        if cwd is not None:
+            os.chdir(cwd)
+        if shielded:
+            signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        else:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execve(path, list(argv), os.environ if env is None else env)
+    except OSError as error:
+        os.write(report, str(error).encode())
+    finally:
+        os._exit(127)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    keep: Sequence[int] = (),
+    check: bool = True,
+    progress: Callable[[str], None] | None = None,
+    hint: str = "",
+) -> Completed:
+    """Run a program to its end.
+
+    Its stdout goes to the descriptor `stdout`, or else is captured (at most 64 MiB). Each line of its stderr goes to `progress`.
+    Raises `ProgramFailed` with the last lines of stderr when `check` and the status is not 0.
+    """
+    captured = os.memfd_create("stdout", os.MFD_CLOEXEC) if stdout is None else None
+    reader, writer = os.pipe()
+    try:
+        output = stdout if captured is None else captured
+        child = spawn(argv, stdin=stdin, stdout=output, stderr=writer, env=env, cwd=cwd, keep=keep)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    try:
+        tail = _follow(reader, progress)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    status, _ = child.wait()
+    content = _read_back(captured)
+    if check and status != 0:
+        raise ProgramFailed(argv, status, "\n".join(tail), hint)
+    return Completed(status, content)
+
+
+def _follow(reader: int, progress: Callable[[str], None] | None) -> list[str]:
+    """Read lines to the end, hand each on, and keep the last ones."""
+    tail: list[str] = []
+    with os.fdopen(reader, "rb") as lines:
+        while line := lines.readline(_LINE_LIMIT):
+            text = line.decode(errors="replace").rstrip()
+            if not text:
+                continue
+            tail = [*tail[-(_TAIL_LINES - 1) :], text]
+            if progress:
+                progress(text)
+    return tail
+
+
+def _read_back(captured: int | None) -> bytes:
+    if captured is None:
+        return b""
+    with os.fdopen(captured, "rb") as file:
+        file.seek(0)
+        return file.read(_CAPTURE_LIMIT)
+
+
+def warn(line: str) -> None:
+    """Tell the user something on stderr, in the form of all of Dayfly's own lines."""
+    sys.stderr.write(f"dayfly: {line}\n")
+    sys.stderr.flush()

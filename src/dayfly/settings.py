@@ -1,0 +1,154 @@
+"""What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
+
+Only `library.system` is the site's alone: it says whose images are trusted. Every mistake of a file is reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dayfly.errors import FileMistakes, Mistake, Refused
+from dayfly.units import parse_duration, parse_size
+
+SITE_FILE = Path("/etc/dayfly/settings.toml")
+_LIMIT = 1024 * 1024
+
+
+def xdg(variable: str, fallback: str) -> Path:
+    """A base folder as the XDG Base Directory Specification says: the variable where it is an absolute path, else the fallback in HOME."""
+    value = os.environ.get(variable, "")
+    return Path(value) if value.startswith("/") else Path(os.path.expanduser("~"), fallback)  # noqa: PTH111 (HOME may be unset)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, with their defaults. Sizes are in bytes, times in seconds."""
+
+    library_system: Path = Path("/var/lib/dayfly/library")
+    library_user: Path = field(default_factory=lambda: xdg("XDG_DATA_HOME", ".local/share") / "dayfly/library")
+    records_folder: Path = field(default_factory=lambda: xdg("XDG_STATE_HOME", ".local/state") / "dayfly/jobs")
+    cache_folder: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly")
+    scratch_folder: Path = Path("/var/tmp")  # noqa: S108 (files there have no name)
+    scratch_size: int = 8 * 1024**3
+    machine_cpus: int = 1
+    machine_memory: int = 512 * 1024**2
+    machine_accelerator: str = "auto"
+    machine_qemu: str = "qemu-system-x86_64"
+    machine_boot_timeout: float = 180.0
+    job_grace: float = 10.0
+    build_mirror: str = ""
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not os.path.expanduser(value).startswith("/"):  # noqa: PTH111
+        raise Refused(f"{value!r} is not an absolute path")
+    return Path(os.path.expanduser(value))  # noqa: PTH111
+
+
+def _size(value: object) -> int:
+    return parse_size(value if isinstance(value, str) else repr(value))
+
+
+def _duration(value: object) -> float:
+    return parse_duration(value if isinstance(value, str) else repr(value))
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1024:
+        raise Refused(f"{value!r} is not a number from 1 to 1024")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\n" in value:
+        raise Refused(f"{value!r} is not a line of text")
+    return value
+
+
+def _accelerator(value: object) -> str:
+    if value not in ("auto", "kvm", "tcg"):
+        raise Refused(f"{value!r} is not an accelerator", "auto, kvm or tcg")
+    return str(value)
+
+
+_READERS: Mapping[str, Callable[[object], object]] = {
+    "library.system": _path,
+    "library.user": _path,
+    "records.folder": _path,
+    "cache.folder": _path,
+    "scratch.folder": _path,
+    "scratch.size": _size,
+    "machine.cpus": _count,
+    "machine.memory": _size,
+    "machine.accelerator": _accelerator,
+    "machine.qemu": _text,
+    "machine.boot_timeout": _duration,
+    "job.grace": _duration,
+    "build.mirror": _text,
+}
+_SITE_ONLY = frozenset({"library.system"})
+
+
+def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:
+    """Read one settings file's text over `base`. Raises `FileMistakes` with everything that is wrong in it."""
+    import tomllib  # noqa: PLC0415 (most machines have no settings file, and every job would pay for the import)
+
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
+    values: dict[str, object] = {}
+    mistakes: list[Mistake] = []
+    for place, value in _flat(tables):
+        reader = _READERS.get(place)
+        if reader is None:
+            mistakes.append(Mistake(place, "no such setting", _nearest(place)))
+        elif place in _SITE_ONLY and not site:
+            mistakes.append(Mistake(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
+        else:
+            try:
+                values[place.replace(".", "_")] = reader(value)
+            except Refused as error:
+                mistakes.append(Mistake(place, error.message, error.hint))
+    if mistakes:
+        raise FileMistakes(path, mistakes)
+    return replace(base, **values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
+
+
+def _flat(tables: Mapping[str, object]) -> list[tuple[str, object]]:
+    flat: list[tuple[str, object]] = []
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            flat.extend((f"{name}.{key}", inner) for key, inner in value.items())
+        else:
+            flat.append((name, value))
+    return flat
+
+
+def _nearest(place: str) -> str:
+    import difflib  # noqa: PLC0415 (only for a mistake's hint)
+
+    near = difflib.get_close_matches(place, _READERS, n=1)
+    return f"did you mean {near[0]}?" if near else "docs/reference/settings.md lists them"
+
+
+def load(site_file: Path | None = None, user_file: Path | None = None) -> Settings:
+    """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's."""
+    named = os.environ.get("DAYFLY_SETTINGS", "")
+    user_file = user_file or (Path(named) if named else xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml")
+    settings = Settings()
+    for path, site in ((site_file or SITE_FILE, True), (user_file, False)):
+        try:
+            with path.open("rb") as file:
+                text = file.read(_LIMIT + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            if not site and named:
+                raise FileMistakes(path, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")]) from None
+            continue
+        if len(text) > _LIMIT:
+            raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
+        settings = parse(text.decode(errors="replace"), settings, path=path, site=site)
+    return settings

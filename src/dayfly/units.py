@@ -1,0 +1,65 @@
+"""Sizes and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from dayfly.errors import Refused
+
+_SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))?\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `512M`, `2G`, `1.5GiB` or plain `1048576`; units are powers of 1024.
+
+    Raises `Refused` for anything else and for zero.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise Refused(f"{text!r} is not a size", "write it like 512M or 2G")
+    whole, fraction, unit, _ = match.groups()
+    factor = 1 << 10 * _POWERS[unit.upper()]
+    size = int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)
+    if size <= 0:
+        raise Refused(f"{text!r} is not a size above zero", "write it like 512M or 2G")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `10m`, `1h30m` or `2d`.
+
+    Raises `Refused` for anything else and for zero.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    groups = match.groups() if match else ()
+    if not any(groups):
+        raise Refused(f"{text!r} is not a duration", "write it like 90s, 10m or 1h30m")
+    days, hours, minutes, seconds = (int(group or 0) for group in groups)
+    total = days * 86400 + hours * 3600 + minutes * 60 + seconds
+    if total == 0:
+        raise Refused(f"{text!r} is not a duration above zero", "write it like 90s, 10m or 1h30m")
+    return float(total)
+
+
+def format_size(size: int) -> str:
+    """`1.5 GiB`, with one decimal where it says something."""
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """`85 ms`, `2.31 s`, `4 min 10 s` or `3 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {int(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
