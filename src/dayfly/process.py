@@ -1,6 +1,6 @@
 """The one way Dayfly starts other programs: argv lists, children that die with us, failures with their last lines.
 
-This module is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
+It is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
 """
 
 from __future__ import annotations
