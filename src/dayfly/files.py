@@ -28,10 +28,10 @@ from dayfly.errors import DayflyError, NoSpace, Refused
 
 
 @contextlib.contextmanager
-def writing(path: Path, mode: int = 0o644) -> Iterator[int]:
+def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[int]:
     """A descriptor to write a new file through; it appears at `path`, replacing what was there, only when all went well.
 
-    The file has no name until then, so that a kill at any moment leaves nothing behind.
+    The file has no name until then, so that a kill at any moment leaves nothing behind. A `durable` file survives a power cut.
     Raises `NoSpace` when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,9 +40,11 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[int]:
         with full_disk_told(path.parent):
             yield descriptor
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         _link(descriptor, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     finally:
         os.close(descriptor)
 
@@ -60,9 +62,9 @@ def _link(descriptor: int, path: Path) -> None:
         beside.replace(path)
 
 
-def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write(path: Path, content: bytes, mode: int = 0o644, *, durable: bool = True) -> None:
     """Write a file whole or not at all."""
-    with writing(path, mode) as descriptor:
+    with writing(path, mode, durable=durable) as descriptor:
         write_all(descriptor, content)
 
 

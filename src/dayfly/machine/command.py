@@ -1,6 +1,6 @@
 """QEMU's command line, rendered from a `MachineSpec`. Pure.
 
-Option reference: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on the bus: a machine looks the same each time.
+Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on the bus, so a machine looks the same each time.
 """
 
 from __future__ import annotations
