@@ -8,6 +8,7 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `~/.local/share/dayfly/library` | the user's image library |
 | `LIBRARY/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout |
 | `LIBRARY/.dayfly/lock` | held while `index.json` changes |
+| `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
 | `LIBRARY/.dayfly/work/…` | builds under way; each is locked by the process it belongs to |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
@@ -39,16 +40,24 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[int]:
     try:
         with full_disk_told(path.parent):
             yield descriptor
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        _link(descriptor, path)
-        sync_folder(path.parent)
+        publish(descriptor, path, mode)
     finally:
         os.close(descriptor)
 
 
+def publish(descriptor: int, path: Path, mode: int = 0o644) -> None:
+    """Give an unnamed file of the same filesystem its name, durably, replacing what had it. Raises `NoSpace`.
+
+    linkat(2) cannot replace, so a taken name is renamed over from a name beside it, `.NAME.PID`.
+    """
+    with full_disk_told(path.parent):
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+        _link(descriptor, path)
+    sync_folder(path.parent)
+
+
 def _link(descriptor: int, path: Path) -> None:
-    """Give an unnamed file its name. linkat(2) cannot replace, so a taken name is renamed over from a name beside it."""
     source = f"/proc/self/fd/{descriptor}"
     try:
         os.link(source, path, follow_symlinks=True)
