@@ -8,6 +8,7 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `~/.local/share/dayfly/library` | the user's image library |
 | `LIBRARY/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout |
 | `LIBRARY/.dayfly/lock` | held while `index.json` changes |
+| `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
 | `LIBRARY/.dayfly/work/…` | builds under way; each is locked by the process it belongs to |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
@@ -24,7 +25,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dayfly.errors import DayflyError, NoSpace, Refused
+from dayfly.errors import Corrupt, DayflyError, NoSpace, Refused
 
 
 @contextlib.contextmanager
@@ -39,18 +40,26 @@ def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[
     try:
         with full_disk_told(path.parent):
             yield descriptor
-            os.fchmod(descriptor, mode)
-            if durable:
-                os.fsync(descriptor)
-        _link(descriptor, path)
-        if durable:
-            sync_folder(path.parent)
+        publish(descriptor, path, mode, durable=durable)
     finally:
         os.close(descriptor)
 
 
+def publish(descriptor: int, path: Path, mode: int = 0o644, *, durable: bool = True) -> None:
+    """Give an unnamed file of the same filesystem its name, replacing what had it. Raises `NoSpace`.
+
+    linkat(2) cannot replace, so a taken name is renamed over from a name beside it, `.NAME.PID`.
+    """
+    with full_disk_told(path.parent):
+        os.fchmod(descriptor, mode)
+        if durable:
+            os.fsync(descriptor)
+        _link(descriptor, path)
+    if durable:
+        sync_folder(path.parent)
+
+
 def _link(descriptor: int, path: Path) -> None:
-    """Give an unnamed file its name. linkat(2) cannot replace, so a taken name is renamed over from a name beside it."""
     source = f"/proc/self/fd/{descriptor}"
     try:
         os.link(source, path, follow_symlinks=True)
@@ -73,6 +82,16 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def copy_range(source: int, target: int, start: int, size: int) -> None:
+    """Copy bytes of one open file, from `start`, to where the other one stands. Raises `Corrupt` when the source is shorter."""
+    end = start + size
+    while start < end:
+        copied = os.sendfile(target, source, start, end - start)
+        if copied == 0:
+            raise Corrupt(f"a file ended {end - start} bytes too early")
+        start += copied
 
 
 def read(path: Path, limit: int) -> bytes:

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Building images from recipes."""

@@ -1,0 +1,216 @@
+"""The blobs of a library: stored once by content, checked before use, locked while in use.
+
+A blob that was hashed leaves a fingerprint (inode, size, times). As long as the file still has it, opening it costs no hashing.
+That notices what happens by accident; whoever may write to a library is trusted with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from dayfly import files
+from dayfly.errors import Corrupt, NoSpace, NotFound
+from dayfly.image.layout import Layout
+from dayfly.image.manifest import Descriptor
+
+_CHUNK = 1024**2
+_MODE = 0o444
+_ATTEMPTS = 100
+_FINGERPRINT_LIMIT = 256
+
+DAMAGED_HINT = "see what else is with `dayfly image verify`, then build or add the image again"
+
+
+def store(layout: Layout, source: Path | bytes) -> tuple[str, int]:
+    """Put content into the library: its digest and size. A kill at any moment leaves nothing.
+
+    Content that is there already is kept, unless it is damaged: then it is replaced. Raises `NoSpace`.
+    """
+    with files.full_disk_told(layout.blobs):
+        descriptor = os.open(layout.blobs, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _MODE)
+    try:
+        with files.full_disk_told(layout.blobs):
+            digest, size = _copy(source, descriptor)
+        if not _has(layout, digest, size):
+            files.publish(descriptor, layout.blob(digest), _MODE)
+            record(layout, digest, descriptor)
+    finally:
+        os.close(descriptor)
+    return digest, size
+
+
+def _copy(source: Path | bytes, target: int) -> tuple[str, int]:
+    if isinstance(source, bytes):
+        files.write_all(target, source)
+        return f"sha256:{hashlib.sha256(source).hexdigest()}", len(source)
+    checksum, size = hashlib.sha256(), 0
+    with source.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            checksum.update(chunk)
+            files.write_all(target, chunk)
+            size += len(chunk)
+    return f"sha256:{checksum.hexdigest()}", size
+
+
+def _has(layout: Layout, digest: str, size: int) -> bool:
+    try:
+        descriptor = _open(layout.blob(digest))
+    except (FileNotFoundError, Corrupt):
+        return False
+    try:
+        return problem(layout, digest, size, descriptor) == ""
+    finally:
+        os.close(descriptor)
+
+
+def digest_of(descriptor: int) -> str:
+    """The digest of an open file's content."""
+    checksum, offset = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        checksum.update(chunk)
+        offset += len(chunk)
+    return f"sha256:{checksum.hexdigest()}"
+
+
+def _fingerprint(descriptor: int) -> bytes:
+    status = os.fstat(descriptor)
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode()
+
+
+def _record_path(layout: Layout, digest: str) -> Path:
+    return layout.verified / layout.blob(digest).name
+
+
+def record(layout: Layout, digest: str, descriptor: int) -> None:
+    """Note that this open file was found to be what its name says; not where the library cannot be written to."""
+    try:
+        files.write(_record_path(layout, digest), _fingerprint(descriptor))
+    except NoSpace:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+
+
+def forget(layout: Layout, digest: str) -> None:
+    """Remove the note about a blob."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        _record_path(layout, digest).unlink()
+
+
+def _recorded(layout: Layout, digest: str) -> bytes:
+    try:
+        with _record_path(layout, digest).open("rb") as file:
+            return file.read(_FINGERPRINT_LIMIT)
+    except (FileNotFoundError, PermissionError):
+        return b""
+
+
+def problem(layout: Layout, digest: str, size: int | None, descriptor: int, *, thorough: bool = False) -> str:
+    """What is wrong with an open blob; nothing when it is what its name says.
+
+    Without `thorough`, a file that still has the fingerprint of its last check is not read again.
+    """
+    actual = os.fstat(descriptor).st_size
+    if size is not None and actual != size:
+        return f"has {actual} bytes instead of {size}"
+    if not thorough and _recorded(layout, digest) == _fingerprint(descriptor):
+        return ""
+    before = _fingerprint(descriptor)
+    found = digest_of(descriptor)
+    if found != digest:
+        forget(layout, digest)
+        return f"has other content than its name says: {found}"
+    if _recorded(layout, digest) != before and before == _fingerprint(descriptor):
+        record(layout, digest, descriptor)
+    return ""
+
+
+def _open(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Corrupt(f"{path} is not a regular file", "remove it, and add the image again")
+    return descriptor
+
+
+def open_blob(layout: Layout, wanted: Descriptor, what: str) -> int:
+    """Open a blob for use: checked, and locked (shared) against being collected for as long as the descriptor is open.
+
+    `what` says in an error what the blob is: `the root of debian:12`.
+    Raises `NotFound` when there is no such file, `Corrupt` when it is damaged.
+    """
+    path = layout.blob(wanted.digest)
+    descriptor = _open_locked(path, what)
+    try:
+        wrong = problem(layout, wanted.digest, wanted.size, descriptor)
+        if wrong:
+            raise Corrupt(f"{what} is damaged: {path} {wrong}", DAMAGED_HINT)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_locked(path: Path, what: str) -> int:
+    """Open a file and hold it shared.
+
+    The collection holds a file exclusively only for as long as it takes to unlink it. Somebody else who does so for longer must
+    not be able to hinder every job of a site, and hinders the collection as well: so after some attempts the file is used unlocked.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            descriptor = _open(path)
+        except FileNotFoundError:
+            break
+        except PermissionError as error:
+            raise Corrupt(f"{what} cannot be read: {error.strerror}: {path}", "its owner has to run chmod a+r on it") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt == _ATTEMPTS - 1:
+                return descriptor
+            os.close(descriptor)
+            os.sched_yield()
+            continue
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # collected between the two calls; it may have come back since
+    raise NotFound(f"{what} is not there: {path}")
+
+
+def read_blob(layout: Layout, wanted: Descriptor, limit: int, what: str) -> bytes:
+    """A small blob's content, always hashed. Raises `NotFound` or `Corrupt`."""
+    path = layout.blob(wanted.digest)
+    try:
+        descriptor = _open(path)
+    except FileNotFoundError:
+        raise NotFound(f"{what} is not there: {path}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit or len(content) != wanted.size:
+        raise Corrupt(f"{what} is damaged: {path} has not the {wanted.size} bytes that it should have", DAMAGED_HINT)
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != wanted.digest:
+        raise Corrupt(f"{what} is damaged: {path} has other content than its name says", DAMAGED_HINT)
+    return content
+
+
+def remove_unused(path: Path) -> int | None:
+    """Remove a blob's file unless somebody uses it: the bytes that it had, or None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return 0
+    try:
+        if not files.unused(descriptor):
+            return None
+        path.unlink(missing_ok=True)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,310 @@
+"""One library of images: an OCI image layout on disk, which `skopeo`, `oras` and the like can read too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from dayfly import files
+from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
+from dayfly.image import blobs
+from dayfly.image.layout import Entry, Index, Layout, changing, read_index, resolve
+from dayfly.image.manifest import (
+    CONFIG_LIMIT,
+    CONFIG_TYPE,
+    FORMATS,
+    MANIFEST_LIMIT,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    Role,
+    layer,
+    parse_config,
+    parse_manifest,
+    render_config,
+    render_manifest,
+)
+from dayfly.image.reference import LibraryKind, Name, Reference
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a layer's content comes from, and its format (`erofs`, `elf`, `cpio`)."""
+
+    form: str
+    content: Path | bytes
+
+
+@dataclass(frozen=True)
+class OpenBlob:
+    """A layer that is open, checked and locked. `file` is the open file, `path` its name in the library."""
+
+    path: Path
+    file: int
+    form: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile."""
+
+    reference: Reference
+    name: str
+    digest: str
+    library: LibraryKind
+    config: ImageConfig
+    root: OpenBlob
+    kernel: OpenBlob
+    modules: OpenBlob | None
+    boot_modules: OpenBlob | None
+    notice: str = ""
+
+    @property
+    def blobs(self) -> tuple[OpenBlob, ...]:
+        """All of its layers."""
+        return tuple(blob for blob in (self.root, self.kernel, self.modules, self.boot_modules) if blob)
+
+    def close(self) -> None:
+        """Give the blobs up. Once only."""
+        _close(blob.file for blob in self.blobs)
+
+    def __enter__(self) -> OpenImage:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _close(descriptors: Iterable[int]) -> None:
+
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One image of a library. `config` is None, and `problem` says why, when it cannot be run; `size` counts all its blobs."""
+
+    library: LibraryKind
+    name: str
+    digest: str
+    size: int
+    config: ImageConfig | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BadBlob:
+    """A blob that is not what it should be, and the images that it makes unusable."""
+
+    digest: str
+    path: Path
+    problem: str
+    images: tuple[str, ...]
+
+    def __str__(self) -> str:
+        used = f"used by {', '.join(self.images)}" if self.images else "used by no image"
+        return f"{self.path} {self.problem} ({used})"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification found: how many blobs it read, and which are bad."""
+
+    checked: int
+    bad: tuple[BadBlob, ...]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a garbage collection did. `in_use` are blobs that nothing names any more, but that machines still run from."""
+
+    removed: tuple[str, ...]
+    freed: int
+    in_use: tuple[str, ...]
+    folders: int
+
+
+class Library:
+    """The images in one folder. A folder that is not there yet is an empty library."""
+
+    def __init__(self, folder: Path, kind: LibraryKind = LibraryKind.USER) -> None:
+        self.layout = Layout(folder)
+        self.kind = kind
+
+    @property
+    def title(self) -> str:
+        """The library in a message."""
+        return f"{self.kind} library {self.layout.folder}"
+
+    def create(self) -> None:
+        """Make the folder, where it is missing. Raises `Refused` where it may not, `Corrupt` where something else is."""
+        self.layout.exists()
+        try:
+            self.layout.create()
+        except PermissionError as error:
+            hint = "only the site's administrator adds to it" if self.kind is LibraryKind.SYSTEM else "see who owns the folder"
+            raise Refused(f"the {self.title} cannot be written to", hint) from error
+
+    def add(self, config: ImageConfig, layers: Mapping[Role, Source], name: Name | None) -> str:
+        """Add an image, and give it this name (whichever image had it, loses it): the image's digest.
+
+        The index is written last, so that an image is there whole or not at all. Raises `NoSpace`.
+        """
+        self.create()
+        with self._writable(), files.locked(self.layout.adding, shared=True):
+            stored = [self._layer(role, layers[role]) for role in Role if role in layers]
+            content = render_config(config, stored)
+            parse_config(content)  # what we could not read back, we do not write
+            digest, size = blobs.store(self.layout, content)
+            manifest = render_manifest(Manifest(Descriptor(CONFIG_TYPE, digest, size), tuple(stored)))
+            parse_manifest(manifest)
+            digest, size = blobs.store(self.layout, manifest)
+            with changing(self.layout) as versions:
+                versions.append(versions[-1].adding(digest, size, str(name) if name else ""))
+        return digest
+
+    def _layer(self, role: Role, source: Source) -> Descriptor:
+        if source.form not in FORMATS[role]:
+            raise Refused(f"{role} is {source.form}, not {' or '.join(sorted(FORMATS[role]))}")
+        return layer(role, source.form, *blobs.store(self.layout, source.content))
+
+    def _writable(self) -> _Writable:
+        return _Writable(self)
+
+    def index(self) -> Index:
+        """What the library lists. Raises `Corrupt`."""
+        return read_index(self.layout)
+
+    def resolve(self, reference: Reference) -> Entry:
+        """The image meant. Raises `NotFound`, or `Refused` for a beginning of more than one digest."""
+        return resolve(self.index(), str(reference.name), reference.digest, self.title)
+
+    def open(self, reference: Reference, notice: str = "") -> OpenImage:
+        """Open an image to run it: every blob checked and locked.
+
+        Raises `NotFound`, `Corrupt`, or `Refused` for what is no Dayfly image.
+        """
+        entry = self.resolve(reference)
+        try:
+            return self._open(reference, entry, notice)
+        except NotFound as error:
+            if any(other.descriptor.digest == entry.descriptor.digest for other in self.index().entries):
+                raise Corrupt(f"the {self.title} is damaged: {error.message}", blobs.DAMAGED_HINT) from error
+            raise NotFound(f"{reference} was removed from the {self.title} just now") from error
+
+    def _open(self, reference: Reference, entry: Entry, notice: str) -> OpenImage:
+        manifest, config = self._read(entry)
+        label = _label(entry)
+        opened: dict[Role, OpenBlob] = {}
+        try:
+            for role in Role:
+                found = manifest.find(role)
+                if found:
+                    file = blobs.open_blob(self.layout, found, f"the {role} of {label}")
+                    opened[role] = OpenBlob(self.layout.blob(found.digest), file, found.form, found.digest, found.size)
+        except BaseException:
+            _close(blob.file for blob in opened.values())
+            raise
+        return OpenImage(
+            reference=reference,
+            name=entry.name,
+            digest=entry.descriptor.digest,
+            library=self.kind,
+            config=config,
+            root=opened[Role.ROOT],
+            kernel=opened[Role.KERNEL],
+            modules=opened.get(Role.MODULES),
+            boot_modules=opened.get(Role.BOOT_MODULES),
+            notice=notice,
+        )
+
+    def _read(self, entry: Entry) -> tuple[Manifest, ImageConfig]:
+        label = _label(entry)
+        content = blobs.read_blob(self.layout, entry.descriptor, MANIFEST_LIMIT, f"the manifest of {label}")
+        manifest = parse_manifest(content, f"the manifest of {label}")
+        content = blobs.read_blob(self.layout, manifest.config, CONFIG_LIMIT, f"the config of {label}")
+        return manifest, parse_config(content, f"the config of {label}")
+
+    def inspect(self, reference: Reference) -> tuple[str, Manifest, ImageConfig]:
+        """An image's digest, manifest and config. Raises as `open` does."""
+        entry = self.resolve(reference)
+        return (entry.descriptor.digest, *self._read(entry))
+
+    def images(self) -> list[Listed]:
+        """All images, by name; also those that cannot be run."""
+        listed = [self._listed(entry) for entry in self.index().entries]
+        return sorted(listed, key=lambda image: (not image.name, image.name, image.digest))
+
+    def _listed(self, entry: Entry) -> Listed:
+        digest = entry.descriptor.digest
+        try:
+            manifest, config = self._read(entry)
+        except DayflyError as error:
+            return Listed(self.kind, entry.name, digest, 0, None, error.message)
+        size = entry.descriptor.size + manifest.config.size + sum(descriptor.size for descriptor in manifest.layers)
+        return Listed(self.kind, entry.name, digest, size, config)
+
+    def remove(self, reference: Reference) -> str:
+        """Remove a name, or with a digest the image under all its names: its digest. Raises `NotFound`.
+
+        The blobs stay until `collect`.
+        """
+        if not self.layout.exists():
+            raise NotFound(f"there is no {self.title}")
+        with self._writable(), changing(self.layout) as versions:
+            index = versions[-1]
+            entry = resolve(index, str(reference.name), reference.digest, self.title)
+            digest = entry.descriptor.digest
+            versions.append(index.without(digest) if reference.digest else index.without_name(entry.name))
+        return digest
+
+    def tag(self, reference: Reference, name: Name) -> str:
+        """Give an image one more name: its digest. Raises `NotFound`."""
+        with self._writable(), changing(self.layout) as versions:
+            found = resolve(versions[-1], str(reference.name), reference.digest, self.title).descriptor
+            versions.append(versions[-1].adding(found.digest, found.size, str(name)))
+        return found.digest
+
+    def verify(self, reference: Reference | None = None, progress: Callable[[str], None] | None = None) -> Verified:
+        """Read every blob again (of one image, or of all) and compare it with its name."""
+        from dayfly.image.upkeep import verify  # noqa: PLC0415 (not on the way of a job)
+
+        entries = [self.resolve(reference)] if reference else list(self.index().entries)
+        return verify(self.layout, entries, everything=reference is None, progress=progress)
+
+    def collect(self, *, unnamed: bool = False) -> Collected:
+        """Remove the blobs that nothing names and no machine uses, and what dead processes left.
+
+        With `unnamed`, the images that have no name (any more) too.
+        """
+        from dayfly.image.upkeep import collect  # noqa: PLC0415 (not on the way of a job)
+
+        if not self.layout.exists():
+            return Collected((), 0, (), 0)
+        with self._writable():
+            return collect(self.layout, unnamed=unnamed)
+
+
+class _Writable:
+    """Turns the system's refusal to write into ours."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, PermissionError):
+            hint = "only the site's administrator may" if self._library.kind is LibraryKind.SYSTEM else "see who owns the folder"
+            raise Refused(f"the {self._library.title} cannot be changed: {error.strerror}", hint) from error
+
+
+def _label(entry: Entry) -> str:
+    return entry.name or entry.descriptor.digest

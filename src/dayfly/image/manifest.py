@@ -1,0 +1,279 @@
+"""What an image is made of: its manifest and its config, read strictly, written canonically; bytes in, bytes out.
+
+docs/reference/image-format.md describes the format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dayfly.errors import Refused
+from dayfly.image.fields import Fields, decode, encode
+from dayfly.image.reference import is_digest
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+ARTIFACT_TYPE = "application/vnd.dayfly.image.v1"
+TITLE = "org.opencontainers.image.title"
+
+MANIFEST_LIMIT = 4 * 1024**2
+CONFIG_LIMIT = 4 * 1024**2
+LAYER_LIMIT = 64
+BLOB_LIMIT = 1024**4
+SCHEMA = 1
+
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+_LAYER_TYPE = re.compile(r"application/vnd\.dayfly\.image\.(root|kernel|modules|boot-modules)\.v1\.([a-z0-9]+)")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
+_OS_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}|")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+_COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
+_OPTIONAL_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64})?")
+
+
+class BootMode(StrEnum):
+    """Whether Dayfly's agent stays the machine's init, or the image's own init boots the whole system."""
+
+    AGENT = "agent"
+    SYSTEM = "system"
+
+
+class Role(StrEnum):
+    """What a layer is for."""
+
+    ROOT = "root"
+    KERNEL = "kernel"
+    MODULES = "modules"
+    BOOT_MODULES = "boot-modules"
+
+
+FORMATS: Mapping[Role, frozenset[str]] = {
+    Role.ROOT: frozenset({"erofs", "squashfs"}),
+    Role.KERNEL: frozenset({"elf"}),
+    Role.MODULES: frozenset({"erofs", "squashfs"}),
+    Role.BOOT_MODULES: frozenset({"cpio"}),
+}
+_FILE_NAMES = {Role.ROOT: "root.{}", Role.KERNEL: "vmlinux", Role.MODULES: "modules.{}", Role.BOOT_MODULES: "boot-modules.{}"}
+_SMALL = {Role.KERNEL: 256 * 1024**2, Role.BOOT_MODULES: 256 * 1024**2}
+
+
+def layer_type(role: Role, form: str) -> str:
+    """The media type of a layer: `application/vnd.dayfly.image.root.v1.erofs`."""
+    return f"application/vnd.dayfly.image.{role}.v1.{form}"
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One blob as another names it: its type, digest and size."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def role(self) -> Role | None:
+        """What the layer is for; None for a layer that is not Dayfly's."""
+        match = _LAYER_TYPE.fullmatch(self.media_type)
+        return Role(match[1]) if match else None
+
+    @property
+    def form(self) -> str:
+        """The layer's format: the filesystem's type, `elf` or `cpio`."""
+        return self.media_type.rpartition(".")[2]
+
+    def render(self) -> dict[str, object]:
+        """As it stands in JSON."""
+        rendered: dict[str, object] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        return rendered | ({"annotations": dict(self.annotations)} if self.annotations else {})
+
+
+def layer(role: Role, form: str, digest: str, size: int) -> Descriptor:
+    """The descriptor of a layer, with the file name under which `oras pull` stores it."""
+    return Descriptor(layer_type(role, form), digest, size, {TITLE: _FILE_NAMES[role].format(form)})
+
+
+def parse_descriptor(fields: Fields) -> Descriptor:
+    """Read a descriptor. Raises `Refused`."""
+    digest = fields.values.get("digest")
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise Refused(f"{fields.place}.digest is not a sha256 digest")
+    return Descriptor(
+        fields.text("mediaType", _MEDIA_TYPE, limit=255),
+        digest,
+        fields.number("size", 0, BLOB_LIMIT),
+        fields.table("annotations", entries=256, limit=4096),
+    )
+
+
+@dataclass(frozen=True)
+class OperatingSystem:
+    """What the image's /etc/os-release says."""
+
+    id: str
+    version: str = ""
+    pretty_name: str = ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The image's kernel: its release (as `uname -r` says) and what the image wants on its command line."""
+
+    version: str
+    command_line: str = ""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says about itself. `created` is the recipe's date, and `size` that of the root's files, in bytes."""
+
+    os: OperatingSystem
+    kernel: Kernel
+    architecture: str = "amd64"
+    boot: BootMode = BootMode.AGENT
+    size: int = 0
+    created: str = "1970-01-01T00:00:00Z"
+    recipe: str = ""
+    default_user: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
+    """The config blob: an OCI image config whose member `dayfly` holds what OCI has no place for.
+
+    The layers are not archives, so the "uncompressed" digests that OCI wants to see are their own.
+    """
+    process: dict[str, object] = {"Env": [f"{name}={value}" for name, value in sorted(config.environment.items())]}
+    process |= {"Labels": dict(config.labels)} if config.labels else {}
+    process |= {"User": config.default_user} if config.default_user else {}
+    own: dict[str, object] = {
+        "schema": SCHEMA,
+        "boot": str(config.boot),
+        "os": {"id": config.os.id, "version": config.os.version, "prettyName": config.os.pretty_name},
+        "kernel": {"version": config.kernel.version, "commandLine": config.kernel.command_line},
+        "size": config.size,
+    }
+    own |= {"recipe": config.recipe} if config.recipe else {}
+    return encode(
+        {
+            "architecture": config.architecture,
+            "os": "linux",
+            "created": config.created,
+            "config": process,
+            "rootfs": {"type": "layers", "diff_ids": [descriptor.digest for descriptor in layers]},
+            "dayfly": own,
+        }
+    )
+
+
+def parse_config(content: bytes, place: str = "config") -> ImageConfig:
+    """Read a config blob. Raises `Refused`."""
+    fields = decode(content, place)
+    if not fields.has("dayfly"):
+        raise Refused(f"{place} is not that of a Dayfly image")
+    own = fields.section("dayfly")
+    schema = own.number("schema", 1, 1_000_000)
+    if schema != SCHEMA:
+        raise Refused(f"{place} has the format {schema}, and this Dayfly knows {SCHEMA} only", "use a newer Dayfly")
+    fields.text("os", re.compile("linux"))
+    process, system, kernel = fields.section("config"), own.section("os"), own.section("kernel")
+    return ImageConfig(
+        os=OperatingSystem(
+            system.text("id", _OS_ID),
+            system.text("version", limit=64, default=""),
+            system.text("prettyName", limit=256, default=""),
+        ),
+        kernel=Kernel(kernel.text("version", _WORD), _command_line(kernel)),
+        architecture=fields.text("architecture", re.compile("amd64")),
+        boot=BootMode(own.text("boot", re.compile("agent|system"))),
+        size=own.number("size", 0, BLOB_LIMIT),
+        created=fields.text("created", _TIME),
+        recipe=own.text("recipe", _OPTIONAL_DIGEST, default=""),
+        default_user=process.text("User", _USER, default=""),
+        environment=_environment(process),
+        labels=process.table("Labels", entries=256, limit=4096),
+    )
+
+
+def _command_line(kernel: Fields) -> str:
+    text = kernel.text("commandLine", _COMMAND_LINE, default="")
+    if any(word.startswith(("dayfly.", "init=", "rdinit=")) for word in text.replace('"', " ").split()):
+        raise Refused(f"{kernel.place}.commandLine has words that are Dayfly's own: dayfly.*, init=, rdinit=")
+    return text
+
+
+def _environment(process: Fields) -> dict[str, str]:
+    environment: dict[str, str] = {}
+    for element in process.items("Env", 1024):
+        match = _VARIABLE.fullmatch(element) if isinstance(element, str) and len(element) <= 32768 else None
+        if match is None or "\0" in match[2] or any("\ud800" <= character <= "\udfff" for character in match[2]):
+            raise Refused(f"{process.place}.Env: {str(element)[:100]!r} is not NAME=value")
+        environment[match[1]] = match[2]
+    return environment
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One image: its config and its layers."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, role: Role) -> Descriptor | None:
+        """The layer for this, if the image has one."""
+        return next((descriptor for descriptor in self.layers if descriptor.role is role), None)
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """The manifest blob."""
+    rendered: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": ARTIFACT_TYPE,
+        "config": manifest.config.render(),
+        "layers": [descriptor.render() for descriptor in manifest.layers],
+    }
+    return encode(rendered | ({"annotations": dict(manifest.annotations)} if manifest.annotations else {}))
+
+
+def parse_manifest(content: bytes, place: str = "manifest") -> Manifest:
+    """Read the manifest of a Dayfly image. Raises `Refused`, also for that of something else (a container, an index)."""
+    if len(content) > MANIFEST_LIMIT:
+        raise Refused(f"{place} is larger than the {MANIFEST_LIMIT} bytes that it may have")
+    fields = decode(content, place)
+    fields.number("schemaVersion", 2, 2)
+    if fields.values.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE or fields.values.get("artifactType") != ARTIFACT_TYPE:
+        raise Refused(f"{place} is not that of a Dayfly image", "a container has to be converted first")
+    config = parse_descriptor(fields.section("config"))
+    if config.media_type != CONFIG_TYPE or config.size > CONFIG_LIMIT:
+        raise Refused(f"{place}.config is not an OCI image config of at most {CONFIG_LIMIT} bytes")
+    layers = tuple(
+        parse_descriptor(Fields.of(element, f"{place}.layers[{index}]"))
+        for index, element in enumerate(fields.items("layers", LAYER_LIMIT))
+    )
+    _check_layers(layers, place)
+    return Manifest(config, layers, fields.table("annotations", entries=256, limit=4096))
+
+
+def _check_layers(layers: tuple[Descriptor, ...], place: str) -> None:
+    roles = [descriptor.role for descriptor in layers]
+    for role in Role:
+        least = 1 if role in (Role.ROOT, Role.KERNEL) else 0
+        if not least <= roles.count(role) <= 1:
+            raise Refused(f"{place} has {roles.count(role)} layers of the kind {role} instead of one")
+    for descriptor in layers:
+        kind = descriptor.role
+        if kind is None:
+            continue
+        if descriptor.form not in FORMATS[kind]:
+            raise Refused(f"{place}: {kind} is {descriptor.form}, not {' or '.join(sorted(FORMATS[kind]))}")
+        if descriptor.size > _SMALL.get(kind, BLOB_LIMIT):
+            raise Refused(f"{place}: {kind} has {descriptor.size} bytes, more than the {_SMALL[kind]} that it may have")

@@ -1,0 +1,95 @@
+"""How an image is named: `debian:12`, `sha256:…`, and which library is meant: `system/debian:12`, `user/debian:12`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dayfly.errors import Refused
+
+DEFAULT_TAG = "latest"
+_LIMIT = 512
+_NAME = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST_PREFIX = re.compile(r"sha256:[0-9a-f]{12,64}")
+_NAME_LIMIT = 128
+_HINT = "write NAME:TAG, NAME@sha256:DIGEST or sha256:DIGEST, with system/ or user/ before it to name the library"
+
+
+class LibraryKind(StrEnum):
+    """Whose library: the site's (`library.system` in the settings) or the user's own (`library.user`)."""
+
+    SYSTEM = "system"
+    USER = "user"
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of an image in a library: `debian:12`."""
+
+    name: str
+    tag: str = DEFAULT_TAG
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a user wrote to mean one image.
+
+    With a `digest` (whole, or its first digits) that alone decides, and a name before it is a note to the reader.
+    `library` is None where either library may have it.
+    """
+
+    name: Name | None
+    digest: str = ""
+    library: LibraryKind | None = None
+
+    def __str__(self) -> str:
+        prefix = f"{self.library}/" if self.library else ""
+        if not self.digest:
+            return f"{prefix}{self.name}"
+        return f"{prefix}{self.name.name}@{self.digest}" if self.name else f"{prefix}{self.digest}"
+
+
+def parse(text: str) -> Reference:
+    """Read a reference. Raises `Refused` for anything that is not one."""
+    if len(text) > _LIMIT:
+        raise Refused(f"an image's name may not be longer than {_LIMIT} characters")
+    library, slash, rest = text.rpartition("/")
+    kind = _library(library, text) if slash else None
+    if rest.startswith("sha256:"):
+        if not _DIGEST_PREFIX.fullmatch(rest):
+            raise Refused(f"{text!r} names no image: a digest has 64 hexadecimal digits, or its first 12 or more", _HINT)
+        return Reference(None, rest, kind)
+    name, at, digest = rest.partition("@")
+    if at:
+        if not _DIGEST.fullmatch(digest):
+            raise Refused(f"{text!r} names no image: after @ comes sha256: and 64 hexadecimal digits", _HINT)
+        return Reference(parse_name(name), digest, kind)
+    return Reference(parse_name(rest), "", kind)
+
+
+def _library(prefix: str, text: str) -> LibraryKind:
+    try:
+        return LibraryKind(prefix)
+    except ValueError:
+        raise Refused(f"{text!r} names no image: there is no library {prefix!r}", _HINT) from None
+
+
+def parse_name(text: str) -> Name:
+    """Read `NAME[:TAG]`, with nothing before or after it. Raises `Refused`."""
+    name, colon, tag = text.partition(":")
+    if not _NAME.fullmatch(name) or len(name) > _NAME_LIMIT or name == "sha256":
+        raise Refused(f"{text!r} names no image: the name is small letters and digits, with single . _ or - between them", _HINT)
+    if colon and not _TAG.fullmatch(tag):
+        raise Refused(f"{text!r} names no image: the tag is at most 128 letters, digits, . _ or -", _HINT)
+    return Name(name, tag if colon else DEFAULT_TAG)
+
+
+def is_digest(text: object) -> bool:
+    """Whether this is a whole sha256 digest, from which a file's name can safely be made."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None

@@ -1,0 +1,61 @@
+"""The libraries that a user has: the site's first, then the user's own."""
+
+from __future__ import annotations
+
+from dayfly.errors import NotFound, Refused
+from dayfly.image.layout import Entry
+from dayfly.image.library import Library, Listed, OpenImage
+from dayfly.image.reference import LibraryKind, Name, Reference, parse
+from dayfly.settings import Settings
+
+
+class Libraries:
+    """The site's library and the user's.
+
+    The site's is trusted more: a name that both have means the site's image, and a notice says so.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.system = Library(settings.library_system, LibraryKind.SYSTEM)
+        self.user = Library(settings.library_user, LibraryKind.USER)
+
+    def library(self, kind: LibraryKind) -> Library:
+        """The one or the other."""
+        return self.system if kind is LibraryKind.SYSTEM else self.user
+
+    def find(self, reference: Reference | str) -> tuple[Library, Entry, str]:
+        """Where the image meant is, and a notice (may be empty) for the user. Raises `NotFound`, `Refused` or `Corrupt`."""
+        wanted = parse(reference) if isinstance(reference, str) else reference
+        if wanted.library is not None:
+            library = self.library(wanted.library)
+            return library, library.resolve(wanted), ""
+        found: list[tuple[Library, Entry]] = []
+        for library in (self.system, self.user):
+            try:
+                found.append((library, library.resolve(wanted)))
+            except NotFound:
+                continue
+        if not found:
+            raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all, `dayfly image build` makes one")
+        digests = {entry.descriptor.digest for _, entry in found}
+        if len(digests) == 1:
+            return *found[0], ""
+        if wanted.digest:
+            raise Refused(f"{wanted.digest} is the beginning of {len(digests)} digests", "write more digits of it")
+        return *found[0], f"{wanted} is the system library's image; write user/{wanted} for the one in your own"
+
+    def open(self, reference: Reference | str) -> OpenImage:
+        """Open an image to run it, see `Library.open`."""
+        wanted = parse(reference) if isinstance(reference, str) else reference
+        library, _, notice = self.find(wanted)
+        return library.open(wanted, notice)
+
+    def warning(self, name: Name, target: LibraryKind) -> str:
+        """What to tell somebody who gives an image of this library that name (may be empty)."""
+        if target is LibraryKind.SYSTEM or self.system.index().find(str(name)) is None:
+            return ""
+        return f"the system library has an image {name} too, and {name} means that one; write user/{name} for yours"
+
+    def images(self) -> list[Listed]:
+        """All images of both."""
+        return [*self.system.images(), *self.user.images()]

@@ -1,0 +1,143 @@
+"""What is done to a library now and then: reading everything again, and removing what nothing names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from dayfly import files
+from dayfly.errors import Corrupt, NotFound, Refused
+from dayfly.image import blobs
+from dayfly.image.fields import Fields, decode
+from dayfly.image.layout import Entry, Layout, changing, read_index
+from dayfly.image.library import BadBlob, Collected, Verified
+from dayfly.image.manifest import INDEX_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
+from dayfly.image.work import sweep
+
+_MANIFESTS = frozenset(
+    {
+        MANIFEST_TYPE,
+        INDEX_TYPE,
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+_HEX = re.compile(r"[0-9a-f]{64}")
+_LEFTOVER = re.compile(r"\.(?:[0-9a-f]{64}|index\.json|oci-layout)\.\d+")
+_LIST_LIMIT = 10_000
+_DEPTH = 8
+
+
+def _named_by(layout: Layout, wanted: Descriptor, depth: int = 0) -> Iterable[Descriptor]:
+    """A descriptor and all that it leads to, in any OCI or Docker image.
+
+    Raises `Corrupt`, `NotFound` or `Refused` when a manifest cannot be read.
+    """
+    yield wanted
+    if wanted.media_type not in _MANIFESTS:
+        return
+    if depth > _DEPTH:
+        raise Refused(f"{wanted.digest} is more than {_DEPTH} manifests deep")
+    what = f"the manifest {wanted.digest}"
+    fields = decode(blobs.read_blob(layout, wanted, MANIFEST_LIMIT, what), what)
+    inner = [element for name in ("layers", "manifests", "blobs") for element in fields.items(name, _LIST_LIMIT)]
+    inner += [fields.values[name] for name in ("config", "subject") if fields.has(name)]
+    for position, element in enumerate(inner):
+        found = parse_descriptor(Fields.of(element, f"{what}: descriptor {position}"))
+        if fields.values.get("subject") is not element or layout.blob(found.digest).exists():
+            yield from _named_by(layout, found, depth + 1)
+
+
+def verify(layout: Layout, entries: list[Entry], *, everything: bool, progress: Callable[[str], None] | None) -> Verified:
+    """Read the blobs of these images again, and with `everything` also those that no image uses."""
+    users: dict[str, set[str]] = defaultdict(set)
+    sizes: dict[str, int | None] = {}
+    trouble: dict[str, str] = {}
+    for entry in entries:
+        label = entry.name or entry.descriptor.digest
+        try:
+            for found in _named_by(layout, entry.descriptor):
+                users[found.digest].add(label)
+                sizes[found.digest] = found.size
+        except (Corrupt, NotFound):
+            continue  # the blob that it is about is checked below, and it is in `users` already
+        except Refused as error:
+            trouble[entry.descriptor.digest] = f"cannot be understood: {error.message}"
+    if everything and layout.blobs.is_dir():
+        names = (path.name for path in layout.blobs.iterdir() if _HEX.fullmatch(path.name))
+        sizes = dict.fromkeys((f"sha256:{name}" for name in names), None) | sizes
+    bad = []
+    for digest, size in sorted(sizes.items()):
+        (progress or _silent)(digest)
+        wrong = _check(layout, digest, size) or trouble.get(digest, "")
+        if wrong:
+            bad.append(BadBlob(digest, layout.blob(digest), wrong, tuple(sorted(users[digest]))))
+    return Verified(len(sizes), tuple(bad))
+
+
+def _silent(_: str) -> None:
+    return
+
+
+def _check(layout: Layout, digest: str, size: int | None) -> str:
+    try:
+        descriptor = os.open(layout.blob(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    try:
+        return blobs.problem(layout, digest, size, descriptor, thorough=True)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    finally:
+        os.close(descriptor)
+
+
+def collect(layout: Layout, *, unnamed: bool) -> Collected:
+    """Remove what nothing names. Nobody adds meanwhile: they wait for `adding`."""
+    folders = sweep(layout)
+    with files.locked(layout.adding):
+        if unnamed:
+            with changing(layout) as versions:
+                versions.append(versions[-1].without_unnamed())
+        with files.locked(layout.lock):
+            needed = _needed(layout)
+            removed, freed, in_use = _remove_blobs(layout, needed)
+            for path in (*layout.folder.iterdir(), *layout.blobs.iterdir()):
+                if _LEFTOVER.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+            for path in layout.verified.iterdir() if layout.verified.is_dir() else ():
+                if not (layout.blobs / path.name).exists():
+                    path.unlink(missing_ok=True)
+    return Collected(tuple(removed), freed, tuple(in_use), folders)
+
+
+def _needed(layout: Layout) -> set[str]:
+    needed: set[str] = set()
+    for entry in read_index(layout).entries:
+        try:
+            needed.update(found.digest for found in _named_by(layout, entry.descriptor))
+        except (Corrupt, NotFound, Refused) as error:
+            name = entry.name or entry.descriptor.digest
+            raise Corrupt(
+                f"nothing is removed from {layout.folder}, since nobody knows what {name} needs: {error.message}",
+                f"add {name} again, or give it up with `dayfly image remove {entry.descriptor.digest}`",
+            ) from error
+    return needed
+
+
+def _remove_blobs(layout: Layout, needed: set[str]) -> tuple[list[str], int, list[str]]:
+    removed, in_use, freed = [], [], 0
+    for path in sorted(layout.blobs.iterdir()):
+        digest = f"sha256:{path.name}"
+        if not _HEX.fullmatch(path.name) or digest in needed:
+            continue
+        size = blobs.remove_unused(path)
+        if size is None:
+            in_use.append(digest)
+        else:
+            blobs.forget(layout, digest)
+            removed.append(digest)
+            freed += size
+    return removed, freed, in_use
