@@ -62,12 +62,12 @@ def publish(descriptor: int, path: Path, mode: int = 0o644, *, durable: bool = T
 def _link(descriptor: int, path: Path) -> None:
     source = f"/proc/self/fd/{descriptor}"
     try:
-        os.link(source, path, follow_symlinks=True)
+        os.link(source, path, src_dir_fd=descriptor, follow_symlinks=True)  # without src_dir_fd, Python calls link(2)
     except FileExistsError:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
-        os.link(source, beside, follow_symlinks=True)
+        os.link(source, beside, src_dir_fd=descriptor, follow_symlinks=True)
         beside.replace(path)
 
 

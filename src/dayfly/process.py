@@ -149,10 +149,11 @@ def _become(
 
 
 def _raise_limits() -> None:
-    """A job's soft limits (CPU time, file size) are for the job, not for the program that carries it."""
+    """A job's soft limits (CPU time, file size) are for the job, not for the program that carries it; a core dump of that helps nobody."""
     for number in RESOURCES:
         _, hard = resource.getrlimit(number)
         resource.setrlimit(number, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def run(

@@ -63,7 +63,7 @@ class Run:
         terminal: bool,
         timeout: float | None,
         grace: float,
-        up: Callable[[], None] | None,
+        up: Callable[[], None],
     ) -> None:
         self._machine = machine
         self._request = request
@@ -112,8 +112,7 @@ class Run:
             booting.cancel()
             return self._outcome.result()
         booting.result()
-        if self._up is not None:
-            self._up()
+        self._up()
         ended = self._loop.create_task(self._watch())
         self._machine.on_frame = self._received
         self._machine.on_event = self._told

@@ -58,7 +58,7 @@ class Prepared:
 def run(description: JobDescription, settings: Settings) -> int:
     """Run a job in a fresh machine; returns what to exit with.
 
-    Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the usage record.
+    Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the record.
     """
     begun, begun_at = time.monotonic(), time.time()
     check_shape(description.shape, description.scratch)

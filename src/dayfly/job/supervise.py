@@ -55,25 +55,29 @@ class _Supervisor:
     async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
         if self._trial is not None:
             try:
-                return await self._in(launched, TRIAL_SECONDS, self._trial)
+                return await self._in(launched, TRIAL_SECONDS)
             except StartFailed as error:
                 if error.part not in (Part.QEMU, Part.KERNEL):
                     return self._not_up(error)
-                self._trial.write(works=False)
-                process.warn(
-                    "guests do not run under KVM on this host: machines are emulated from here on (`dayfly doctor` says more)"
-                )
-                launched = spawn(self._prepared, self._settings, Accelerator.TCG)
+            launched = spawn(self._prepared, self._settings, Accelerator.TCG)
         try:
-            return await self._in(launched, self._settings.machine_boot_timeout, None)
+            return await self._in(launched, self._settings.machine_boot_timeout)
         except StartFailed as error:
             return self._not_up(error)
+
+    def _up(self, accelerated: Accelerator) -> None:
+        """A machine is up: when that was a trial, KVM works; when it is the emulated one after a trial, KVM does not."""
+        if self._trial is not None:
+            works = accelerated is Accelerator.KVM
+            self._trial.write(works=works)
+            if not works:
+                process.warn("guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)")
 
     def _not_up(self, error: StartFailed) -> tuple[Outcome, UsageRecord]:
         outcome = Outcome(error.exit_status, f"{error.part.name.lower()}-failed", error.message, error.hint)
         return outcome, replace(self._record, state="ended", end=_end(outcome))
 
-    async def _in(self, launched: Launched, boot_timeout: float, trial: Verdict | None) -> tuple[Outcome, UsageRecord]:
+    async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""
         spec = launched.spec
         spawned = time.monotonic()
@@ -94,7 +98,7 @@ class _Supervisor:
                     terminal=self._prepared.terminal,
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
-                    up=(lambda: trial.write(works=True)) if trial else None,
+                    up=lambda: self._up(spec.accelerator),
                 )
                 outcome = await run.outcome(boot_timeout)
                 remains = await machine.destroy()

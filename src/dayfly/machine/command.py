@@ -75,10 +75,9 @@ def _sockets(ends: Endpoints) -> list[str]:
 def _disks(disks: tuple[Disk, ...]) -> list[str]:
     argv: list[str] = []
     for index, disk in enumerate(disks):
-        how = "readonly=on" if disk.readonly else "cache=unsafe,discard=unmap,detect-zeroes=unmap"
-        drive = f"if=none,id={disk.role},file=/dev/fdset/{index},format=raw,file.locking=off,werror=stop,{how}"
-        argv += ["-add-fd", f"fd={disk.descriptor},set={index}"]
-        argv += ["-drive", drive if not disk.readonly else drive.replace("werror=stop,", "")]
+        # A full disk of the host stops the machine, so that the job is told of it and sees no errors that are not its own.
+        how = "readonly=on" if disk.readonly else "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=stop"
+        argv += ["-drive", f"if=none,id={disk.role},file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off,{how}"]
         argv += ["-device", f"virtio-blk-pci,drive={disk.role},serial={disk.role},addr={_FIRST_DISK_SLOT + index:#x}"]
     return argv
 

@@ -43,7 +43,7 @@ def launch(qemu: str, spec: MachineSpec) -> Launched:
     try:
         argv = render(process.find(qemu, "qemu-system-x86"), spec, theirs)
         keep = (*theirs.descriptors(), *spec.descriptors())
-        child = process.spawn(argv, stderr=stderr, keep=keep, shielded=True)
+        child = process.spawn(argv, stderr=stderr, keep=keep, env={}, cwd="/", shielded=True)
     except BaseException:
         os.close(stderr)
         for pair in pairs:
