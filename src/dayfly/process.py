@@ -149,7 +149,7 @@ def _become(
 
 
 def _raise_limits() -> None:
-    """A job's soft limits (CPU time, file size) are for the job, not for the program that carries it; a core dump of that helps nobody."""
+    """A job's soft limits (CPU time, file size) are for the job, not for the program that carries it. Nor may that dump core."""
     for number in RESOURCES:
         _, hard = resource.getrlimit(number)
         resource.setrlimit(number, (hard, hard))
