@@ -132,7 +132,7 @@ def _kvm(settings: Settings) -> Finding:
     slow = "machines are emulated, and compute some ten times slower"
     if not Path(device).exists():
         return Finding(
-            "KVM", Health.WARNING, f"no {device}: {slow}", "enable virtualisation in the firmware; modprobe kvm_intel or kvm_amd"
+            "KVM", Health.WARNING, f"no {device}: {slow}", "enable virtualisation in the firmware; modprobe kvm_intel, or kvm_amd"
         )
     if not accelerator.openable():
         return Finding(
