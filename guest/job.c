@@ -212,7 +212,8 @@ static bool make_pipe(const struct start *s, int ends[2], int ours)
 {
     if (pipe2(ends, O_CLOEXEC))
         return false;
-    fcntl(ends[0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed */
+    if (ours == 0)
+        fcntl(ends[0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed; not for stdin, of which no more than needed is taken */
     return fchown(ends[0], s->uid, s->gid) == 0 && fcntl(ends[ours], F_SETFL, O_NONBLOCK) == 0;
 }
 

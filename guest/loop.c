@@ -22,7 +22,7 @@ enum {
     CONTROL_ROOM = 2048,
     GRANT_AT_LEAST = 64 << 10,
     ROUNDS = 16, /* of reading or writing, before the loop looks at everything else again */
-    BROKEN_SECONDS = 5,
+    BROKEN_SECONDS = 2,
 };
 
 enum state {

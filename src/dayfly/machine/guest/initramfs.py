@@ -1,8 +1,8 @@
 """The initramfs: cpio archives in the `newc` format, written without help of any program.
 
-The kernel unpacks archives that stand one after the other, so a machine gets `agent_archive(...) + modules_archive(...)`:
-the second is made once for a kernel, the first once for an agent. What the agent finds in them is said in
-docs/reference/guest-protocol.md, "The initramfs".
+The kernel unpacks archives that stand one after the other, so a machine gets `agent_archive(...)` and then
+`modules_archive(...)`: the second is made once for a kernel, the first once for an agent. What the agent finds in them
+is said in docs/reference/guest-protocol.md, "The initramfs".
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def character_device(path: str, major: int, minor: int, *, mode: int = 0o600) ->
 
 
 def archive(entries: Sequence[Entry]) -> bytes:
-    """A `newc` archive, the same bytes for the same entries: files are root's and from the epoch, inodes count from 1."""
+    """A `newc` archive, the same bytes for the same entries: files are root's, of the epoch, inodes count from 1."""
     members = (_member(number, entry) for number, entry in enumerate(entries, start=1))
     parts = b"".join(chain.from_iterable((*members, _member(0, Entry(_TRAILER, 0)))))
     return parts + _padding(len(parts), _BLOCK)
