@@ -29,10 +29,10 @@ from dayfly.errors import DayflyError, NoSpace, Refused
 
 
 @contextlib.contextmanager
-def writing(path: Path, mode: int = 0o644) -> Iterator[int]:
+def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[int]:
     """A descriptor to write a new file through; it appears at `path`, replacing what was there, only when all went well.
 
-    The file has no name until then, so that a kill at any moment leaves nothing behind.
+    The file has no name until then, so that a kill at any moment leaves nothing behind. A `durable` file survives a power cut.
     Raises `NoSpace` when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,38 +40,40 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[int]:
     try:
         with full_disk_told(path.parent):
             yield descriptor
-        publish(descriptor, path, mode)
+        publish(descriptor, path, mode, durable=durable)
     finally:
         os.close(descriptor)
 
 
-def publish(descriptor: int, path: Path, mode: int = 0o644) -> None:
-    """Give an unnamed file of the same filesystem its name, durably, replacing what had it. Raises `NoSpace`.
+def publish(descriptor: int, path: Path, mode: int = 0o644, *, durable: bool = True) -> None:
+    """Give an unnamed file of the same filesystem its name, replacing what had it. Raises `NoSpace`.
 
     linkat(2) cannot replace, so a taken name is renamed over from a name beside it, `.NAME.PID`.
     """
     with full_disk_told(path.parent):
         os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
         _link(descriptor, path)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def _link(descriptor: int, path: Path) -> None:
     source = f"/proc/self/fd/{descriptor}"
     try:
-        os.link(source, path, follow_symlinks=True)
+        os.link(source, path, src_dir_fd=descriptor, follow_symlinks=True)  # without src_dir_fd, Python calls link(2)
     except FileExistsError:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
-        os.link(source, beside, follow_symlinks=True)
+        os.link(source, beside, src_dir_fd=descriptor, follow_symlinks=True)
         beside.replace(path)
 
 
-def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write(path: Path, content: bytes, mode: int = 0o644, *, durable: bool = True) -> None:
     """Write a file whole or not at all."""
-    with writing(path, mode) as descriptor:
+    with writing(path, mode, durable=durable) as descriptor:
         write_all(descriptor, content)
 
 

@@ -90,7 +90,7 @@ def _record_path(layout: Layout, digest: str) -> Path:
 def record(layout: Layout, digest: str, descriptor: int) -> None:
     """Note that this open file was found to be what its name says; not where the library cannot be written to."""
     try:
-        files.write(_record_path(layout, digest), _fingerprint(descriptor))
+        files.write(_record_path(layout, digest), _fingerprint(descriptor), durable=False)
     except NoSpace:
         return
     except OSError as error:
@@ -162,7 +162,7 @@ def _open_locked(path: Path, what: str) -> int:
     """Open a file and hold it shared.
 
     The collection holds a file exclusively only for as long as it takes to unlink it. Somebody else who does so for longer must
-    not be able to hinder every job of a site, and hinders the collection as well: so after some attempts the file is used unlocked.
+    not be able to hinder every job of a site, and hinders the collection as well: so in the end the file is used unlocked.
     """
     for attempt in range(_ATTEMPTS):
         try:
