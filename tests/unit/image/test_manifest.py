@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.image.examples import CONFIG
 
 from dayfly.errors import Refused
 from dayfly.image.fields import encode
@@ -30,7 +31,6 @@ from dayfly.image.manifest import (
     render_config,
     render_manifest,
 )
-from tests.unit.image.examples import CONFIG
 
 DIGEST = "sha256:" + "ab" * 32
 LAYERS = [
@@ -54,7 +54,12 @@ _configs = st.builds(
     recipe=st.sampled_from(["", DIGEST]),
 )
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.sampled_from([DIGEST, layer_type(Role.ROOT, "erofs")]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.sampled_from([DIGEST, layer_type(Role.ROOT, "erofs")]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
