@@ -25,7 +25,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dayfly.errors import DayflyError, NoSpace, Refused
+from dayfly.errors import Corrupt, DayflyError, NoSpace, Refused
 
 
 @contextlib.contextmanager
@@ -82,6 +82,16 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def copy_range(source: int, target: int, start: int, size: int) -> None:
+    """Copy bytes of one open file, from `start`, to where the other one stands. Raises `Corrupt` when the source is shorter."""
+    end = start + size
+    while start < end:
+        copied = os.sendfile(target, source, start, end - start)
+        if copied == 0:
+            raise Corrupt(f"a file ended {end - start} bytes too early")
+        start += copied
 
 
 def read(path: Path, limit: int) -> bytes:

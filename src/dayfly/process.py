@@ -1,12 +1,13 @@
 """The one way Dayfly starts other programs: argv lists, children that die with us, failures with their last lines.
 
-This module is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
+It is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,9 @@ _TAIL_LINES = 20
 _LINE_LIMIT = 4096
 _CAPTURE_LIMIT = 64 * 1024 * 1024
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+RESOURCES = range(16)
+"""The numbers of Linux's resource limits (getrlimit(2); include/uapi/asm-generic/resource.h)."""
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 """What a terminal or a batch system sends to a whole process group, and a shielded child must not act upon by itself."""
@@ -133,6 +137,7 @@ def _become(
             signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            _raise_limits()
         else:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -141,6 +146,14 @@ def _become(
         os.write(report, str(error).encode())
     finally:
         os._exit(127)
+
+
+def _raise_limits() -> None:
+    """A job's soft limits (CPU time, file size) are for the job, not for the program that carries it. Nor may that dump core."""
+    for number in RESOURCES:
+        _, hard = resource.getrlimit(number)
+        resource.setrlimit(number, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def run(

@@ -18,7 +18,7 @@ _LIMIT = 1024 * 1024
 
 
 def xdg(variable: str, fallback: str) -> Path:
-    """A base folder as the XDG Base Directory Specification says: the variable where it is an absolute path, else the fallback in HOME."""
+    """A base folder of the XDG Base Directory Specification: the variable where it is an absolute path, else under HOME."""
     value = os.environ.get(variable, "")
     return Path(value) if value.startswith("/") else Path(os.path.expanduser("~"), fallback)  # noqa: PTH111 (HOME may be unset)
 

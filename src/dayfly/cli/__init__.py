@@ -1,6 +1,76 @@
-"""The command line."""
+"""The command line. Each command is a module here; only the one that was called is imported."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from dayfly import __version__
+from dayfly.errors import DayflyError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from dayfly.cli.parser import Parser
+
+COMMANDS = {
+    "run": "run a command in a fresh virtual machine",
+    "image": "build, list, check and remove images",
+    "ps": "show the machines that run on this host",
+    "usage": "show what jobs were and what they used",
+    "doctor": "check everything that Dayfly depends on",
+}
 
 
-def main() -> int:
-    """Run `dayfly`."""
-    return 0
+class Command(Protocol):
+    """What a command's module has."""
+
+    DESCRIPTION: str
+
+    def configure(self, parser: Parser) -> None:
+        """Add its arguments."""
+
+    def execute(self, arguments: argparse.Namespace) -> int:
+        """Do it; returns what to exit with."""
+
+
+def command(name: str) -> Command:
+    """The module of a command."""
+    return cast("Command", importlib.import_module(f"dayfly.cli.{name}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dayfly` with these arguments; returns what to exit with."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
+            return _execute(words[0], words[1:])
+        from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)
+
+        return parse_whole(words)
+    except DayflyError as error:
+        sys.stderr.write(f"dayfly: {error}\n")
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _execute(name: str, words: list[str]) -> int:
+    from dayfly.cli.parser import Parser  # noqa: PLC0415 (argparse, only when there is something to parse)
+
+    module = command(name)
+    parser = Parser(prog=f"dayfly {name}", description=module.DESCRIPTION)
+    module.configure(parser)
+    arguments = parser.parse_args(words)
+    return module.execute(arguments)
+
+
+def version() -> str:
+    """`dayfly 0.1.0`."""
+    return f"dayfly {__version__}"

@@ -1,0 +1,249 @@
+"""`dayfly doctor`: everything that Dayfly depends on, checked, with how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dayfly import files, process
+from dayfly import settings as site
+from dayfly.cli.listing import add_json, print_json
+from dayfly.cli.parser import Parser
+from dayfly.cli.ps import user_name
+from dayfly.errors import DayflyError
+from dayfly.image.search import Libraries
+from dayfly.job.description import host_memory
+from dayfly.job.start import AGENT
+from dayfly.job.usage import Records
+from dayfly.machine import accelerator
+from dayfly.machine.processes import running
+from dayfly.settings import Settings
+from dayfly.units import format_size
+
+DESCRIPTION = """\
+Check everything that Dayfly depends on and say how to mend what is amiss. The exit status is 0 unless `dayfly run` could not work.
+"""
+OLDEST_QEMU = (7, 2)
+_VERSION = re.compile(r"version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
+_LEAST_SPACE = 1024**3
+
+
+class Health(StrEnum):
+    """`FAILED`: no job can run. `WARNING`: something else cannot be done, or not as well."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, and how to mend it."""
+
+    check: str
+    health: Health
+    found: str
+    mend: str = ""
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments of `dayfly doctor`."""
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Check all, and print what was found."""
+    findings = list(examine())
+    if arguments.json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            sys.stdout.write(f"{finding.health:8} {finding.check}: {finding.found}\n")
+            if finding.mend:
+                sys.stdout.write(f"{'':8} -> {finding.mend}\n")
+    return 1 if any(finding.health is Health.FAILED for finding in findings) else 0
+
+
+def examine() -> Iterator[Finding]:
+    """Make every check. One that fails in a way nobody thought of is a finding too, not the end."""
+    try:
+        settings = site.load()
+    except DayflyError as error:
+        yield Finding("settings", Health.FAILED, str(error), "correct the file")
+        return
+    checks: tuple[Callable[[Settings], Finding], ...] = (
+        _qemu,
+        _sharing,
+        _kvm,
+        _agent,
+        _scratch,
+        _formatter,
+        _memory,
+        _images,
+        _builders,
+        _subordinate_ids,
+        _namespaces,
+        _stale_machines,
+        _lost_jobs,
+    )
+    for check in checks:
+        try:
+            yield check(settings)
+        except (DayflyError, OSError) as error:
+            yield Finding(check.__name__.strip("_").replace("_", " "), Health.FAILED, str(error))
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """`(7, 2, 22)` from what `qemu-system-x86_64 --version` prints; empty when it says no version."""
+    match = _VERSION.search(text)
+    return tuple(int(part) for part in match.groups() if part) if match else ()
+
+
+def _qemu(settings: Settings) -> Finding:
+    path = process.find(settings.machine_qemu, "qemu-system-x86")
+    version = parse_version(process.run([path, "--version"]).output.decode(errors="replace"))
+    text = f"{path}, version {'.'.join(map(str, version)) or 'unknown'}"
+    if version < OLDEST_QEMU:
+        return Finding("QEMU", Health.FAILED, text, "install QEMU 7.2 or later")
+    return Finding("QEMU", Health.OK, text)
+
+
+def _sharing(settings: Settings) -> Finding:
+    path = process.find(settings.machine_qemu, "qemu-system-x86")
+    devices = process.run([path, "-machine", "none", "-device", "help"]).output.decode(errors="replace")
+    missing = [name for name in ("virtio-9p-pci", "virtio-blk-pci", "virtserialport") if f'"{name}"' not in devices]
+    if missing:
+        return Finding(
+            "QEMU's devices", Health.FAILED, f"{', '.join(missing)} missing", "install a QEMU that was built with them"
+        )
+    return Finding("QEMU's devices", Health.OK, "shared folders (9p), disks and the channel are there")
+
+
+def _kvm(settings: Settings) -> Finding:
+    device = accelerator.KVM_DEVICE
+    if settings.machine_accelerator == "tcg":
+        return Finding("KVM", Health.OK, "not wanted: machine.accelerator is tcg, machines are emulated")
+    slow = "machines are emulated, and compute some ten times slower"
+    if not Path(device).exists():
+        return Finding(
+            "KVM", Health.WARNING, f"no {device}: {slow}", "enable virtualisation in the firmware; modprobe kvm_intel or kvm_amd"
+        )
+    if not accelerator.openable():
+        return Finding(
+            "KVM", Health.WARNING, f"{user_name(os.getuid())} may not use {device}: {slow}", "join the group kvm, log in again"
+        )
+    works = accelerator.Verdict(settings.cache_folder).read()
+    if works is False:
+        return Finding(
+            "KVM", Health.WARNING, f"{device} is there, but a guest did not start with it: {slow}", "is this host a VM itself?"
+        )
+    if works is None:
+        return Finding("KVM", Health.OK, f"{device} can be used; whether guests start with it the first job will show")
+    return Finding("KVM", Health.OK, "guests run under KVM")
+
+
+def _agent(_: Settings) -> Finding:
+    if not os.access(AGENT, os.R_OK):
+        return Finding(
+            "guest agent", Health.FAILED, f"{AGENT} is missing", "install Dayfly by pip, which builds it (with a C compiler)"
+        )
+    return Finding("guest agent", Health.OK, format_size(AGENT.stat().st_size))
+
+
+def _scratch(settings: Settings) -> Finding:
+    folder = settings.scratch_folder
+    os.close(files.unnamed(folder))
+    space = os.statvfs(folder)
+    free = space.f_bavail * space.f_frsize
+    text = f"{format_size(free)} free in {folder}"
+    if free < _LEAST_SPACE:
+        return Finding("scratch", Health.WARNING, text, "make room, or name another folder as scratch.folder in the settings")
+    return Finding("scratch", Health.OK, text)
+
+
+def _formatter(_: Settings) -> Finding:
+    return Finding("mke2fs", Health.OK, process.find("mke2fs", "e2fsprogs"))
+
+
+def _memory(settings: Settings) -> Finding:
+    memory = host_memory()
+    text = f"{format_size(memory)} at most for a machine; {format_size(settings.machine_memory)} by default"
+    if memory < settings.machine_memory:
+        return Finding("memory", Health.FAILED, text, "set machine.memory lower in the settings")
+    return Finding("memory", Health.OK, text)
+
+
+def _images(settings: Settings) -> Finding:
+    images = Libraries(settings).images()
+    broken = [image.name or image.digest for image in images if image.config is None]
+    if broken:
+        return Finding("images", Health.WARNING, f"{', '.join(broken)} cannot be run", "`dayfly image verify` says why")
+    if not images:
+        return Finding("images", Health.WARNING, "none yet", "`dayfly image build debian:12` makes one")
+    return Finding("images", Health.OK, f"{len(images)} in both libraries")
+
+
+def _builders(_: Settings) -> Finding:
+    needed = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "unshare": "util-linux", "newuidmap": "uidmap"}
+    missing = [package for program, package in needed.items() if not _installed(program, package)]
+    if missing:
+        return Finding("building images", Health.WARNING, "programs are missing", f"install {' '.join(missing)}")
+    return Finding("building images", Health.OK, "all programs are there")
+
+
+def _installed(program: str, package: str) -> bool:
+    try:
+        process.find(program, package)
+    except DayflyError:
+        return False
+    return True
+
+
+def _subordinate_ids(_: Settings) -> Finding:
+    user = user_name(os.getuid())
+    counts = [subordinate(Path(path), user, os.getuid()) for path in ("/etc/subuid", "/etc/subgid")]
+    if min(counts) < 65536:
+        mend = f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (or another free range)"
+        return Finding("subordinate ids", Health.WARNING, f"{user} has {min(counts)}; building images needs 65536", mend)
+    return Finding("subordinate ids", Health.OK, f"{user} has {min(counts)}")
+
+
+def subordinate(path: Path, user: str, uid: int) -> int:
+    """How many ids a user was given in a file of subuid(5)'s format."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    fields = [line.split(":") for line in lines]
+    return sum(int(field[2]) for field in fields if len(field) == 3 and field[0] in (user, str(uid)) and field[2].isdecimal())
+
+
+def _namespaces(_: Settings) -> Finding:
+    for name, bad in (("user/max_user_namespaces", "0"), ("kernel/apparmor_restrict_unprivileged_userns", "1")):
+        path = Path("/proc/sys", name)
+        if os.getuid() != 0 and path.exists() and path.read_text().strip() == bad:
+            setting = name.replace("/", ".")
+            mend = f"sysctl {setting}={65536 if bad == '0' else 0}"
+            return Finding("user namespaces", Health.WARNING, f"{setting} is {bad}; building images needs them", mend)
+    return Finding("user namespaces", Health.OK, "allowed")
+
+
+def _stale_machines(_: Settings) -> Finding:
+    stale = [machine for machine in running() if machine.owner == 1]
+    if stale:
+        pids = " ".join(str(machine.pid) for machine in stale)
+        return Finding("stale machines", Health.WARNING, f"{len(stale)} run without their job: {pids}", f"kill {pids}")
+    return Finding("stale machines", Health.OK, "none")
+
+
+def _lost_jobs(settings: Settings) -> Finding:
+    lost = [record.id for record in Records(settings.records_folder).all() if record.state == "lost"]
+    if lost:
+        return Finding("lost jobs", Health.OK, f"{len(lost)} were killed together with dayfly: `dayfly usage list --state lost`")
+    return Finding("lost jobs", Health.OK, "none")

@@ -1,0 +1,192 @@
+"""`dayfly image`: build, list, check and remove images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from dayfly import settings as site
+from dayfly.cli.listing import add_json, print_fields, print_json, print_table
+from dayfly.cli.parser import Parser, checked
+from dayfly.errors import DayflyError, NotFound
+from dayfly.image.library import Library, Listed
+from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
+from dayfly.image.search import Libraries
+from dayfly.settings import Settings
+from dayfly.units import format_duration, format_size
+
+DESCRIPTION = """\
+Build, list, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and your own. A
+name that both have means the system's image; system/NAME and user/NAME say which one is meant.
+"""
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments of `dayfly image`."""
+    below = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", dest="image_command")
+
+    def add(name: str, help_: str, act: Callable[[argparse.Namespace, Settings], int]) -> argparse.ArgumentParser:
+        command = below.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+        command.set_defaults(act=act)
+        return command
+
+    build = add("build", "build an image from a recipe", _build)
+    build.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="a recipe that Dayfly ships, like debian:12, or a recipe's file"
+    )
+    build.add_argument("--name", type=checked(parse_name), metavar="NAME:TAG", help="name it so (default: what the recipe says)")
+    build.add_argument("--list", action="store_true", help="list the recipes that Dayfly ships")
+    _add_system(build, "add it to the system library")
+    add_json(add("list", "list the images of both libraries", _list))
+    show = add("show", "show one image", _show)
+    _add_image(show)
+    add_json(show)
+    verify = add("verify", "read an image's files again and compare them with their digests", _verify)
+    verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
+    add_json(verify)
+    _add_image(add("remove", "remove an image's name; with a digest, the image under all its names", _remove))
+    collect = add("gc", "remove files that no image refers to any more and no machine uses", _gc)
+    collect.add_argument("--unnamed", action="store_true", help="remove the images without a name too")
+    _add_system(collect, "clean the system library")
+    add_json(collect)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Do what the command below `image` says."""
+    status: int = arguments.act(arguments, site.load())
+    return status
+
+
+def _add_image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image", metavar="IMAGE", type=checked(parse), help="name:tag or digest; system/NAME or user/NAME says whose"
+    )
+
+
+def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument(
+        "--system", action="store_const", dest="kind", const=LibraryKind.SYSTEM, default=LibraryKind.USER, help=help_
+    )
+
+
+def _build(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly import build  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.build import recipe  # noqa: PLC0415 (the other commands do without it)
+
+    if arguments.list:
+        print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
+        return 0
+    if arguments.recipe is None:
+        raise NotFound("no recipe was named", "`dayfly image build --list` shows those that Dayfly ships")
+    wanted = recipe.find(arguments.recipe)
+    libraries = Libraries(settings)
+    name: Name = arguments.name or wanted.name
+    if warning := libraries.warning(name, arguments.kind):
+        sys.stderr.write(f"dayfly: {warning}\n")
+    begun = time.monotonic()
+
+    def progress(text: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - begun:6.1f} s] {text}\n")
+
+    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
+    progress(f"{name} is ready after {format_duration(time.monotonic() - begun)}")
+    sys.stdout.write(f"{digest}\n")
+    return 0
+
+
+def _list(arguments: argparse.Namespace, settings: Settings) -> int:
+    images = Libraries(settings).images()
+    if arguments.json:
+        print_json([asdict(image) for image in images])
+    else:
+        titles = ("IMAGE", "LIBRARY", "DIGEST", "OS", "BOOT", "SIZE", "CREATED")
+        print_table(titles, [_row(image) for image in images], "no images yet: `dayfly image build debian:12` makes one")
+    return 0
+
+
+def _row(image: Listed) -> tuple[str, ...]:
+    digest = image.digest[7:19]
+    if image.config is None:
+        return (image.name or "-", image.library, digest, f"cannot be run: {image.problem}", "", "", "")
+    config = image.config
+    system = config.os.pretty_name or config.os.id
+    return (image.name or "-", image.library, digest, system, config.boot, format_size(image.size), config.created[:10])
+
+
+def _show(arguments: argparse.Namespace, settings: Settings) -> int:
+    library, _, notice = Libraries(settings).find(arguments.image)
+    digest, manifest, config = library.inspect(arguments.image)
+    layers = {
+        str(layer.role): {"digest": layer.digest, "size": layer.size, "type": layer.media_type} for layer in manifest.layers
+    }
+    if arguments.json:
+        print_json({"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers})
+        return 0
+    if notice:
+        sys.stderr.write(f"dayfly: {notice}\n")
+    fields = {
+        "image": str(arguments.image),
+        "library": library.title,
+        "digest": digest,
+        "os": f"{config.os.pretty_name} ({config.os.id} {config.os.version})",
+        "kernel": config.kernel.version,
+        "boot": config.boot,
+        "files": format_size(config.size),
+        "created": config.created,
+        "recipe": config.recipe or "-",
+        "default user": config.default_user or "-",
+        "environment": ", ".join(f"{name}={value}" for name, value in config.environment.items()) or "-",
+        "labels": ", ".join(f"{name}={value}" for name, value in config.labels.items()) or "-",
+    }
+    print_fields(fields | {role: f"{layer['digest']}, {format_size(int(str(layer['size'])))}" for role, layer in layers.items()})
+    return 0
+
+
+def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
+    libraries = Libraries(settings)
+    if arguments.image is not None:
+        found, _, _ = libraries.find(arguments.image)
+        results = [(found, found.verify(arguments.image))]
+    else:
+        results = [(library, library.verify()) for library in (libraries.system, libraries.user)]
+    bad = [blob for _, result in results for blob in result.bad]
+    if arguments.json:
+        print_json(
+            {
+                "checked": sum(result.checked for _, result in results),
+                "bad": [asdict(blob) | {"path": str(blob.path)} for blob in bad],
+            }
+        )
+    else:
+        for blob in bad:
+            sys.stdout.write(f"{blob}\n")
+        sys.stdout.write(
+            "".join(f"{library.title}: {result.checked} files checked, {len(result.bad)} bad\n" for library, result in results)
+        )
+    return 1 if bad else 0
+
+
+def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
+    reference: Reference = arguments.image
+    library: Library
+    library, entry, notice = Libraries(settings).find(reference)
+    if notice:
+        raise DayflyError(f"both libraries have {reference}", f"write system/{reference} or user/{reference}")
+    library.remove(reference)
+    name = entry.name if reference.digest == "" else entry.descriptor.digest
+    sys.stdout.write(f"removed {name} from the {library.title}; `dayfly image gc` frees the space\n")
+    return 0
+
+
+def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
+    done = Libraries(settings).library(arguments.kind).collect(unnamed=arguments.unnamed)
+    if arguments.json:
+        print_json(asdict(done))
+        return 0
+    sys.stdout.write(f"removed {len(done.removed)} files ({format_size(done.freed)}) and {done.folders} left-over folders\n")
+    if done.in_use:
+        sys.stdout.write(f"{len(done.in_use)} more go when the machines that run from them have ended\n")
+    return 0

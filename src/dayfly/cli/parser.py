@@ -1,0 +1,42 @@
+"""Argument parsing that reports mistakes as Dayfly reports them: one line, a hint, exit status 125."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from dayfly.errors import DayflyError
+
+_Value = TypeVar("_Value")
+
+
+class UsageMistake(DayflyError):
+    """The command line does not say anything that could be done."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are `UsageMistake`s."""
+
+    def error(self, message: str) -> NoReturn:
+        """Report a mistake of the command line."""
+        raise UsageMistake(message, f"`{self.prog} --help` shows what there is")
+
+
+def checked(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's mistake."""
+
+    def read(text: str) -> _Value:
+        try:
+            return parse(text)
+        except DayflyError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def positive(text: str) -> int:
+    """A whole number above zero."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)

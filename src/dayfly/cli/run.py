@@ -1,0 +1,100 @@
+"""`dayfly run`: one job in one fresh machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from dayfly import settings as site
+from dayfly.cli.parser import Parser, UsageMistake, checked, positive
+from dayfly.job.description import JobDescription, parse_folder
+from dayfly.job.start import run
+from dayfly.machine.spec import Boot, Network, Shape
+from dayfly.settings import Settings
+from dayfly.units import parse_duration, parse_size
+
+DESCRIPTION = """\
+Boot the image in a fresh virtual machine, run the command in it as the calling user, pass its streams, signals and exit status
+through, and throw the machine away. The working directory is shared with the job, at the same path.
+"""
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments of `dayfly run`."""
+    parser.usage = "dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
+    parser.add_argument("image", metavar="IMAGE", help="name:tag or digest; system/NAME or user/NAME says whose")
+    parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument("--cpus", type=positive, metavar="N", help="its CPUs (default: settings, 1)")
+    machine.add_argument(
+        "--memory", type=checked(parse_size), metavar="SIZE", help="its memory, like 2G (default: settings, 512M)"
+    )
+    machine.add_argument("--scratch", type=checked(parse_size), metavar="SIZE", help="size of its writable layer (default: 8G)")
+    machine.add_argument(
+        "--network", type=Network, choices=list(Network), default=Network.NONE, help="none, or nat: connections out"
+    )
+    machine.add_argument("--boot", type=Boot, choices=list(Boot), help="agent (fastest), or system: the image's own init")
+    job = parser.add_argument_group("the job")
+    job.add_argument(
+        "-t", "--terminal", action="store_true", default=None, help="give it a terminal (default: where there is one)"
+    )
+    job.add_argument("-T", "--no-terminal", action="store_false", dest="terminal", help="give it none")
+    job.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable")
+    job.add_argument("-w", "--workdir", metavar="PATH", help="start there (default: the working directory)")
+    job.add_argument("-u", "--user", choices=["root"], help="root inside the machine; shared folders keep your own rights")
+    job.add_argument(
+        "--share", action="append", default=[], type=checked(parse_folder), metavar="PATH[:ro]", help="share a folder too"
+    )
+    job.add_argument("--no-share", action="store_true", help="do not share the working directory")
+    job.add_argument(
+        "--timeout", type=checked(parse_duration), metavar="TIME", help="end it after this time, like 10m: exit status 124"
+    )
+    job.add_argument("--name", default="", help="a name for its usage record")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the job."""
+    settings = site.load()
+    return run(description(arguments, settings), settings)
+
+
+def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:
+    """The job that the arguments and the settings describe. Raises `UsageMistake` when they describe none."""
+    if not arguments.command:
+        raise UsageMistake("no command was given", "dayfly run IMAGE -- COMMAND [ARGUMENT ...]")
+    if arguments.workdir is not None and not arguments.workdir.startswith("/"):
+        raise UsageMistake(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
+    return JobDescription(
+        image=arguments.image,
+        command=tuple(arguments.command),
+        shape=Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory),
+        scratch=arguments.scratch or settings.scratch_size,
+        directory=_working_directory(),
+        environment=environment(dict(os.environb), arguments.env),
+        shares=tuple(arguments.share),
+        share_directory=not arguments.no_share,
+        workdir=arguments.workdir or "",
+        network=arguments.network,
+        boot=arguments.boot,
+        root=arguments.user == "root",
+        terminal=arguments.terminal,
+        timeout=arguments.timeout,
+        name=arguments.name,
+    )
+
+
+def environment(variables: dict[bytes, bytes], changes: list[str]) -> tuple[bytes, ...]:
+    """The job's environment: the caller's, with each `NAME=VALUE` set. Raises `UsageMistake` for what is not one."""
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not name or not equals:
+            raise UsageMistake(f"--env {change!r} sets no variable", "write it as NAME=VALUE")
+        variables[os.fsencode(name)] = os.fsencode(value)
+    return tuple(name + b"=" + value for name, value in variables.items())
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 (on the way to every job's start)
+    except FileNotFoundError:
+        raise UsageMistake("the working directory does not exist any more", "change to one that does") from None

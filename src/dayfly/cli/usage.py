@@ -1,0 +1,139 @@
+"""`dayfly usage`: what jobs were, what they got and what they used."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import asdict, dataclass
+
+from dayfly import settings as site
+from dayfly.cli.listing import add_json, print_fields, print_json, print_table
+from dayfly.cli.parser import Parser
+from dayfly.job.usage import Records, UsageRecord
+from dayfly.units import format_duration, format_size
+
+DESCRIPTION = "Show the usage records of jobs: one is kept for each, also for those that failed or were killed."
+_DAY = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments of `dayfly usage`."""
+    below = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", dest="usage_command")
+    shown = below.add_parser("list", help="list records, oldest first", description="List usage records, oldest first.")
+    shown.add_argument("--user", metavar="NAME", help="only this user's")
+    shown.add_argument("--image", metavar="NAME", help="only those of this image: name, name:tag or the start of a digest")
+    shown.add_argument("--day", type=_day, metavar="DAY", help="only of this day, month or year (UTC), like 2026-11-23")
+    shown.add_argument("--exit", type=int, metavar="STATUS", help="only those with this exit status", dest="status")
+    shown.add_argument("--state", choices=["running", "ended", "lost"], help="only those in this state")
+    add_json(shown)
+    shown.set_defaults(act=_list)
+    one = below.add_parser("show", help="show one record", description="Show one usage record whole.")
+    one.add_argument("id", metavar="ID", help="the beginning of its id is enough")
+    one.add_argument("--console", action="store_true", help="show its machine's console instead")
+    add_json(one)
+    one.set_defaults(act=_show)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """List or show."""
+    status: int = arguments.act(arguments, Records(site.load().records_folder))
+    return status
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which records are meant; None and empty mean all."""
+
+    user: str | None = None
+    image: str | None = None
+    day: str | None = None
+    status: int | None = None
+    state: str | None = None
+
+    def matches(self, record: UsageRecord) -> bool:
+        """Whether this record is one of them."""
+        return (
+            self.user in (None, record.user, str(record.uid))
+            and self._matches_image(record)
+            and record.begun.startswith(self.day or "")
+            and self.state in (None, record.state)
+            and (self.status is None or (record.end is not None and record.end.status == self.status))
+        )
+
+    def _matches_image(self, record: UsageRecord) -> bool:
+        if self.image is None:
+            return True
+        name, digest = record.image.reference, record.image.digest
+        return self.image in (name, name.partition(":")[0]) or digest.startswith((self.image, f"sha256:{self.image}"))
+
+
+def _day(text: str) -> str:
+    if _DAY.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day: write it like 2026-11-23, or 2026-11 for a month")
+    return text
+
+
+def _list(arguments: argparse.Namespace, records: Records) -> int:
+    wanted = Filter(arguments.user, arguments.image, arguments.day, arguments.status, arguments.state)
+    found = [record for record in records.all() if wanted.matches(record)]
+    if arguments.json:
+        print_json([asdict(record) for record in found])
+    else:
+        titles = ("ID", "BEGUN", "USER", "IMAGE", "START", "STATE", "EXIT", "REASON", "TIME", "COMMAND")
+        print_table(titles, [_row(record) for record in found], "no usage records" + (" match" if wanted != Filter() else " yet"))
+    return 0
+
+
+def _row(record: UsageRecord) -> tuple[str, ...]:
+    end = record.end
+    return (
+        record.id,
+        record.begun[:19].replace("T", " "),
+        record.user,
+        record.image.reference or record.image.digest[:19],
+        record.machine.start,
+        record.state,
+        "" if end is None else str(end.status),
+        "" if end is None else end.reason,
+        format_duration(record.phases["gone"]) if "gone" in record.phases else "",
+        " ".join(record.command)[:60],
+    )
+
+
+def _show(arguments: argparse.Namespace, records: Records) -> int:
+    record = records.find(arguments.id)
+    if arguments.console:
+        print(records.console(record).read_text(errors="replace"), end="")
+    elif arguments.json:
+        print_json(asdict(record))
+    else:
+        print_fields(_fields(record))
+    return 0
+
+
+def _fields(record: UsageRecord) -> dict[str, str]:
+    machine, used, end = record.machine, record.used, record.end
+    fields = {
+        "id": record.id,
+        "state": record.state,
+        "begun": record.begun,
+        "user": f"{record.user} ({record.uid}) on {record.host}",
+        "command": " ".join(record.command),
+        "directory": record.directory,
+        "image": f"{record.image.reference} {record.image.digest} ({record.image.library})",
+        "machine": f"{machine.cpus} CPU, {format_size(machine.memory)}, scratch {format_size(machine.scratch)}",
+        "start": f"{machine.start}, {machine.accelerator}, boot {machine.boot}, QEMU {machine.qemu or '?'}",
+        "network": machine.network,
+        "phases": ", ".join(f"{name} {format_duration(at)}" for name, at in record.phases.items()),
+    }
+    if used.cpu_user is not None and used.cpu_system is not None:
+        fields["guest CPU"] = f"{format_duration(used.cpu_user)} user, {format_duration(used.cpu_system)} system"
+    if used.cpu_host is not None:
+        fields["host CPU"] = format_duration(used.cpu_host)
+    if used.peak_memory is not None:
+        fields["peak memory"] = format_size(used.peak_memory)
+    if used.bytes_in is not None and used.bytes_out is not None:
+        fields["streams"] = f"{format_size(used.bytes_in)} in, {format_size(used.bytes_out)} out"
+    if end is not None:
+        fields["end"] = f"exit {end.status}, {end.reason}" + (f": {end.message}" if end.message else "")
+    return fields

@@ -1,0 +1,42 @@
+"""The parser of the whole command line: for `dayfly --help`, `--version`, shell completion and the man pages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from dayfly.cli import COMMANDS, command, version
+from dayfly.cli.parser import Parser
+
+DESCRIPTION = "Every batch job in a fresh virtual machine of its choice."
+EPILOG = "`dayfly COMMAND --help` says more of each. Dayfly's own failures exit with 125, everything else is the job's status."
+
+
+def whole_parser() -> Parser:
+    """`dayfly` with all its commands."""
+    parser = Parser(prog="dayfly", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=version())
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", dest="dayfly_command")
+    for name, summary in COMMANDS.items():
+        module = command(name)
+        below = commands.add_parser(name, help=summary, description=module.DESCRIPTION)
+        module.configure(below)
+        below.set_defaults(execute=module.execute)
+    return parser
+
+
+def parse_whole(words: Sequence[str]) -> int:
+    """Answer a command line that names no command; or a shell that wants to complete one."""
+    parser = whole_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete  # noqa: PLC0415 (only while a shell completes)
+
+        argcomplete.autocomplete(parser)
+    arguments: argparse.Namespace = parser.parse_args(words)
+    if arguments.dayfly_command is None:
+        parser.print_help(sys.stderr)
+        return 125
+    status: int = arguments.execute(arguments)
+    return status

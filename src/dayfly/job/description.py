@@ -1,0 +1,154 @@
+"""What a job is, as values, and the checks that need nothing but the description and this host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dayfly.errors import Refused
+from dayfly.machine.command import MOST_SHARES
+from dayfly.machine.spec import Boot, Network, Shape, Share
+from dayfly.units import format_size
+
+LEAST_MEMORY = 128 * 1024**2
+LEAST_SCRATCH = 16 * 1024**2
+_OF_THE_IMAGE = frozenset(
+    (
+        "/",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+        "/var",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of the host that the job shares, at the same path."""
+
+    path: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
+
+    `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
+    `terminal`: whether the job gets one (None: when stdin and stdout are both terminals).
+    """
+
+    image: str
+    command: tuple[str, ...]
+    shape: Shape
+    scratch: int
+    directory: str
+    environment: tuple[bytes, ...]
+    shares: tuple[Folder, ...] = ()
+    share_directory: bool = True
+    workdir: str = ""
+    network: Network = Network.NONE
+    boot: Boot | None = None
+    root: bool = False
+    terminal: bool | None = None
+    timeout: float | None = None
+    name: str = ""
+
+
+def parse_folder(text: str) -> Folder:
+    """`PATH`, `PATH:ro` or `PATH:rw`. Raises `Refused` when there is no such folder, or it would hide the image's own."""
+    path, _, mode = text.rpartition(":")
+    if not path or mode not in ("ro", "rw"):
+        path, mode = text, "rw"
+    path = os.path.abspath(path)  # noqa: PTH100 (unlike Path.absolute, it takes `..` out)
+    if not os.path.isdir(path):  # noqa: PTH112 (on the way to every job's start)
+        raise Refused(f"{path} is not a folder that could be shared", "--share takes folders of this host")
+    if hides_image(path):
+        raise Refused(f"sharing {path} would hide the image's own", "share a folder below it")
+    return Folder(path, mode == "ro")
+
+
+def hides_image(path: str) -> bool:
+    """Whether a folder shared at this path would take the place of the guest's operating system."""
+    return path in _OF_THE_IMAGE
+
+
+def mounts(folders: Sequence[Folder]) -> tuple[Share, ...]:
+    """The machine's shares for these folders: each path once (a later one says how), parents before what is below them.
+
+    Raises `Refused` when there are more than a machine has places for.
+    """
+    by_path = {folder.path: folder for folder in folders}
+    if len(by_path) > MOST_SHARES:
+        raise Refused(f"{len(by_path)} shared folders are more than the {MOST_SHARES} that a machine can have", "share a parent")
+    return tuple(
+        Share(f"share{index}", folder.path, folder.path, folder.readonly)
+        for index, folder in enumerate(sorted(by_path.values(), key=lambda folder: folder.path.split("/")))
+    )
+
+
+def check_shape(shape: Shape, scratch: int) -> None:
+    """Refuse, with `Refused`, a machine that this host cannot carry or that no kernel could start in."""
+    cpus = len(os.sched_getaffinity(0))
+    if shape.cpus > cpus:
+        raise Refused(f"{shape.cpus} CPUs were asked for, this process may use {cpus}", f"ask for --cpus {cpus} or fewer")
+    if shape.memory < LEAST_MEMORY:
+        raise Refused(f"a machine needs at least {format_size(LEAST_MEMORY)} of memory", "ask for more with --memory")
+    memory = host_memory()
+    if shape.memory > memory:
+        raise Refused(
+            f"{format_size(shape.memory)} of memory were asked for, this host (or this job's cgroup) has {format_size(memory)}",
+            "ask for less with --memory",
+        )
+    if scratch < LEAST_SCRATCH:
+        raise Refused(f"a machine needs at least {format_size(LEAST_SCRATCH)} of scratch", "ask for more with --scratch")
+
+
+def host_memory() -> int:
+    """Bytes of memory that this process could use at most: the host's, or its cgroup's limit where that is less."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([total, *_cgroup_limits()])
+
+
+def _cgroup_limits() -> list[int]:
+    """The memory limits of the cgroups that this process is in (cgroups(7): v2 `memory.max`, v1 `memory.limit_in_bytes`)."""
+    limits: list[int] = []
+    try:
+        with open("/proc/self/cgroup") as file:  # noqa: PTH123 (on the way to every job's start)
+            lines = file.read().splitlines()
+    except OSError:
+        return limits
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            limits += _limits_up("/sys/fs/cgroup", path, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _limits_up("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
+    return limits
+
+
+def _limits_up(base: str, path: str, name: str) -> list[int]:
+    limits = []
+    while path and path != "/":
+        try:
+            with open(f"{base}{path}/{name}") as file:  # noqa: PTH123 (on the way to every job's start)
+                text = file.read().strip()
+        except OSError:
+            text = ""
+        if text.isdigit():
+            limits.append(int(text))
+        path = path.rpartition("/")[0]
+    return limits

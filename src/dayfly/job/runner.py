@@ -1,0 +1,330 @@
+"""Runs one job in one machine that has been spawned: waits for it, starts the job, carries streams and signals, ends everything.
+
+The contract is in docs/explanation/contract.md. This module is imported while the machine already boots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dayfly.errors import MachineFailed
+from dayfly.job.streams import Inlet, Outlet
+from dayfly.job.terminal import size
+from dayfly.machine.channel import INPUT_WINDOW, OUTPUT_WINDOW, Frame, FromGuest, ProtocolBroken, Stream, ToGuest
+from dayfly.machine.guest.protocol import (
+    Exited,
+    Failed,
+    StartProblem,
+    encode_clock,
+    encode_grant,
+    parse_exited,
+    parse_failed,
+    parse_grant,
+)
+from dayfly.machine.machine import Machine, Remains
+from dayfly.machine.monitor import Event
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (*FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+TIMED_OUT = 124
+"""What a job that ran out of its --timeout exits with, like timeout(1)'s."""
+
+_GRANT_STEP = 256 * 1024
+_KILL_SECONDS = 5.0
+_ASKED_TO_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job ended: what to exit with, in one word why, a line for the user (may be empty), and the agent's figures."""
+
+    status: int
+    reason: str
+    message: str = ""
+    hint: str = ""
+    exited: Exited | None = None
+
+
+class Run:
+    """One job in one machine."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        request: Callable[[], bytes],
+        *,
+        terminal: bool,
+        timeout: float | None,
+        grace: float,
+        up: Callable[[], None],
+    ) -> None:
+        self._machine = machine
+        self._request = request
+        self._terminal = terminal
+        self._timeout = timeout
+        self._grace = grace
+        self._up = up
+        self._loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        self._outlets: dict[int, Outlet] = {}
+        self._open_outlets = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._owed = dict.fromkeys((Stream.STDOUT, Stream.STDERR), 0)
+        self._credit = dict.fromkeys((Stream.STDOUT, Stream.STDERR), OUTPUT_WINDOW)
+        self._inlet: Inlet | None = None
+        self._started = False
+        self._waiting_signals: list[signal.Signals] = []
+        self._timed_out = False
+        self._asked = 0
+        self._pausing: asyncio.Task[None] | None = None
+        self._write_error = ""
+        self.times = machine.times
+        self._while_starting = {FromGuest.STARTED: self._job_started, FromGuest.FAILED: self._failed}
+        self._while_running = {
+            FromGuest.DATA: self._data,
+            FromGuest.END: self._stream_ended,
+            FromGuest.GRANT: self._granted,
+            FromGuest.CLOSED: self._stdin_closed,
+            FromGuest.EXITED: self._exited,
+            FromGuest.FAILED: self._failed,
+        }
+
+    async def outcome(self, boot_timeout: float) -> Outcome:
+        """Run the job to its end. The machine still exists afterwards, and is the caller's to destroy.
+
+        Raises `StartFailed` when the machine does not come up.
+        """
+        for number in HANDLED:
+            self._loop.add_signal_handler(number, self._signalled, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        booting = self._loop.create_task(self._machine.ready(boot_timeout))
+        first: set[asyncio.Future[Any]] = {booting, self._outcome}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if self._outcome.done():
+            booting.cancel()
+            return self._outcome.result()
+        booting.result()
+        self._up()
+        ended = self._loop.create_task(self._watch())
+        self._machine.on_frame = self._received
+        self._machine.on_event = self._told
+        self._machine.start(self._request())
+        outcome = await self._outcome
+        await self._drained.wait()
+        ended.cancel()
+        return outcome
+
+    async def _watch(self) -> None:
+        """A machine that ends before its job said that it ended: say why."""
+        await self._machine.wait()
+        self._finish(lost(self._machine, await self._machine.destroy()))
+
+    def _finish(self, outcome: Outcome) -> None:
+        """The first to say how the job ended is right. What the job wrote until then is still passed on."""
+        self._end_outlets()
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    def _told(self, event: Event) -> None:
+        if event.name == "BLOCK_IO_ERROR":
+            self._finish(
+                Outcome(
+                    125,
+                    "scratch-full",
+                    "the host could not store what the job wrote to its disk: the scratch folder is full",
+                    "make room there, or name another folder as scratch.folder in the settings",
+                )
+            )
+
+    # Frames from the guest
+
+    def _received(self, frame: Frame) -> None:
+        handler = (self._while_running if self._started else self._while_starting).get(frame.type)
+        if handler is None:
+            raise ProtocolBroken(f"the guest sent {frame.type.name} when it may not")
+        handler(frame)
+
+    def _job_started(self, _: Frame) -> None:
+        self._started = True
+        self.times["started"] = time.monotonic()
+        self._open(Stream.STDOUT)
+        if not self._terminal:
+            self._open(Stream.STDERR)
+        self._inlet = Inlet(0, INPUT_WINDOW, self._stdin)
+        if self._timeout is not None:
+            self._loop.call_later(self._timeout, self._out_of_time)
+        for number in self._waiting_signals:
+            self._send_signal(number)
+
+    def _open(self, stream: Stream) -> None:
+        self._open_outlets += 1
+        self._drained.clear()
+        self._outlets[stream] = Outlet(
+            int(stream),
+            lambda written: self._passed_on(stream, written),
+            lambda error: self._reader_gone(stream, error),
+            self._outlet_ended,
+        )
+
+    def _data(self, frame: Frame) -> None:
+        outlet = self._outlets.get(frame.stream)
+        if outlet is None:
+            raise ProtocolBroken("the guest sent data of a stream that has ended")
+        self._credit[Stream(frame.stream)] -= len(frame.payload)
+        if self._credit[Stream(frame.stream)] < 0:
+            raise ProtocolBroken("the guest sent more than it was granted")
+        self.times.setdefault("first_byte", time.monotonic())
+        outlet.put(frame.payload)
+
+    def _passed_on(self, stream: Stream, written: int) -> None:
+        self._owed[stream] += written
+        if self._owed[stream] >= _GRANT_STEP:
+            self._machine.send(ToGuest.GRANT, encode_grant(self._owed[stream]), stream)
+            self._credit[stream] += self._owed[stream]
+            self._owed[stream] = 0
+
+    def _reader_gone(self, stream: Stream, error: OSError) -> None:
+        if error.errno != errno.EPIPE and not self._write_error:
+            self._write_error = f"cannot write the job's {stream.name.lower()}: {os.strerror(error.errno or 0)}"
+        self._machine.send(ToGuest.CLOSED, stream=stream)
+
+    def _stream_ended(self, frame: Frame) -> None:
+        outlet = self._outlets.pop(frame.stream, None)
+        if outlet is not None:
+            outlet.end()
+
+    def _end_outlets(self) -> None:
+        for stream in list(self._outlets):
+            self._outlets.pop(stream).end()
+
+    def _outlet_ended(self) -> None:
+        self._open_outlets -= 1
+        if self._open_outlets == 0:
+            self._drained.set()
+
+    def _granted(self, frame: Frame) -> None:
+        if self._inlet is not None:
+            self._inlet.grant(parse_grant(frame.payload))
+
+    def _stdin_closed(self, _: Frame) -> None:
+        if self._inlet is not None:
+            self._inlet.close()
+
+    def _stdin(self, chunk: bytes) -> None:
+        if chunk:
+            self._machine.send(ToGuest.DATA, chunk, Stream.STDIN)
+        else:
+            self._machine.send(ToGuest.END, stream=Stream.STDIN)
+
+    def _exited(self, frame: Frame) -> None:
+        exited = parse_exited(frame.payload)
+        self.times["exited"] = time.monotonic()
+        self._machine.send(ToGuest.DONE)
+        self._finish(self._judged(exited))
+
+    def _judged(self, exited: Exited) -> Outcome:
+        """Why a job ended as it did."""
+        if self._timed_out:
+            message = f"the job was ended after its --timeout of {self._timeout:g} s"
+            return Outcome(TIMED_OUT, "timeout", message, exited=exited)
+        if exited.oom_kills:
+            message = f"the job ran out of memory: the guest killed {exited.oom_kills} of its processes"
+            reason = "out-of-memory" if exited.status else "exit"
+            return Outcome(exited.status, reason, message, "ask for more with --memory", exited)
+        if self._write_error:
+            return Outcome(exited.status, "output-lost", self._write_error, exited=exited)
+        if self._asked and exited.signal == self._asked:
+            return Outcome(exited.status, "cancelled", exited=exited)
+        return Outcome(exited.status, "signal" if exited.signal else "exit", exited=exited)
+
+    def _failed(self, frame: Frame) -> None:
+        failed = parse_failed(frame.payload)
+        self._machine.send(ToGuest.DONE)
+        self._finish(not_started(failed))
+
+    # Signals, time, the terminal
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if number in (signal.SIGTSTP, signal.SIGCONT):
+            self._pausing = self._loop.create_task(self._pause() if number == signal.SIGTSTP else self._go_on())
+        elif number == signal.SIGWINCH:
+            if self._terminal and self._started:
+                self._machine.send(ToGuest.WINDOW, size(0).encode())
+        elif self._started:
+            self._send_signal(number)
+        elif number in _ASKED_TO_END:
+            self._finish(Outcome(128 + number, "cancelled", f"ended by {number.name} before the job started"))
+        else:
+            self._waiting_signals.append(number)
+
+    def _send_signal(self, number: signal.Signals) -> None:
+        if number in _ASKED_TO_END:
+            self._asked = number
+        self._machine.send(ToGuest.SIGNAL, bytes([number]))
+
+    async def _pause(self) -> None:
+        """Stop the machine, then this process, as the sender of TSTP expects of a process."""
+        try:
+            await self._machine.pause()
+        except MachineFailed as error:
+            self._finish(Outcome(125, "machine-failed", error.message, error.hint))
+            return
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    async def _go_on(self) -> None:
+        try:
+            await self._machine.resume()
+        except MachineFailed as error:
+            self._finish(Outcome(125, "machine-failed", error.message, error.hint))
+            return
+        if self._started:
+            self._machine.send(ToGuest.CLOCK, encode_clock(time.time_ns()))
+
+    def _out_of_time(self) -> None:
+        if not self._outcome.done():
+            self._timed_out = True
+            self._machine.send(ToGuest.SIGNAL, bytes([signal.SIGTERM]))
+            self._loop.call_later(self._grace, self._kill)
+
+    def _kill(self) -> None:
+        self._machine.send(ToGuest.SIGNAL, bytes([signal.SIGKILL]))
+        self._loop.call_later(_KILL_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        message = f"the job was ended after its --timeout of {self._timeout:g} s; the guest did not answer any more"
+        self._finish(Outcome(TIMED_OUT, "timeout", message))
+
+
+def not_started(failed: Failed) -> Outcome:
+    """What a START that the agent could not carry out means for the user."""
+    status = {StartProblem.NOT_FOUND: 127, StartProblem.NOT_EXECUTABLE: 126}.get(failed.problem, 125)
+    hint = {
+        StartProblem.NOT_FOUND: "is it in the image, or in a shared folder?",
+        StartProblem.DIRECTORY: "is the working directory shared? --share and --workdir say what the job sees",
+        StartProblem.RESOURCES: "ask for more with --memory",
+    }.get(failed.problem, "")
+    return Outcome(status, "not-started", failed.text or "the agent could not start the job", hint)
+
+
+def lost(machine: Machine, remains: Remains) -> Outcome:
+    """Why a machine ended under its job."""
+    if machine.broken is not None:
+        return Outcome(125, "protocol", f"{machine.broken.message}; the machine was ended")
+    tail = "".join(f"\n  | {line}" for line in machine.console_tail.splitlines()[-12:])
+    if "Kernel panic" in tail:
+        return Outcome(125, "guest-panic", f"the guest's kernel panicked{tail}")
+    if remains.status < 0:
+        message = f"QEMU was killed by signal {-remains.status}"
+        return Outcome(125, "machine-killed", message, "by somebody, or by the host for want of memory")
+    if remains.reason.startswith("guest-"):
+        return Outcome(125, "guest-shutdown", "the machine was switched off from inside before the job ended")
+    how = "".join(f"\n  | {line}" for line in remains.complaints.splitlines())
+    return Outcome(125, "machine-failed", f"QEMU exited with {remains.status} under the job{how}")

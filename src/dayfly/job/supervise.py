@@ -1,0 +1,196 @@
+"""The other half of a job's way: what runs beside the booting and working machine, and writes down what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dayfly import process
+from dayfly.errors import DayflyError
+from dayfly.job import identity
+from dayfly.job.runner import Outcome, Run
+from dayfly.job.start import Prepared, spawn
+from dayfly.job.terminal import raw, same_file, size
+from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
+from dayfly.machine.accelerator import TRIAL_SECONDS, Verdict
+from dayfly.machine.guest.protocol import Mount, StartRequest
+from dayfly.machine.launch import Launched
+from dayfly.machine.machine import Machine, Part, Remains, StartFailed
+from dayfly.machine.spec import Accelerator, Network
+from dayfly.settings import Settings
+
+SLIRP = "10.0.2.15/24 10.0.2.2 10.0.2.3"
+"""Address, gateway and name server of QEMU's user-mode network (QEMU's documentation, "Network emulation")."""
+
+
+def supervise(prepared: Prepared, settings: Settings, launched: Launched, trial: Verdict | None) -> int:
+    """Run the job in the machine that was spawned for it; returns what to exit with.
+
+    With a `trial`, the machine shows whether KVM works here: the verdict is kept, and where not, the job gets another machine.
+    """
+    with raw(0) if prepared.terminal else contextlib.nullcontext():
+        outcome, record = asyncio.run(_Supervisor(prepared, settings, trial).run(launched))
+    if outcome.message:
+        process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
+    with _never_fatal("the usage record could not be written"):
+        Records(settings.records_folder).write(record)
+    return outcome.status
+
+
+class _Supervisor:
+    def __init__(self, prepared: Prepared, settings: Settings, trial: Verdict | None) -> None:
+        self._prepared = prepared
+        self._settings = settings
+        self._trial = trial
+        self._record = _begun(prepared)
+        self._records = Records(settings.records_folder)
+
+    async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
+        if self._trial is not None:
+            try:
+                return await self._in(launched, TRIAL_SECONDS)
+            except StartFailed as error:
+                if error.part not in (Part.QEMU, Part.KERNEL):
+                    return self._not_up(error)
+            launched = spawn(self._prepared, self._settings, Accelerator.TCG)
+        try:
+            return await self._in(launched, self._settings.machine_boot_timeout)
+        except StartFailed as error:
+            return self._not_up(error)
+
+    def _up(self, accelerated: Accelerator) -> None:
+        """A machine is up: when that was a trial, KVM works; when it is the emulated one after a trial, KVM does not."""
+        if self._trial is not None:
+            works = accelerated is Accelerator.KVM
+            self._trial.write(works=works)
+            if not works:
+                process.warn("guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)")
+
+    def _not_up(self, error: StartFailed) -> tuple[Outcome, UsageRecord]:
+        outcome = Outcome(error.exit_status, f"{error.part.name.lower()}-failed", error.message, error.hint)
+        return outcome, replace(self._record, state="ended", end=_end(outcome))
+
+    async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
+        """Run the job in this machine. The machine is gone when this returns or raises."""
+        spec = launched.spec
+        spawned = time.monotonic()
+        record = replace(
+            self._record,
+            machine=replace(self._record.machine, accelerator=str(spec.accelerator), pid=launched.child.pid),
+        )
+        console = None
+        with _never_fatal("the usage record could not be begun"):
+            self._records.write(record)
+            console = self._records.open_console(record)
+        self._record = record
+        try:
+            async with Machine(launched, console) as machine:
+                run = Run(
+                    machine,
+                    lambda: request(self._prepared).encode(),
+                    terminal=self._prepared.terminal,
+                    timeout=self._prepared.description.timeout,
+                    grace=self._settings.job_grace,
+                    up=lambda: self._up(spec.accelerator),
+                )
+                outcome = await run.outcome(boot_timeout)
+                remains = await machine.destroy()
+        finally:
+            if console is not None:
+                os.close(console)
+        times = {"spawned": spawned, **machine.times, "gone": time.monotonic()}
+        return outcome, _ended(record, self._prepared.begun, times, outcome, remains, machine.qemu_version)
+
+
+def request(prepared: Prepared) -> StartRequest:
+    """All that the agent is told. Made at the last moment, so that the clock is right. Raises `Refused` when it is too large."""
+    description = prepared.description
+    present = {variable.partition(b"=")[0] for variable in description.environment}
+    from_image = (os.fsencode(f"{name}={value}") for name, value in prepared.image.config.environment.items())
+    return StartRequest(
+        arguments=tuple(map(os.fsencode, description.command)),
+        environment=(*description.environment, *(line for line in from_image if line.partition(b"=")[0] not in present)),
+        directory=os.fsencode(prepared.directory),
+        identity=identity.caller(root=description.root),
+        umask=_umask(),
+        limits=identity.limits(),
+        terminal=size(0) if prepared.terminal else None,
+        merged=not prepared.terminal and same_file(1, 2),
+        mounts=tuple(Mount(share.tag, os.fsencode(share.target), share.readonly) for share in prepared.shares),
+        hostname=f"dayfly-{prepared.identity}",
+        seed=os.urandom(64),
+        clock=time.time_ns(),
+        network=SLIRP if description.network is Network.NAT else "",
+        machine_id=os.urandom(16).hex(),
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _begun(prepared: Prepared) -> UsageRecord:
+    description = prepared.description
+    return UsageRecord(
+        id=prepared.identity,
+        state="running",
+        begun=timestamp(prepared.begun_at),
+        host=platform.node(),
+        uid=os.getuid(),
+        user=identity.name(),
+        command=shortened(description.command),
+        directory=prepared.directory,
+        image=ImageUsed(prepared.image.name, prepared.image.digest, str(prepared.image.library)),
+        machine=MachineUsed(
+            cpus=description.shape.cpus,
+            memory=description.shape.memory,
+            scratch=description.scratch,
+            accelerator="",
+            boot=str(prepared.boot),
+            start="cold",
+            network=str(description.network),
+        ),
+        name=description.name,
+    )
+
+
+def _ended(
+    record: UsageRecord, begun: float, times: dict[str, float], outcome: Outcome, remains: Remains, qemu: str
+) -> UsageRecord:
+    exited = outcome.exited
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_host = round(remains.cpu + own.ru_utime + own.ru_stime, 6)
+    used = Used(cpu_host=cpu_host)
+    if exited is not None:
+        used = Used(exited.cpu_user, exited.cpu_system, cpu_host, exited.peak_memory or None, exited.bytes_in, exited.bytes_out)
+    return replace(
+        record,
+        state="ended",
+        machine=replace(record.machine, qemu=qemu, pid=0),
+        phases={name: round(at - begun, 6) for name, at in sorted(times.items(), key=lambda item: item[1])},
+        used=used,
+        end=_end(outcome),
+    )
+
+
+def _end(outcome: Outcome) -> End:
+    return End(outcome.status, outcome.reason, outcome.message)
+
+
+@contextlib.contextmanager
+def _never_fatal(what: str) -> Iterator[None]:
+    """Records are kept as well as can be; a job's exit status is not lost over one."""
+    try:
+        yield
+    except (OSError, DayflyError) as error:
+        sys.stdout.flush()
+        process.warn(f"{what}: {error}")

@@ -1,0 +1,190 @@
+"""The usage record: what a job was, what it got and what it used. JSON, described by `usage.schema.json`.
+
+A record is written when the job's machine starts (state `running`) and replaced when it has ended. One whose owner was killed
+stays `running` although its process is gone; readers see it as `lost`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dayfly import files
+from dayfly.errors import NotFound, Refused
+
+SCHEMA_FILE = Path(__file__).with_name("usage.schema.json")
+VERSION = 1
+_LIMIT = 1024 * 1024
+_COMMAND_LIMIT = 4096
+
+
+@dataclass(frozen=True)
+class ImageUsed:
+    """Which image, by which name, from which library."""
+
+    reference: str
+    digest: str
+    library: str
+
+
+@dataclass(frozen=True)
+class MachineUsed:
+    """What the job got. Memory and scratch in bytes; `start` is `cold` or `template`."""
+
+    cpus: int
+    memory: int
+    scratch: int
+    accelerator: str
+    boot: str
+    start: str
+    network: str
+    qemu: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Used:
+    """What the job used: CPU in seconds, memory and streams in bytes. None: not known."""
+
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    cpu_host: float | None = None
+    peak_memory: int | None = None
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """How it ended: what the command exited with, in one word why, and a message for people."""
+
+    status: int
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class UsageRecord:
+    """One job's record. Times are ISO 8601 in UTC; `phases` are seconds since `begun`, by the name of what was reached."""
+
+    id: str
+    state: str
+    begun: str
+    host: str
+    uid: int
+    user: str
+    command: tuple[str, ...]
+    directory: str
+    image: ImageUsed
+    machine: MachineUsed
+    name: str = ""
+    batch: Mapping[str, str] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
+    used: Used = field(default_factory=Used)
+    end: End | None = None
+    version: int = VERSION
+
+    def render(self) -> bytes:
+        """The record as JSON."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+def shortened(command: tuple[str, ...]) -> tuple[str, ...]:
+    """A command as a record keeps it: printable and at most some thousand characters long."""
+    kept: list[str] = []
+    room = _COMMAND_LIMIT
+    for word in command:
+        if len(word) > room:
+            return (*kept, word[:room].encode(errors="replace").decode() + "…")
+        kept.append(word.encode(errors="replace").decode())
+        room -= len(word)
+    return tuple(kept)
+
+
+def parse(text: bytes) -> UsageRecord:
+    """Read a record. Raises `Refused` when it is not one."""
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        end = fields.pop("end")
+        return UsageRecord(
+            image=ImageUsed(**fields.pop("image")),
+            machine=MachineUsed(**fields.pop("machine")),
+            used=Used(**fields.pop("used")),
+            end=End(**end) if end else None,
+            command=tuple(fields.pop("command")),
+            **fields,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Refused(f"not a usage record: {error}") from error
+
+
+class Records:
+    """The folder of usage records: `YYYY-MM-DD/ID.json`, and each machine's console beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, record: UsageRecord) -> Path:
+        """Where a record is kept."""
+        return self._folder / record.begun[:10] / f"{record.id}.json"
+
+    def write(self, record: UsageRecord) -> None:
+        """Write or replace a record. It is not forced to disk: a job's end must not wait for that."""
+        files.write(self.path(record), record.render(), 0o644, durable=False)
+
+    def open_console(self, record: UsageRecord) -> int:
+        """A descriptor to write the machine's console log to."""
+        path = self.path(record).with_suffix(".console")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def console(self, record: UsageRecord) -> Path:
+        """Where the machine's console log is kept."""
+        return self.path(record).with_suffix(".console")
+
+    def all(self) -> Iterator[UsageRecord]:
+        """Every record that can be read, oldest first; `lost` ones are shown as that."""
+        for day in sorted(self._folder.glob("????-??-??")):
+            records = [self._read(path) for path in day.glob("*.json")]
+            yield from sorted((record for record in records if record), key=lambda record: record.begun)
+
+    def find(self, prefix: str) -> UsageRecord:
+        """The record whose id begins so. Raises `NotFound`, also when there are several."""
+        found = [record for record in self.all() if record.id.startswith(prefix)] if prefix else []
+        if len(found) != 1:
+            what = "no usage record's id begins" if not found else f"{len(found)} usage records' ids begin"
+            raise NotFound(f"{what} with {prefix!r}", "`dayfly usage list` shows them")
+        return found[0]
+
+    @staticmethod
+    def _read(path: Path) -> UsageRecord | None:
+        try:
+            record = parse(files.read(path, _LIMIT))
+        except (Refused, FileNotFoundError, PermissionError):
+            return None
+        return lost(record) if record.state == "running" and not alive(record) else record
+
+
+def alive(record: UsageRecord) -> bool:
+    """Whether the machine of a running record still runs: a process of that number, named after the record."""
+    try:
+        command = Path(f"/proc/{record.machine.pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return f"dayfly:{record.id}:".encode() in command
+
+
+def lost(record: UsageRecord) -> UsageRecord:
+    """A record whose owner was killed before it could write the end."""
+    return replace(record, state="lost", end=End(137, "lost", "dayfly was killed before the job's end"))
+
+
+def timestamp(seconds: float) -> str:
+    """ISO 8601 in UTC, with milliseconds."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"

@@ -1,0 +1,100 @@
+"""QEMU's command line, rendered from a `MachineSpec`. Pure.
+
+Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on the bus, so a machine looks the same each time.
+"""
+
+from __future__ import annotations
+
+from dayfly.machine.spec import Accelerator, Disk, Endpoints, MachineSpec, Network, Share
+
+CHANNEL_PORT = "org.dayfly.agent"
+NAME_PREFIX = "dayfly:"
+
+# What makes the generic kernel start quickly, and say nothing but a panic. `panic=-1` with -no-reboot makes a panic QEMU's end.
+_KERNEL_WORDS = (
+    "console=ttyS0 quiet loglevel=0 panic=-1 8250.nr_uarts=1 no_timer_check nokaslr audit=0 apparmor=0 "
+    "cryptomgr.notests rcupdate.rcu_expedited=1 nowatchdog nmi_watchdog=0 "
+    "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init"
+)
+_CPUS = {
+    # -cpu max under TCG advertises ERMS, which makes the kernel's zero-fill eight times slower.
+    Accelerator.TCG: "Nehalem,+rdrand,+aes,+pclmulqdq",
+    Accelerator.KVM: "host",
+}
+_ACCELERATORS = {Accelerator.TCG: "tcg,thread=multi", Accelerator.KVM: "kvm"}
+_FIRST_DISK_SLOT, _CHANNEL_SLOT, _NETWORK_SLOT, _FIRST_SHARE_SLOT = 0x02, 0x08, 0x09, 0x0A
+MOST_SHARES = 0x1F - _FIRST_SHARE_SLOT  # the slot after the last belongs to q35's own devices
+
+
+def render(qemu: str, spec: MachineSpec, ends: Endpoints) -> list[str]:
+    """The argv that starts the machine. It refers to the descriptors in `spec` and `ends`, which QEMU must inherit."""
+    return [
+        qemu,
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-name", f"guest={escape(f'{NAME_PREFIX}{spec.identity}:{spec.label}')}"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *("-machine", "q35,usb=off,vmport=off,sata=off,smbus=off,hpet=off,memory-backend=memory"),
+        *("-accel", _ACCELERATORS[spec.accelerator]),
+        *("-cpu", _CPUS[spec.accelerator]),
+        *("-smp", str(spec.shape.cpus)),
+        *("-m", f"{spec.shape.memory // 1024}K"),
+        *("-object", f"memory-backend-ram,id=memory,size={spec.shape.memory // 1024}K"),
+        *("-kernel", f"/proc/self/fd/{spec.kernel}"),
+        *("-initrd", f"/proc/self/fd/{spec.initramfs}"),
+        *("-append", kernel_command_line(spec)),
+        *_sockets(ends),
+        *_disks(spec.disks),
+        *_network(spec),
+        *_shares(spec.shares),
+    ]
+
+
+def kernel_command_line(spec: MachineSpec) -> str:
+    """The kernel's words, the image's own, and those of the guest protocol (docs/reference/guest-protocol.md)."""
+    disks = [f"dayfly.{disk.role}=vd{chr(ord('a') + index)}:{disk.filesystem}" for index, disk in enumerate(spec.disks)]
+    reliable = ["tsc=reliable"] if spec.accelerator is Accelerator.TCG else []
+    words = [_KERNEL_WORDS, *reliable, spec.command_line, *disks, f"dayfly.boot={spec.boot}"]
+    return " ".join(word for word in words if word)
+
+
+def escape(text: str) -> str:
+    """A value inside one of QEMU's comma-separated options: commas are doubled."""
+    return text.replace(",", ",,")
+
+
+def _sockets(ends: Endpoints) -> list[str]:
+    return [
+        *("-chardev", f"socket,id=monitor,fd={ends.monitor}", "-mon", "chardev=monitor,mode=control"),
+        *("-chardev", f"socket,id=console,fd={ends.console}", "-device", "isa-serial,chardev=console"),
+        *("-device", f"virtio-serial-pci,id=serial,max_ports=2,addr={_CHANNEL_SLOT:#x}"),
+        *("-chardev", f"socket,id=channel,fd={ends.channel}"),
+        *("-device", f"virtserialport,bus=serial.0,nr=1,chardev=channel,name={CHANNEL_PORT}"),
+    ]
+
+
+def _disks(disks: tuple[Disk, ...]) -> list[str]:
+    argv: list[str] = []
+    for index, disk in enumerate(disks):
+        # A full disk of the host stops the machine, so that the job is told of it and sees no errors that are not its own.
+        how = "readonly=on" if disk.readonly else "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=stop"
+        argv += ["-drive", f"if=none,id={disk.role},file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off,{how}"]
+        argv += ["-device", f"virtio-blk-pci,drive={disk.role},serial={disk.role},addr={_FIRST_DISK_SLOT + index:#x}"]
+    return argv
+
+
+def _network(spec: MachineSpec) -> list[str]:
+    if spec.network is Network.NONE:
+        return []
+    device = f"virtio-net-pci,netdev=net,mac={spec.mac},romfile=,addr={_NETWORK_SLOT:#x}"
+    return ["-netdev", "user,id=net,ipv6=off", "-device", device]
+
+
+def _shares(shares: tuple[Share, ...]) -> list[str]:
+    argv: list[str] = []
+    for index, share in enumerate(shares):
+        how = ",readonly=on" if share.readonly else ""
+        # security_model=none: files are the user's own as the host sees them; QEMU runs as that user and can do no more.
+        folder = f"local,id={share.tag},path={escape(share.source)},security_model=none,multidevs=remap{how}"
+        device = f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag},addr={_FIRST_SHARE_SLOT + index:#x}"
+        argv += ["-fsdev", folder, "-device", device]
+    return argv

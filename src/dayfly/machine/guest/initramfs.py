@@ -1,0 +1,95 @@
+"""The initramfs: cpio archives in the `newc` format, written without help of any program.
+
+The kernel unpacks archives that stand one after the other, so a machine gets `agent_archive(...) + modules_archive(...)`: the second is made once for a
+kernel, the first once for an agent. What the agent finds in them is said in docs/reference/guest-protocol.md, "The initramfs".
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+# The kernel reads an archive in words of 4 bytes and skips zeros between archives; 512 is what cpio itself pads to.
+_ALIGNMENT = 4
+_BLOCK = 512
+_TRAILER = "TRAILER!!!"
+_MOST = 0xFFFFFFFF
+
+MODULES_FOLDER = "modules"
+LOAD_LIST = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an archive. `mode` includes the file's type; a directory must come before what lies in it."""
+
+    path: str
+    mode: int
+    data: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def directory(path: str) -> Entry:
+    return Entry(path, stat.S_IFDIR | 0o755)
+
+
+def regular(path: str, data: bytes, *, mode: int = 0o644) -> Entry:
+    return Entry(path, stat.S_IFREG | mode, data)
+
+
+def character_device(path: str, major: int, minor: int, *, mode: int = 0o600) -> Entry:
+    return Entry(path, stat.S_IFCHR | mode, device=(major, minor))
+
+
+def archive(entries: Sequence[Entry]) -> bytes:
+    """A `newc` archive, the same bytes for the same entries: all files are root's and from the epoch, with inode numbers from 1."""
+    members = (_member(number, entry) for number, entry in enumerate(entries, start=1))
+    parts = b"".join(chain.from_iterable((*members, _member(0, Entry(_TRAILER, 0)))))
+    return parts + _padding(len(parts), _BLOCK)
+
+
+def modules_archive(modules: Sequence[tuple[str, bytes]]) -> bytes:
+    """`/modules` with the kernel modules, given as (file name, content) in the order in which they are to be loaded."""
+    names = [name for name, _ in modules]
+    for name in names:
+        if not name or name == LOAD_LIST or set(name) & set("/\n\0"):
+            raise ValueError(f"not the file name of a module: {name!r}")
+    if len(set(names)) != len(names):
+        raise ValueError("a module comes twice")
+    return archive(
+        (
+            directory(MODULES_FOLDER),
+            regular(f"{MODULES_FOLDER}/{LOAD_LIST}", "".join(f"{name}\n" for name in names).encode()),
+            *(regular(f"{MODULES_FOLDER}/{name}", content) for name, content in modules),
+        )
+    )
+
+
+def agent_archive(agent: bytes) -> bytes:
+    """`/init`, and what must be there before it has mounted anything."""
+    return archive(
+        (
+            *(directory(path) for path in ("dev", "proc", "sys")),
+            character_device("dev/console", 5, 1),
+            regular("init", agent, mode=0o755),
+        )
+    )
+
+
+def _member(number: int, entry: Entry) -> Iterable[bytes]:
+    name = entry.path.encode("utf-8", "surrogateescape")
+    if not name or b"\0" in name or name.startswith(b"/"):
+        raise ValueError(f"not a path inside an archive: {entry.path!r}")
+    if len(entry.data) > _MOST:
+        raise ValueError(f"too large for the newc format: {entry.path!r}")
+    links = 2 if stat.S_ISDIR(entry.mode) else 1
+    # inode, mode, uid, gid, links, mtime, size, device of the file (2), device that it is (2), length of the name with its NUL, checksum (unused)
+    numbers = (number, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.device, len(name) + 1, 0)
+    header = b"070701" + b"".join(b"%08x" % value for value in numbers) + name + b"\0"
+    return header, _padding(len(header), _ALIGNMENT), entry.data, _padding(len(entry.data), _ALIGNMENT)
+
+
+def _padding(length: int, alignment: int) -> bytes:
+    return b"\0" * (-length % alignment)

@@ -1,0 +1,317 @@
+"""A running machine: from the spawned QEMU to an agent that takes jobs, and to nothing at all.
+
+A `Machine` owns its QEMU process and our ends of its sockets. `destroy` (or leaving its `async with`) ends all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from types import TracebackType
+
+from dayfly.errors import DayflyError, MachineFailed
+from dayfly.machine.channel import Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
+from dayfly.machine.guest.protocol import Failed, FailedStage, Hello, Stage, parse_failed, parse_hello, parse_stage, printable
+from dayfly.machine.launch import Launched
+from dayfly.machine.monitor import Event, Monitor
+from dayfly.machine.spec import Boot
+
+CONSOLE_LIMIT = 1024 * 1024
+"""A guest may write to its console without end; this much of it is kept in the log."""
+_CONSOLE_TAIL = 8 * 1024
+
+
+class Part(StrEnum):
+    """Which part of a machine did not come up."""
+
+    QEMU = "QEMU"
+    KERNEL = "the kernel"
+    ROOT = "the root filesystem"
+    AGENT = "the agent"
+
+
+class State(Enum):
+    """Where a machine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class StateError(DayflyError):
+    """A call that the machine's state does not allow: a mistake in Dayfly, not in what a user did."""
+
+    def __init__(self, call: str, actual: State, required: State) -> None:
+        super().__init__(f"{call} needs a machine that is {required.value}, this one is {actual.value}")
+
+
+class StartFailed(MachineFailed):
+    """A machine did not come up: which part of it, and the last lines of its console."""
+
+    def __init__(self, part: Part, message: str, tail: str, hint: str = "") -> None:
+        self.part = part
+        self.tail = tail
+        lines = "".join(f"\n  | {line}" for line in tail.splitlines()[-12:])
+        super().__init__(message + lines, hint)
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is known when QEMU is gone: its status (negative: the signal that ended it), its CPU seconds, what ended it."""
+
+    status: int
+    cpu: float
+    reason: str
+    complaints: str
+
+
+class _Console(asyncio.Protocol):
+    """Keeps the console: all of it, up to a limit, in the log; its last lines for messages."""
+
+    def __init__(self, log: int | None, lost: Callable[[], None]) -> None:
+        self._log = log
+        self._lost = lost
+        self._room = CONSOLE_LIMIT
+        self._tail: collections.deque[bytes] = collections.deque(maxlen=64)
+
+    def data_received(self, data: bytes) -> None:
+        self._tail.append(data[-_CONSOLE_TAIL:])
+        if self._log is None or self._room <= 0:
+            return
+        kept = data[: self._room]
+        self._room -= len(kept)
+        if self._room <= 0:
+            kept += b"\n[dayfly: the rest of the console is not kept]\n"
+        try:
+            os.write(self._log, kept)
+        except OSError:  # a full disk must cost the log, not the job
+            self._log = None
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        self._lost()
+
+    def tail(self) -> str:
+        text = b"".join(self._tail)[-_CONSOLE_TAIL:]
+        lines = (printable(line.replace(b"\t", b" ").strip(b"\r")) for line in text.split(b"\n"))
+        return "\n".join(line for line in lines if line.strip())
+
+
+class _Channel(asyncio.Protocol):
+    """Cuts the channel's bytes into frames, and tells when the guest broke the protocol or the channel ended."""
+
+    def __init__(
+        self, frame: Callable[[Frame], None], broken: Callable[[ProtocolBroken], None], lost: Callable[[], None]
+    ) -> None:
+        self._decoder = Decoder()
+        self._frame = frame
+        self._broken = broken
+        self._lost = lost
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._frame(frame)
+        except ProtocolBroken as error:
+            self._broken(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        self._lost()
+
+
+class Machine:
+    """One machine. Made from a spawned QEMU, inside a running event loop, and used as `async with`."""
+
+    def __init__(self, launched: Launched, console_log: int | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.spec = launched.spec
+        self.state = State.STARTING
+        self.hello: Hello | None = None
+        self.times: dict[str, float] = {}
+        """When each phase was reached, on the monotonic clock in seconds."""
+        self.on_frame: Callable[[Frame], None] = _ignore
+        """Called with each frame that comes while the machine runs a job."""
+        self.on_event: Callable[[Event], None] = _ignore
+        """Called with what QEMU tells by itself."""
+        self.broken: ProtocolBroken | None = None
+        """What the guest did against the protocol; the machine is ended for it."""
+        self._launched = launched
+        self._console = _Console(console_log, self._lost_one)
+        self._monitor = Monitor(self._told)
+        self._connecting: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._ended = asyncio.Event()
+        self._still_open = 3  # QEMU, its channel, its console: all are read to their end
+        self._channel: asyncio.Transport | None = None
+        self._reason = ""
+        self._status, self._cpu = 0, 0.0
+        self._complaints = ""
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._launched.child.pid
+
+    @property
+    def qemu_version(self) -> str:
+        """As QEMU's monitor says it; empty before the monitor was greeted."""
+        return self._monitor.version
+
+    @property
+    def console_tail(self) -> str:
+        """The last lines of the console."""
+        return self._console.tail()
+
+    async def __aenter__(self) -> Machine:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._launched.child.pidfd, self._qemu_ended)
+        channel = _Channel(self._received, self._broke, self._lost_one)
+        self._channel, _ = await loop.connect_accepted_socket(lambda: channel, self._launched.channel)
+        await loop.connect_accepted_socket(lambda: self._console, self._launched.console)
+        self._connecting = loop.create_task(self._monitor.connect(self._launched.monitor))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.destroy()
+
+    async def ready(self, timeout: float) -> None:
+        """Wait until jobs can start, at most `timeout` seconds. Raises `StartFailed`, which says what did not come up."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready
+        except TimeoutError:
+            raise self._not_up(f"did not come up within {timeout:g} s") from None
+
+    def start(self, request: bytes) -> None:
+        """Send the START frame's payload. Raises `StateError` when the machine is not ready for it."""
+        if self.state is not State.READY:
+            raise StateError("start", self.state, State.READY)
+        self.state = State.RUNNING
+        self.send(ToGuest.START, request)
+
+    def send(self, kind: ToGuest, payload: bytes = b"", stream: int = 0) -> None:
+        """Send a frame. To a machine that has ended it is dropped: the end is told by `wait`."""
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write(encode(kind, payload, stream))
+
+    async def pause(self) -> None:
+        """Stop the machine's CPUs. Raises `MachineFailed` when QEMU does not do it."""
+        await self._greeted()
+        await self._monitor.stop()
+
+    async def resume(self) -> None:
+        """Let them go on. Raises `MachineFailed` when QEMU does not do it."""
+        await self._greeted()
+        await self._monitor.cont()
+
+    async def wait(self) -> None:
+        """Wait until QEMU has ended and everything that it wrote has been read."""
+        await self._ended.wait()
+
+    async def destroy(self) -> Remains:
+        """End the machine at once, whatever it does, and wait until it is gone. Can be called again."""
+        if self.state is not State.ENDED:
+            self._launched.child.kill()
+            await self._ended.wait()
+        if not self._closed:
+            self._closed = True
+            self._complaints = self._launched.complaints()
+            os.close(self._launched.stderr)
+            if self._connecting is not None:
+                await asyncio.gather(self._connecting, return_exceptions=True)
+            await self._monitor.close()
+        return Remains(self._status, self._cpu, self._reason, self._complaints)
+
+    async def _greeted(self) -> None:
+        if self._connecting is not None:
+            await self._connecting
+
+    def _received(self, frame: Frame) -> None:
+        if self.state is State.RUNNING:
+            self.on_frame(frame)
+        elif self.state is State.STARTING:
+            self._starting(frame)
+        elif self.state is State.READY:
+            self._broke(ProtocolBroken(f"the guest sent {frame.type.name} although it has no job"))
+
+    def _starting(self, frame: Frame) -> None:
+        """The frames of a machine that comes up, in their order."""
+        now = time.monotonic()
+        if frame.type is FromGuest.HELLO and self.hello is None:
+            self.hello = parse_hello(frame.payload)
+            self.times["hello"] = now
+        elif frame.type is FromGuest.STAGE and self.hello is not None:
+            stage = parse_stage(frame.payload)
+            self.times[stage.name.lower()] = now
+            if stage is Stage.READY:
+                self.state = State.READY
+                self._settle(None)
+        elif frame.type is FromGuest.FAILED:
+            self._settle(self._reported(parse_failed(frame.payload)))
+        else:
+            self._broke(ProtocolBroken(f"the guest sent {frame.type.name} while it was starting"))
+
+    def _told(self, event: Event) -> None:
+        if event.name == "SHUTDOWN":
+            self._reason = event.detail
+        self.on_event(event)
+
+    def _broke(self, error: ProtocolBroken) -> None:
+        """A guest that breaks the protocol is not listened to any more."""
+        self.broken = self.broken or error
+        self.on_frame = _ignore
+        self._launched.child.kill()
+
+    def _qemu_ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._launched.child.pidfd)
+        self._status, self._cpu = self._launched.child.wait()
+        self._lost_one()
+
+    def _lost_one(self) -> None:
+        self._still_open -= 1
+        if self._still_open == 0:
+            starting = self.state is State.STARTING
+            self.state = State.ENDED
+            self._ended.set()
+            if starting:
+                self._settle(self._not_up("ended before it was up"))
+
+    def _settle(self, failure: StartFailed | None) -> None:
+        """Let `ready` go on: with a machine that is, or with why it will never be."""
+        if self._ready.done():
+            return
+        if failure is None:
+            self._ready.set_result(None)
+        else:
+            self._ready.set_exception(failure)
+            self._ready.exception()  # nobody needs to wait for it
+
+    def _not_up(self, what: str) -> StartFailed:
+        """Which part did not come up, from how far the others came."""
+        tail = self.console_tail
+        if self.broken is not None:
+            return StartFailed(Part.AGENT, self.broken.message, tail, "the image's agent or kernel is not Dayfly's")
+        if "root" in self.times and self.spec.boot is Boot.SYSTEM:
+            return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
+        if "root" in self.times:
+            return StartFailed(Part.AGENT, f"{Part.AGENT} {what}", tail)
+        if self.hello is not None:
+            return StartFailed(Part.ROOT, f"{Part.ROOT} {what}", tail)
+        if tail or self.state is not State.ENDED:
+            return StartFailed(Part.KERNEL, f"{Part.KERNEL} {what}", tail)
+        how = f"was killed by signal {-self._status}" if self._status < 0 else f"exited with {self._status}"
+        return StartFailed(Part.QEMU, f"QEMU {how} before the machine was up", self._launched.complaints())
+
+    def _reported(self, failed: Failed) -> StartFailed:
+        part = {FailedStage.MODULES: Part.KERNEL, FailedStage.ROOT: Part.ROOT}.get(failed.stage, Part.AGENT)
+        return StartFailed(part, f"{part} did not come up: {failed.text}", self.console_tail)
+
+
+def _ignore(_: object) -> None:
+    """Where nobody listens."""

@@ -1,0 +1,67 @@
+"""The machines that run on this host, read from the process table: there is no other register that could be wrong."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayfly.machine.command import NAME_PREFIX
+
+_NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):(.*)", re.DOTALL)
+_MEMORY = re.compile(r"(\d{1,12})K")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A machine's process, child of the process `owner`. Memory in bytes, age and CPU in seconds."""
+
+    identity: str
+    label: str
+    pid: int
+    owner: int
+    uid: int
+    cpus: int
+    memory: int
+    age: float
+    cpu: float
+    accelerator: str
+
+
+def running() -> Iterator[Running]:
+    """All machines of all users, oldest first."""
+    found = (_read(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    yield from sorted((machine for machine in found if machine), key=lambda machine: -machine.age)
+
+
+def _read(entry: Path) -> Running | None:
+    try:
+        words = entry.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+        stat = entry.joinpath("stat").read_text().rpartition(")")[2].split()
+        uid = entry.stat().st_uid
+    except OSError:  # it ended meanwhile
+        return None
+    machine = parse_command(words)
+    if machine is None:
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    identity, label, cpus, memory, accelerator = machine
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) / ticks
+    cpu = (int(stat[11]) + int(stat[12])) / ticks
+    return Running(identity, label, int(entry.name), int(stat[1]), uid, cpus, memory, age, cpu, accelerator)
+
+
+def parse_command(words: list[str]) -> tuple[str, str, int, int, str] | None:
+    """Identity, label, CPUs, memory and accelerator from an argv that `dayfly.machine.command` rendered; None for any other."""
+    values = dict(itertools.pairwise(words[1:]))
+    name = _NAME.fullmatch(values.get("-name", ""))
+    memory = _MEMORY.fullmatch(values.get("-m", ""))
+    cpus = values.get("-smp", "")
+    if name is None or memory is None or not cpus.isdecimal():
+        return None
+    accelerator = values.get("-accel", "").partition(",")[0]
+    return name[1], name[2].replace(",,", ","), int(cpus), int(memory[1]) * 1024, accelerator
