@@ -60,7 +60,7 @@ def _copy(source: Path | bytes, target: int) -> tuple[str, int]:
 
 def _has(layout: Layout, digest: str, size: int) -> bool:
     try:
-        descriptor = _open(layout.blob(digest))
+        descriptor = open_file(layout.blob(digest), digest)
     except (FileNotFoundError, Corrupt):
         return False
     try:
@@ -90,7 +90,7 @@ def _record_path(layout: Layout, digest: str) -> Path:
 def record(layout: Layout, digest: str, descriptor: int) -> None:
     """Note that this open file was found to be what its name says; not where the library cannot be written to."""
     try:
-        files.write(_record_path(layout, digest), _fingerprint(descriptor))
+        files.write(_record_path(layout, digest), _fingerprint(descriptor), durable=False)
     except NoSpace:
         return
     except OSError as error:
@@ -132,11 +132,17 @@ def problem(layout: Layout, digest: str, size: int | None, descriptor: int, *, t
     return ""
 
 
-def _open(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+def open_file(path: Path, what: str) -> int:
+    """Open a blob's file, unchecked. Raises `Corrupt` when it is no regular file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise Corrupt(f"{what} is damaged: {path} is not a regular file", DAMAGED_HINT) from error
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Corrupt(f"{path} is not a regular file", "remove it, and add the image again")
+        raise Corrupt(f"{what} is damaged: {path} is not a regular file", DAMAGED_HINT)
     return descriptor
 
 
@@ -162,11 +168,11 @@ def _open_locked(path: Path, what: str) -> int:
     """Open a file and hold it shared.
 
     The collection holds a file exclusively only for as long as it takes to unlink it. Somebody else who does so for longer must
-    not be able to hinder every job of a site, and hinders the collection as well: so after some attempts the file is used unlocked.
+    not be able to hinder every job of a site, and hinders the collection as well: so in the end the file is used unlocked.
     """
     for attempt in range(_ATTEMPTS):
         try:
-            descriptor = _open(path)
+            descriptor = open_file(path, what)
         except FileNotFoundError:
             break
         except PermissionError as error:
@@ -189,7 +195,7 @@ def read_blob(layout: Layout, wanted: Descriptor, limit: int, what: str) -> byte
     """A small blob's content, always hashed. Raises `NotFound` or `Corrupt`."""
     path = layout.blob(wanted.digest)
     try:
-        descriptor = _open(path)
+        descriptor = open_file(path, what)
     except FileNotFoundError:
         raise NotFound(f"{what} is not there: {path}") from None
     with os.fdopen(descriptor, "rb") as file:

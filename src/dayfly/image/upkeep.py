@@ -83,7 +83,9 @@ def _silent(_: str) -> None:
 
 def _check(layout: Layout, digest: str, size: int | None) -> str:
     try:
-        descriptor = os.open(layout.blob(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = blobs.open_file(layout.blob(digest), digest)
+    except Corrupt:
+        return "is not a regular file"
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
     try:
