@@ -19,7 +19,7 @@ class AgentBuildHook(BuildHookInterface[Any]):
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 (hatchling's signature)
         root = Path(self.root)
         sources = sorted(str(path) for path in (root / "guest").glob("*.c"))
         compiler = shlex.split(os.environ.get("CC", "cc"))

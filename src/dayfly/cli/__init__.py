@@ -67,7 +67,9 @@ def _execute(name: str, words: list[str]) -> int:
     module = command(name)
     parser = Parser(prog=f"dayfly {name}", description=module.DESCRIPTION)
     module.configure(parser)
-    arguments = parser.parse_args(words)
+    own = words[: words.index("--")] if "--" in words else words
+    arguments = parser.parse_args(own)
+    arguments.after_dashes = words[len(own) + 1 :]
     return module.execute(arguments)
 
 

@@ -27,7 +27,7 @@ from dayfly.settings import Settings
 from dayfly.units import format_size
 
 DESCRIPTION = """\
-Check everything that Dayfly depends on and say how to mend what is amiss. The exit status is 0 unless `dayfly run` could not work.
+Check everything that Dayfly depends on and say how to mend what is amiss. The exit status is 0 unless `dayfly run` cannot work.
 """
 OLDEST_QEMU = (7, 2)
 _VERSION = re.compile(r"version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
@@ -132,7 +132,7 @@ def _kvm(settings: Settings) -> Finding:
     slow = "machines are emulated, and compute some ten times slower"
     if not Path(device).exists():
         return Finding(
-            "KVM", Health.WARNING, f"no {device}: {slow}", "enable virtualisation in the firmware; modprobe kvm_intel or kvm_amd"
+            "KVM", Health.WARNING, f"no {device}: {slow}", "enable virtualisation in the firmware; modprobe kvm_intel, or kvm_amd"
         )
     if not accelerator.openable():
         return Finding(

@@ -132,7 +132,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "library": library.title,
         "digest": digest,
         "os": f"{config.os.pretty_name} ({config.os.id} {config.os.version})",
-        "kernel": config.kernel.version,
+        "kernel version": config.kernel.version,
         "boot": config.boot,
         "files": format_size(config.size),
         "created": config.created,

@@ -23,7 +23,6 @@ def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly run`."""
     parser.usage = "dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
     parser.add_argument("image", metavar="IMAGE", help="name:tag or digest; system/NAME or user/NAME says whose")
-    parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--cpus", type=positive, metavar="N", help="its CPUs (default: settings, 1)")
     machine.add_argument(
@@ -60,13 +59,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:
     """The job that the arguments and the settings describe. Raises `UsageMistake` when they describe none."""
-    if not arguments.command:
-        raise UsageMistake("no command was given", "dayfly run IMAGE -- COMMAND [ARGUMENT ...]")
+    if not arguments.after_dashes:
+        raise UsageMistake("no command was given", "write it after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]")
     if arguments.workdir is not None and not arguments.workdir.startswith("/"):
         raise UsageMistake(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
     return JobDescription(
         image=arguments.image,
-        command=tuple(arguments.command),
+        command=tuple(arguments.after_dashes),
         shape=Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory),
         scratch=arguments.scratch or settings.scratch_size,
         directory=_working_directory(),

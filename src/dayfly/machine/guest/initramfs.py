@@ -1,7 +1,8 @@
 """The initramfs: cpio archives in the `newc` format, written without help of any program.
 
-The kernel unpacks archives that stand one after the other, so a machine gets `agent_archive(...) + modules_archive(...)`: the second is made once for a
-kernel, the first once for an agent. What the agent finds in them is said in docs/reference/guest-protocol.md, "The initramfs".
+The kernel unpacks archives that stand one after the other, so a machine gets `agent_archive(...)` and then
+`modules_archive(...)`: the second is made once for a kernel, the first once for an agent. What the agent finds in them
+is said in docs/reference/guest-protocol.md, "The initramfs".
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def character_device(path: str, major: int, minor: int, *, mode: int = 0o600) ->
 
 
 def archive(entries: Sequence[Entry]) -> bytes:
-    """A `newc` archive, the same bytes for the same entries: all files are root's and from the epoch, with inode numbers from 1."""
+    """A `newc` archive, the same bytes for the same entries: files are root's, of the epoch, inodes count from 1."""
     members = (_member(number, entry) for number, entry in enumerate(entries, start=1))
     parts = b"".join(chain.from_iterable((*members, _member(0, Entry(_TRAILER, 0)))))
     return parts + _padding(len(parts), _BLOCK)
@@ -85,7 +86,7 @@ def _member(number: int, entry: Entry) -> Iterable[bytes]:
     if len(entry.data) > _MOST:
         raise ValueError(f"too large for the newc format: {entry.path!r}")
     links = 2 if stat.S_ISDIR(entry.mode) else 1
-    # inode, mode, uid, gid, links, mtime, size, device of the file (2), device that it is (2), length of the name with its NUL, checksum (unused)
+    # inode, mode, uid, gid, links, mtime, size, device it is on (2), device it is (2), length of the name, checksum
     numbers = (number, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.device, len(name) + 1, 0)
     header = b"070701" + b"".join(b"%08x" % value for value in numbers) + name + b"\0"
     return header, _padding(len(header), _ALIGNMENT), entry.data, _padding(len(entry.data), _ALIGNMENT)

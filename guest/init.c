@@ -1,0 +1,337 @@
+/* From the kernel's first process to STAGE ready: modules, root, and the two ways to go on (agent or system). */
+#include "agent.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define LAYERS "/layers" /* in the initramfs: where the overlay's parts are mounted */
+
+enum { PORT_SECONDS = 10, DEVICE_SECONDS = 10 };
+
+struct source { char device[64], type[32]; }; /* of a mount; device is empty where the command line has none */
+struct options { struct source root, modules, scratch; bool system; };
+
+static int port = -1;
+
+/* Nothing of the machine is kept, so nothing is shut down in order; the shared folders were synchronised before. */
+static void __attribute__((noreturn)) power_off(void)
+{
+    reboot(RB_POWER_OFF);
+    for (;;)
+        pause();
+}
+
+static void __attribute__((noreturn)) fail(const struct failure *failure)
+{
+    if (port < 0)
+        port = port_wait(PORT_SECONDS);
+    if (port < 0)
+        say("no port to report it: %s", failure->text);
+    else
+        serve_failure(port, failure);
+    power_off();
+}
+
+#define FAIL(stage, ...) do { \
+        struct failure failure_; \
+        failure_set(&failure_, stage, KIND_NONE, errno, __VA_ARGS__); \
+        fail(&failure_); \
+    } while (0)
+
+static void hello(void)
+{
+    uint8_t frame[FRAME_HEADER + 256];
+    struct utsname system;
+    if (port < 0 && (port = port_open()) >= 0) {
+        uname(&system);
+        write_all(port, frame, encode_hello(frame, sizeof frame, AGENT_VERSION, system.release));
+    }
+}
+
+/* Whether the machine has a virtio device of this number. */
+static bool has_virtio(int wanted)
+{
+    char path[300], text[16];
+    bool found = false;
+    DIR *devices = opendir("/sys/bus/virtio/devices");
+    for (struct dirent *entry; devices && !found && (entry = readdir(devices));) {
+        snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/device", entry->d_name);
+        found = read_file(path, text, sizeof text) > 0 && strtol(text, NULL, 16) == wanted;
+    }
+    if (devices)
+        closedir(devices);
+    return found;
+}
+
+/* Loading what no device needs costs milliseconds of every cold start. */
+static bool is_needed(const char *file)
+{
+    static const struct { const char *file; int device; } only_for[] = {
+        {"failover.ko", 1}, {"net_failover.ko", 1}, {"virtio_net.ko", 1}, {"netfs.ko", 9}, {"fscache.ko", 9}, {"9pnet.ko", 9}, {"9pnet_virtio.ko", 9}, {"9p.ko", 9},
+    };
+    for (size_t i = 0; i < sizeof only_for / sizeof *only_for; i++)
+        if (strcmp(file, only_for[i].file) == 0)
+            return has_virtio(only_for[i].device);
+    return true;
+}
+
+static void load_module(const char *file)
+{
+    char path[300];
+    snprintf(path, sizeof path, "/modules/%s", file);
+    if (is_needed(file)) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        /* EEXIST: loaded, or part of the kernel; ENODEV: for a processor that this machine does not have */
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST && errno != ENODEV))
+            FAIL(FAILED_MODULES, fd >= 0 && errno == ENOENT ? "module %s needs another one before it" : "module %s", file);
+        close(fd);
+    }
+    unlink(path); /* the initramfs is memory that the job could have */
+}
+
+static void load_modules(void)
+{
+    static char list[16384];
+    hello(); /* a kernel may have all that the port needs built in */
+    if (read_file("/modules/load", list, sizeof list) < 0 && errno != ENOENT)
+        FAIL(FAILED_MODULES, "/modules/load");
+    for (char *next = list, *file; (file = strsep(&next, "\n"));)
+        if (*file) {
+            load_module(file);
+            hello(); /* as soon as the port is there, so that what fails after it can be told */
+        }
+    unlink("/modules/load");
+    rmdir("/modules");
+    if (port < 0) {
+        int fd = port_wait(PORT_SECONDS);
+        if (fd >= 0)
+            close(fd);
+        hello();
+    }
+    errno = 0;
+    if (port < 0)
+        FAIL(FAILED_MODULES, "no port named org.dayfly.agent");
+}
+
+static void parse_source(const char *word, struct source *source)
+{
+    const char *colon = strchr(word, ':');
+    errno = EINVAL;
+    if (!colon || colon - word >= (int)sizeof source->device || strlen(colon + 1) >= sizeof source->type || strchr(word, '/') || colon == word)
+        FAIL(FAILED_ROOT, "kernel command line: %.100s", word);
+    memcpy(source->device, word, (size_t)(colon - word));
+    source->device[colon - word] = 0;
+    strcpy(source->type, colon + 1);
+}
+
+static void parse_options(struct options *options)
+{
+    static char line[8192];
+    if (read_file("/proc/cmdline", line, sizeof line) < 0)
+        FAIL(FAILED_ROOT, "/proc/cmdline");
+    for (char *next = line, *word; (word = strsep(&next, " \n"));) {
+        if (strncmp(word, "dayfly.root=", 12) == 0)
+            parse_source(word + 12, &options->root);
+        else if (strncmp(word, "dayfly.modules=", 15) == 0)
+            parse_source(word + 15, &options->modules);
+        else if (strncmp(word, "dayfly.scratch=", 15) == 0)
+            parse_source(word + 15, &options->scratch);
+        else if (strcmp(word, "dayfly.boot=system") == 0)
+            options->system = true;
+        else if (strncmp(word, "dayfly.boot=", 12) == 0 && strcmp(word, "dayfly.boot=agent"))
+            FAIL(FAILED_ROOT, "kernel command line: %.100s", word);
+    }
+    errno = EINVAL;
+    if (!*options->root.device)
+        FAIL(FAILED_ROOT, "kernel command line: dayfly.root is missing");
+}
+
+static bool exists(void *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static void mount_layer(const struct source *source, const char *path, unsigned long flags, const char *data)
+{
+    char device[80];
+    snprintf(device, sizeof device, "/dev/%s", source->device);
+    mkdir(path, 0755);
+    if (wait_for_device(exists, device, DEVICE_SECONDS) || (mount(device, path, source->type, flags, data) && mount(device, path, source->type, flags, NULL)))
+        FAIL(FAILED_ROOT, "cannot mount %s as %s", device, source->type);
+}
+
+static void mount_root(const struct options *options)
+{
+    char data[256];
+    mkdir(LAYERS, 0755);
+    mount_layer(&options->root, LAYERS "/root", MS_RDONLY, NULL);
+    if (*options->modules.device)
+        mount_layer(&options->modules, LAYERS "/modules", MS_RDONLY, NULL);
+    if (*options->scratch.device)
+        mount_layer(&options->scratch, LAYERS "/scratch", MS_NOATIME, "nobarrier");
+    else if (mkdir(LAYERS "/scratch", 0755) || mount("scratch", LAYERS "/scratch", "tmpfs", 0, "mode=0755"))
+        FAIL(FAILED_ROOT, "cannot mount a tmpfs");
+    mkdir(LAYERS "/scratch/upper", 0755);
+    mkdir(LAYERS "/scratch/work", 0755);
+    mkdir(LAYERS "/new", 0755);
+    /* volatile: fsync(2) does nothing, for nothing outlives the machine; kernels before 5.10 do not know it */
+    int n = snprintf(data, sizeof data, "lowerdir=%s" LAYERS "/root,upperdir=" LAYERS "/scratch/upper,workdir=" LAYERS "/scratch/work",
+                     *options->modules.device ? LAYERS "/modules:" : "");
+    snprintf(data + n, sizeof data - (size_t)n, ",volatile");
+    bool done = mount("root", LAYERS "/new", "overlay", 0, data) == 0;
+    data[n] = 0;
+    if (!done && mount("root", LAYERS "/new", "overlay", 0, data))
+        FAIL(FAILED_ROOT, "cannot lay the overlay");
+    write_all(port, data, encode_stage((uint8_t *)data, STAGE_ROOT));
+}
+
+static void switch_root(void)
+{
+    static const char *const kept[] = {"/dev", "/proc", "/sys"};
+    char path[64];
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        snprintf(path, sizeof path, LAYERS "/new%s", kept[i]);
+        mkdir(path, 0755);
+        if (mount(kept[i], path, NULL, MS_MOVE, NULL))
+            FAIL(FAILED_ROOT, "cannot move %s", kept[i]);
+    }
+    if (chdir(LAYERS "/new") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+        FAIL(FAILED_ROOT, "cannot switch to the root");
+}
+
+static void try_mount(const char *type, const char *path, unsigned long flags, const char *data)
+{
+    mkdir(path, 0755);
+    if (mount(type, path, type, flags, data) && errno != EBUSY)
+        say("cannot mount %s: %s", path, strerror(errno));
+}
+
+static void try_link(const char *target, const char *path)
+{
+    if (symlink(target, path) && errno != EEXIST)
+        say("cannot link %s: %s", path, strerror(errno));
+}
+
+/* What a system's own init would have done, as far as programs count on it. */
+static void furnish(void)
+{
+    try_mount("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
+    try_mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666");
+    try_mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777");
+    try_mount("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    try_link("/proc/self/fd", "/dev/fd");
+    try_link("/proc/self/fd/0", "/dev/stdin");
+    try_link("/proc/self/fd/1", "/dev/stdout");
+    try_link("/proc/self/fd/2", "/dev/stderr");
+    try_link("../proc/self/mounts", "/etc/mtab");
+    mkdir("/run/lock", 01777);
+    chmod("/run/lock", 01777);
+    if (mkdir("/tmp", 01777) == 0)
+        chmod("/tmp", 01777);
+    if (loopback_up())
+        say("cannot bring lo up: %s", strerror(errno));
+}
+
+/* The agent must answer when the job has taken all memory and every process slot. */
+static void stay_alive(void)
+{
+    write_file("/proc/self/oom_score_adj", 0, "-1000");
+    setpriority(PRIO_PROCESS, 0, -20);
+    if (mlockall(MCL_CURRENT | MCL_FUTURE))
+        say("cannot lock memory: %s", strerror(errno));
+}
+
+static const char unit[] =
+    "[Unit]\nDescription=Dayfly agent\nDefaultDependencies=no\nAfter=multi-user.target\n\n"
+    "[Service]\nExecStart=" AGENT_PATH " service\nKillMode=process\nOOMScoreAdjust=-1000\nNice=-20\n"
+    "StandardInput=null\nStandardOutput=null\nStandardError=null\nTasksMax=infinity\nLimitNOFILE=1048576\n";
+
+static int copy_agent(void)
+{
+    static char buffer[65536];
+    int from = open("/init", O_RDONLY | O_CLOEXEC), to = open(LAYERS "/new" AGENT_PATH, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    ssize_t n = -1;
+    while (from >= 0 && to >= 0 && (n = read(from, buffer, sizeof buffer)) > 0)
+        if (write_all(to, buffer, (size_t)n))
+            return -1;
+    close(from);
+    close(to);
+    return n == 0 ? 0 : -1;
+}
+
+/* Before the root is switched, since /init is not there after it. */
+static void install_service(void)
+{
+    mkdir(LAYERS "/new/run", 0755);
+    if (mount("tmpfs", LAYERS "/new/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") || make_directories(LAYERS "/new/run/dayfly") || copy_agent()
+        || make_directories(LAYERS "/new/run/systemd/system/default.target.wants")
+        || write_file(LAYERS "/new/run/systemd/system/dayfly-agent.service", O_CREAT | O_EXCL, unit)
+        || symlink("../dayfly-agent.service", LAYERS "/new/run/systemd/system/default.target.wants/dayfly-agent.service"))
+        FAIL(FAILED_INIT, "cannot install the agent's service");
+}
+
+/* The kernel gives no standard streams where the initial console is missing; what is opened later must not land there. */
+static void fill_standard_streams(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd < 3)
+        ;
+    if (fd >= 3)
+        close(fd);
+}
+
+void boot(void)
+{
+    struct options options = {0};
+    mkdir("/dev", 0755);
+    mkdir("/proc", 0755);
+    mkdir("/sys", 0755);
+    mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=0755");
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    fill_standard_streams();
+    umask(0);
+    say("starting, version " AGENT_VERSION);
+    load_modules();
+    parse_options(&options);
+    mount_root(&options);
+    if (options.system)
+        install_service();
+    switch_root();
+    if (options.system) {
+        umask(022);
+        say("handing over to /sbin/init");
+        execl("/sbin/init", "/sbin/init", (char *)NULL); /* the port closes with it */
+        FAIL(FAILED_INIT, "/sbin/init");
+    }
+    furnish();
+    stay_alive();
+    say("ready");
+    serve(port);
+    power_off();
+}
+
+void service(void)
+{
+    say("started as a service");
+    umask(0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    stay_alive();
+    if ((port = port_wait(PORT_SECONDS)) < 0)
+        say("no port named org.dayfly.agent");
+    else
+        serve(port);
+    power_off();
+}

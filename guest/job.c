@@ -1,0 +1,432 @@
+/* The job's processes: starting them as START says, signals, their end, and what they used. */
+#include "agent.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef CGROUPS /* tests that run outside a machine have none */
+#define CGROUPS "/sys/fs/cgroup"
+#endif
+#define JOB_CGROUP CGROUPS "/dayfly.job"
+
+enum { PIPE_SIZE = 1 << 20, TTY_GROUP = 5 };
+
+/* Which step of the child's way to the command failed, and how; a child that reaches the command sends nothing. */
+struct report { uint8_t kind; int error; char step[24]; };
+
+void job_prepare(struct job *job)
+{
+    *job = (struct job){.in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1};
+    if (access(CGROUPS "/cgroup.controllers", F_OK))
+        return; /* a system with the old hierarchies: everything below has another way */
+    write_file(CGROUPS "/cgroup.subtree_control", 0, "+memory");
+    if (mkdir(JOB_CGROUP, 0755) && errno != EEXIST) {
+        say("cannot make the job's cgroup: %s", strerror(errno));
+        return;
+    }
+    job->cgroup = open(JOB_CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    job->kill = openat(job->cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+    job->events = openat(job->cgroup, "cgroup.events", O_RDONLY | O_CLOEXEC);
+}
+
+/* A number from a file of lines `key number`; without a key, from a file that is only the number. -1: not there. */
+static int64_t number_of(const char *path, const char *key)
+{
+    static char text[16384]; /* /proc/vmstat is the largest */
+    if (read_file(path, text, sizeof text) <= 0)
+        return -1;
+    if (!key)
+        return (int64_t)strtoull(text, NULL, 10);
+    size_t length = strlen(key);
+    for (char *line = text; line; line = (line = strchr(line, '\n')) ? line + 1 : NULL)
+        if (strncmp(line, key, length) == 0 && line[length] == ' ')
+            return (int64_t)strtoull(line + length, NULL, 10);
+    return -1;
+}
+
+static uint64_t oom_kills(void)
+{
+    int64_t kills = number_of(JOB_CGROUP "/memory.events", "oom_kill");
+    if (kills < 0)
+        kills = number_of("/proc/vmstat", "oom_kill");
+    return kills < 0 ? 0 : (uint64_t)kills;
+}
+
+struct child { const struct start *start; int fds[3]; int report; bool join; };
+
+static void __attribute__((noreturn)) give_up(const struct child *child, uint8_t kind, const char *step)
+{
+    struct report report = {.kind = kind, .error = errno};
+    snprintf(report.step, sizeof report.step, "%s", step);
+    write_all(child->report, &report, sizeof report);
+    _exit(127);
+}
+
+static void join_cgroup(void)
+{
+    write_file(JOB_CGROUP "/cgroup.procs", 0, "0");
+}
+
+static void take_identity(const struct child *child)
+{
+    const struct start *s = child->start;
+    for (size_t i = 0; i < s->limit_count; i++) {
+        /* the system call itself: its numbers are 64 bits and its "unlimited" is all ones, as in the protocol */
+        uint64_t values[2] = {s->limits[i].soft, s->limits[i].hard};
+        if (syscall(SYS_prlimit64, 0, s->limits[i].resource, values, NULL))
+            give_up(child, KIND_IDENTITY, "limit");
+    }
+    if (setgroups(s->group_count, s->groups))
+        give_up(child, KIND_IDENTITY, "groups");
+    if (setresgid(s->gid, s->gid, s->gid))
+        give_up(child, KIND_IDENTITY, "group");
+    if (setresuid(s->uid, s->uid, s->uid))
+        give_up(child, KIND_IDENTITY, "user");
+}
+
+/* Everything as a program started by a shell finds it: no signal blocked or ignored. */
+static void reset_signals(void)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    for (int signal = 1; signal < 32; signal++)
+        sigaction(signal, &standard, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Tries one path; returns only where it could not be executed. */
+static void try_path(char *path, char **argv, char **envp)
+{
+    execve(path, argv, envp);
+    if (errno != ENOEXEC)
+        return;
+    char *shell = argv[0], *name = argv[-1]; /* the two free slots make room for `/bin/sh path`, and argv[0] gives way */
+    argv[-1] = "/bin/sh";
+    argv[0] = path;
+    execve("/bin/sh", argv - 1, envp);
+    argv[0] = shell;
+    argv[-1] = name;
+    errno = ENOEXEC;
+}
+
+/* execvp's rules, with the PATH of the job and not the agent's. */
+static void execute(char **argv, char **envp)
+{
+    static char path[4096];
+    const char *search = "/usr/local/bin:/usr/bin:/bin";
+    if (strchr(argv[0], '/')) {
+        try_path(argv[0], argv, envp);
+        return;
+    }
+    if (!*argv[0]) {
+        errno = ENOENT;
+        return;
+    }
+    for (char **variable = envp; *variable; variable++)
+        if (strncmp(*variable, "PATH=", 5) == 0)
+            search = *variable + 5;
+    int refused = ENOENT;
+    for (const char *end; ; search = end + 1) {
+        end = strchrnul(search, ':');
+        int length = (int)(end - search);
+        if (snprintf(path, sizeof path, "%.*s%s%s", length, search, length ? "/" : "", argv[0]) < (int)sizeof path) {
+            try_path(path, argv, envp);
+            if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ELOOP)
+                refused = errno;
+            if (refused != ENOENT && refused != EACCES)
+                break;
+        }
+        if (!*end)
+            break;
+    }
+    errno = refused;
+}
+
+static uint8_t kind_of_exec(int error)
+{
+    switch (error) {
+    case ENOENT: case ENOTDIR: return KIND_NOT_FOUND;
+    case ENOMEM: case EAGAIN: case ENFILE: return KIND_RESOURCES;
+    default: return KIND_NOT_EXECUTABLE;
+    }
+}
+
+static void __attribute__((noreturn)) child_main(const struct child *child)
+{
+    const struct start *s = child->start;
+    if (child->join)
+        join_cgroup();
+    setsid();
+    if (s->terminal && ioctl(child->fds[0], TIOCSCTTY, 0))
+        give_up(child, KIND_RESOURCES, "terminal");
+    for (int i = 0; i < 3; i++)
+        if (dup2(child->fds[i], i) < 0)
+            give_up(child, KIND_RESOURCES, "streams");
+    write_file("/proc/self/oom_score_adj", 0, "0");
+    setpriority(PRIO_PROCESS, 0, 0);
+    if (s->has_umask)
+        umask(s->umask);
+    else
+        umask(022);
+    take_identity(child);
+    if (chdir(s->directory))
+        give_up(child, KIND_DIRECTORY, "");
+    reset_signals();
+    execute(s->argv, s->envp);
+    int error = errno;
+    bool orphan = error == ENOENT && strchr(s->argv[0], '/') && access(s->argv[0], F_OK) == 0;
+    errno = error;
+    give_up(child, kind_of_exec(error), orphan ? "interpreter" : "");
+}
+
+/* Straight into the cgroup where the kernel can (5.7): moving a process there later waits for an RCU grace period. */
+static pid_t fork_into(int cgroup, struct child *child)
+{
+    struct clone_args arguments = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+    if (cgroup >= 0) {
+        pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+        if (pid >= 0 || (errno != ENOSYS && errno != EINVAL && errno != E2BIG))
+            return pid;
+        child->join = true;
+    }
+    return fork();
+}
+
+/* Both ends belong to the job's user, or it could not open /dev/stdout and its like by name. */
+static bool make_pipe(const struct start *s, int ends[2], int ours)
+{
+    if (pipe2(ends, O_CLOEXEC))
+        return false;
+    if (ours == 0)
+        fcntl(ends[0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed; not for stdin, of which no more than needed is taken */
+    return fchown(ends[0], s->uid, s->gid) == 0 && fcntl(ends[ours], F_SETFL, O_NONBLOCK) == 0;
+}
+
+static bool make_pipes(struct job *job, const struct start *s, int fds[3])
+{
+    int ends[2];
+    if (!make_pipe(s, ends, 1))
+        return false;
+    fds[0] = ends[0];
+    job->in = ends[1];
+    for (int stream = 1; stream <= (s->merged ? 1 : 2); stream++) {
+        if (!make_pipe(s, ends, 0))
+            return false;
+        fds[stream] = ends[1];
+        job->out[stream] = ends[0];
+    }
+    if (s->merged)
+        fds[2] = fcntl(fds[1], F_DUPFD_CLOEXEC, 3);
+    return fds[2] >= 0;
+}
+
+static bool make_terminal(struct job *job, const struct start *s, int fds[3])
+{
+    int unlock = 0;
+    job->terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (job->terminal < 0 || ioctl(job->terminal, TIOCSPTLCK, &unlock))
+        return false;
+    job_window(job, &s->window);
+    fds[0] = ioctl(job->terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fds[0] < 0) { /* before Linux 4.13 */
+        unsigned number;
+        char path[32];
+        if (ioctl(job->terminal, TIOCGPTN, &number))
+            return false;
+        snprintf(path, sizeof path, "/dev/pts/%u", number);
+        fds[0] = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    }
+    if (fds[0] < 0 || fchown(fds[0], s->uid, TTY_GROUP) || fchmod(fds[0], 0620))
+        return false;
+    fds[1] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
+    fds[2] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
+    job->in = fcntl(job->terminal, F_DUPFD_CLOEXEC, 3);
+    job->out[1] = fcntl(job->terminal, F_DUPFD_CLOEXEC, 3);
+    return fds[1] >= 0 && fds[2] >= 0 && job->in >= 0 && job->out[1] >= 0;
+}
+
+/* More open files than the kernel's own bound can be asked for: a host's bound is often higher than a fresh kernel's. */
+static void raise_file_bound(const struct start *s)
+{
+    char text[24];
+    for (size_t i = 0; i < s->limit_count; i++)
+        if (s->limits[i].resource == RLIMIT_NOFILE && s->limits[i].hard > 1 << 20) {
+            snprintf(text, sizeof text, "%llu", (unsigned long long)(s->limits[i].hard < 2147483584 ? s->limits[i].hard : 2147483584) & ~63ull);
+            write_file("/proc/sys/fs/nr_open", 0, text);
+        }
+}
+
+static void explain(struct failure *why, const struct start *s, const struct report *report)
+{
+    const char *command = s->argv[0];
+    if (report->kind == KIND_DIRECTORY)
+        failure_set(why, FAILED_START, report->kind, report->error, "%.400s", s->directory);
+    else if (strcmp(report->step, "interpreter") == 0)
+        failure_set(why, FAILED_START, report->kind, report->error, "%.400s: its interpreter", command);
+    else if (*report->step)
+        failure_set(why, FAILED_START, report->kind, report->error, "%s", report->step);
+    else if (report->error == ENOENT && !strchr(command, '/'))
+        failure_set(why, FAILED_START, report->kind, 0, "%.400s: command not found", command);
+    else
+        failure_set(why, FAILED_START, report->kind, report->error, "%.400s", command);
+    why->error = (uint16_t)report->error;
+}
+
+/* Waits until the command runs (the pipe closes at exec) or the child has said why it does not. */
+static bool executed(int report_fd, const struct start *s, struct failure *why)
+{
+    struct report report;
+    size_t have = 0;
+    ssize_t n;
+    while (have < sizeof report && (n = read(report_fd, (char *)&report + have, sizeof report - have)) != 0)
+        if (n > 0)
+            have += (size_t)n;
+        else if (errno != EINTR)
+            break;
+    if (have == sizeof report)
+        explain(why, s, &report);
+    return have != sizeof report;
+}
+
+bool job_spawn(struct job *job, const struct start *s, struct failure *why)
+{
+    struct child child = {.start = s, .fds = {-1, -1, -1}, .report = -1};
+    int report[2] = {-1, -1};
+    raise_file_bound(s);
+    job->oom_before = oom_kills();
+    bool ready = (s->terminal ? make_terminal(job, s, child.fds) : make_pipes(job, s, child.fds)) && pipe2(report, O_CLOEXEC) == 0;
+    child.report = report[1];
+    pid_t pid = ready ? fork_into(job->cgroup, &child) : -1;
+    if (pid == 0)
+        child_main(&child);
+    if (pid < 0)
+        failure_set(why, FAILED_START, KIND_RESOURCES, errno, "cannot start a process");
+    for (int i = 0; i < 3; i++)
+        if (child.fds[i] >= 0)
+            close(child.fds[i]);
+    if (report[1] >= 0)
+        close(report[1]);
+    bool done = pid > 0 && executed(report[0], s, why);
+    if (report[0] >= 0)
+        close(report[0]);
+    job->pid = pid > 0 ? pid : 0;
+    return done;
+}
+
+void job_window(const struct job *job, const struct window *window)
+{
+    struct winsize size = {window->rows, window->columns, window->width, window->height};
+    if (job->terminal >= 0)
+        ioctl(job->terminal, TIOCSWINSZ, &size);
+}
+
+void job_signal(const struct job *job, int signal)
+{
+    kill(-job->pid, signal); /* a group that is gone is no mistake */
+    /* What a fork bomb has put into other groups dies too: the cgroup's kill leaves no gap to fork through. */
+    if (signal == SIGKILL)
+        job_kill_all(job);
+}
+
+bool job_reap(struct job *job)
+{
+    struct rusage usage;
+    int status;
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        timeradd(&job->usage.ru_utime, &usage.ru_utime, &job->usage.ru_utime);
+        timeradd(&job->usage.ru_stime, &usage.ru_stime, &job->usage.ru_stime);
+        if (usage.ru_maxrss > job->usage.ru_maxrss)
+            job->usage.ru_maxrss = usage.ru_maxrss;
+        if (pid == job->pid) {
+            job->ended = true;
+            job->status = status;
+        }
+    }
+    return pid < 0 && errno == ECHILD;
+}
+
+/* For kernels without cgroup.kill (before 5.14): what is in the cgroup, one by one; called again at each child's end until nothing is left. */
+static bool kill_members(void)
+{
+    FILE *members = fopen(JOB_CGROUP "/cgroup.procs", "re");
+    if (!members)
+        return false;
+    for (int pid; fscanf(members, "%d", &pid) == 1;)
+        if (pid > 1)
+            kill(pid, SIGKILL);
+    fclose(members);
+    return true;
+}
+
+/* Without cgroups, as a service: whatever is our child. Orphans become our children (PR_SET_CHILD_SUBREAPER), so that nothing is missed in the end. */
+static void kill_children(void)
+{
+    DIR *processes = opendir("/proc");
+    for (struct dirent *entry; processes && (entry = readdir(processes));) {
+        char path[300], text[512];
+        int parent;
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        if (*entry->d_name < '1' || *entry->d_name > '9' || read_file(path, text, sizeof text) <= 0)
+            continue;
+        char *after = strrchr(text, ')'); /* a process' name may hold anything */
+        if (after && sscanf(after, ") %*c %d", &parent) == 1 && parent == getpid())
+            kill(atoi(entry->d_name), SIGKILL);
+    }
+    if (processes)
+        closedir(processes);
+}
+
+void job_kill_all(const struct job *job)
+{
+    if (job->kill >= 0 && write(job->kill, "1", 1) == 1)
+        return;
+    if (getpid() == 1)
+        kill(-1, SIGKILL); /* as init: everything but ourselves is the job's */
+    else if (job->cgroup < 0 || !kill_members())
+        kill_children();
+}
+
+bool job_alone(const struct job *job, bool no_child)
+{
+    char text[256];
+    ssize_t n = job->events < 0 ? -1 : pread(job->events, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return no_child;
+    text[n] = 0;
+    return strstr(text, "populated 0") != NULL;
+}
+
+static uint64_t microseconds(const struct timeval *time)
+{
+    return (uint64_t)time->tv_sec * 1000000 + (uint64_t)time->tv_usec;
+}
+
+/* The cgroup's own figures; without it, sums over the children reaped, and as the peak the largest single process. */
+void job_account(const struct job *job, struct exited *exited)
+{
+    int64_t user = number_of(JOB_CGROUP "/cpu.stat", "user_usec"), system = number_of(JOB_CGROUP "/cpu.stat", "system_usec");
+    int64_t peak = number_of(JOB_CGROUP "/memory.peak", NULL);
+    bool counted = job->cgroup >= 0;
+    exited->signalled = WIFSIGNALED(job->status);
+    exited->value = (uint8_t)(exited->signalled ? WTERMSIG(job->status) : WEXITSTATUS(job->status));
+    exited->oom_kills = (uint32_t)(oom_kills() - job->oom_before);
+    exited->user_us = counted && user >= 0 ? (uint64_t)user : microseconds(&job->usage.ru_utime);
+    exited->system_us = counted && system >= 0 ? (uint64_t)system : microseconds(&job->usage.ru_stime);
+    exited->peak_bytes = counted && peak >= 0 ? (uint64_t)peak : (uint64_t)job->usage.ru_maxrss * 1024;
+}

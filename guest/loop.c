@@ -1,0 +1,457 @@
+/* The agent's loop: the port on one side, the job's streams and its end on the other, with bounded memory in between. */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/utsname.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    /* With its header a full frame is 64 KiB, which the port's driver takes as two writes of its most, 32 KiB. */
+    DATA_MOST = FRAME_DATA_LIMIT - FRAME_HEADER,
+    /* For all frames but DATA that can be waiting at a time: at most FAILED, STARTED, EXITED, two END, CLOSED and four GRANT. */
+    CONTROL_ROOM = 2048,
+    GRANT_AT_LEAST = 64 << 10,
+    ROUNDS = 16, /* of reading or writing, before the loop looks at everything else again */
+    BROKEN_SECONDS = 2,
+};
+
+enum state {
+    IDLE, /* until START */
+    RUNNING,
+    KILLING, /* the main process has ended, what it left running is dying */
+    DRAINING, /* nothing runs any more; its last output is in the pipes */
+    OVER, /* EXITED or FAILED was said: until DONE */
+    BROKEN, /* the peer broke the protocol: nothing it sends is understood */
+    GONE, /* power off */
+};
+
+static struct {
+    enum state state;
+    int port, watch, signals;
+    bool hung; /* the host's end of the port is not open */
+    struct decoder decoder;
+    struct start start;
+    uint8_t *start_payload;
+    struct job job;
+    uint8_t out[FRAME_DATA_LIMIT + CONTROL_ROOM]; /* to the host; filled with DATA only when it is empty */
+    size_t out_at, out_end;
+    uint32_t credit[3]; /* what we may send of streams 1 and 2, and (0) what the host may send of stdin */
+    bool open[3]; /* streams 1 and 2: END was not sent yet */
+    uint8_t ring[WINDOW_INPUT]; /* stdin on its way to the job */
+    size_t ring_at, ring_have;
+    uint32_t passed; /* of stdin, not granted again yet */
+    bool input_ended; /* END was received */
+    uint8_t input_last;
+    uint64_t bytes_out, bytes_in;
+    time_t deadline;
+} l;
+
+static void put(const uint8_t *frame, size_t length)
+{
+    if (sizeof l.out - l.out_end < length) { /* CONTROL_ROOM says that this cannot be; but never beyond the end */
+        say("no room for a frame");
+        l.state = GONE;
+        return;
+    }
+    memcpy(l.out + l.out_end, frame, length);
+    l.out_end += length;
+}
+
+static void put_empty(enum guest_frame type, uint8_t stream)
+{
+    uint8_t frame[FRAME_HEADER];
+    put(frame, encode_header(frame, type, stream, 0));
+}
+
+static void put_u32(enum guest_frame type, uint32_t value)
+{
+    uint8_t frame[FRAME_HEADER + 4];
+    put(frame, encode_u32(frame, type, 0, value));
+}
+
+static void put_failed(const struct failure *failure, enum state then)
+{
+    uint8_t frame[FRAME_HEADER + FRAME_FAILED_LIMIT];
+    say("%s", failure->text);
+    put(frame, encode_failed(frame, failure));
+    l.state = then;
+}
+
+static void broken(const char *what)
+{
+    struct failure failure;
+    struct timespec now;
+    failure_set(&failure, FAILED_AGENT, KIND_NONE, 0, "the host broke the protocol: %s", what);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    l.deadline = now.tv_sec + BROKEN_SECONDS;
+    put_failed(&failure, BROKEN);
+}
+
+static void flush(void)
+{
+    while (l.out_at < l.out_end) {
+        ssize_t n = write(l.port, l.out + l.out_at, l.out_end - l.out_at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != EAGAIN) {
+            say("the port is broken: %s", strerror(errno));
+            l.state = GONE;
+        }
+        if (n <= 0)
+            return;
+        l.out_at += (size_t)n;
+    }
+    l.out_at = l.out_end = 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* The job reads no more, or is no more. */
+static void close_input(void)
+{
+    int unread = 0;
+    if (l.job.in < 0)
+        return;
+    if (l.job.terminal < 0 && ioctl(l.job.in, FIONREAD, &unread) == 0)
+        l.bytes_in -= (uint64_t)unread;
+    close_fd(&l.job.in);
+    l.ring_have = 0;
+    if (!l.input_ended)
+        put_empty(GUEST_CLOSED, 0);
+}
+
+/* The end of stdin: a pipe is closed; in a terminal it is typed, twice where the line so far was not ended. */
+static void end_input(void)
+{
+    struct termios settings;
+    if (l.job.terminal < 0) {
+        close_fd(&l.job.in);
+        return;
+    }
+    if (tcgetattr(l.job.terminal, &settings) == 0 && settings.c_lflag & ICANON) {
+        uint8_t end[2] = {settings.c_cc[VEOF], settings.c_cc[VEOF]};
+        if (write(l.job.in, end, l.input_last == '\n' ? 1 : 2) < 0)
+            say("cannot end the terminal's input: %s", strerror(errno));
+    }
+    close_fd(&l.job.in);
+}
+
+static void pass_input(void)
+{
+    while (l.job.in >= 0 && l.ring_have) {
+        size_t part = sizeof l.ring - l.ring_at < l.ring_have ? sizeof l.ring - l.ring_at : l.ring_have;
+        ssize_t n = write(l.job.in, l.ring + l.ring_at, part);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != EAGAIN)
+            close_input();
+        if (n <= 0)
+            break;
+        l.input_last = l.ring[l.ring_at + (size_t)n - 1];
+        l.ring_at = (l.ring_at + (size_t)n) % sizeof l.ring;
+        l.ring_have -= (size_t)n;
+        l.passed += (uint32_t)n;
+        l.bytes_in += (uint64_t)n;
+    }
+    if (l.job.in >= 0 && !l.ring_have && l.input_ended)
+        end_input();
+    if (l.job.in >= 0 && l.passed >= GRANT_AT_LEAST) {
+        put_u32(GUEST_GRANT, l.passed);
+        l.credit[0] += l.passed;
+        l.passed = 0;
+    }
+}
+
+static void take_input(const struct frame *frame)
+{
+    if (l.input_ended || frame->length > l.credit[0]) {
+        broken(l.input_ended ? "stdin after its end" : "more stdin than was granted");
+        return;
+    }
+    l.credit[0] -= frame->length;
+    if (l.job.in < 0)
+        return; /* sent before the host read that nobody takes it */
+    /* The credit is the ring's size less what it holds and what was not granted again: this always fits. */
+    size_t at = (l.ring_at + l.ring_have) % sizeof l.ring;
+    size_t part = sizeof l.ring - at < frame->length ? sizeof l.ring - at : frame->length;
+    memcpy(l.ring + at, frame->payload, part);
+    memcpy(l.ring, frame->payload + part, frame->length - part);
+    l.ring_have += frame->length;
+}
+
+static void end_output(int stream)
+{
+    close_fd(&l.job.out[stream]);
+    l.open[stream] = false;
+    put_empty(GUEST_END, (uint8_t)stream);
+}
+
+/* The host has no reader for a stream any more: what the job writes next gets SIGPIPE, or in a terminal, the job is hung up. */
+static void drop_output(int stream)
+{
+    if (!l.open[stream])
+        return;
+    if (l.job.terminal >= 0) {
+        close_input();
+        close_fd(&l.job.terminal);
+    }
+    end_output(stream);
+}
+
+static bool wants_output(int stream)
+{
+    return l.open[stream] && l.credit[stream] && l.out_end == 0;
+}
+
+/* One read from the job and one frame to the host. False: nothing to be done at the moment. */
+static bool pump(int stream)
+{
+    if (!wants_output(stream))
+        return false;
+    size_t most = l.credit[stream] < DATA_MOST ? l.credit[stream] : DATA_MOST;
+    ssize_t n = read(l.job.out[stream], l.out + FRAME_HEADER, most);
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < 0 && errno == EAGAIN && l.state != DRAINING)
+        return false;
+    if (n <= 0) { /* the end; EIO is a terminal's way to say it. While draining, nobody is left who could write more */
+        end_output(stream);
+        return true;
+    }
+    l.out_end = encode_header(l.out, GUEST_DATA, (uint8_t)stream, (uint32_t)n) + (size_t)n;
+    l.credit[stream] -= (uint32_t)n;
+    l.bytes_out += (uint64_t)n;
+    flush();
+    return true;
+}
+
+static void begin(struct frame *frame)
+{
+    struct failure why;
+    l.start_payload = decoder_take(&l.decoder);
+    const char *malformed = start_parse(&l.start, l.start_payload, frame->length);
+    if (malformed) {
+        failure_set(&why, FAILED_START, KIND_MALFORMED, 0, "%s", malformed);
+        put_failed(&why, OVER);
+        return;
+    }
+    if (!settle(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
+        release_shares(&l.start);
+        put_failed(&why, OVER);
+        return;
+    }
+    put_u32(GUEST_STARTED, (uint32_t)l.job.pid);
+    l.state = RUNNING;
+    l.credit[0] = WINDOW_INPUT;
+    l.credit[1] = l.credit[2] = WINDOW_OUTPUT;
+    l.open[1] = l.open[2] = true;
+    if (l.job.out[2] < 0)
+        end_output(2);
+}
+
+static void grant(const struct frame *frame)
+{
+    uint32_t more = get_u32(frame->payload);
+    if (!l.open[frame->stream])
+        return;
+    if (more > WINDOW_OUTPUT - l.credit[frame->stream])
+        broken("a credit larger than the window");
+    else
+        l.credit[frame->stream] += more;
+}
+
+static void handle(struct frame *frame)
+{
+    const uint8_t *p = frame->payload;
+    if (frame->type == HOST_START) {
+        if (l.state == IDLE)
+            begin(frame);
+        else
+            broken("a second START");
+        return;
+    }
+    if (l.state == IDLE || (frame->type == HOST_DONE && l.state != OVER)) {
+        broken(l.state == IDLE ? "a frame before START" : "DONE before the end");
+        return;
+    }
+    switch (frame->type) {
+    case HOST_DATA: take_input(frame); break;
+    case HOST_END:
+        if (l.input_ended)
+            broken("a second end of stdin");
+        l.input_ended = true;
+        break;
+    case HOST_GRANT: grant(frame); break;
+    case HOST_CLOSED: drop_output(frame->stream); break;
+    case HOST_SIGNAL:
+        if (p[0] < 1 || p[0] > 31)
+            broken("a signal number out of range");
+        else if (l.state == RUNNING)
+            job_signal(&l.job, p[0]);
+        break;
+    case HOST_WINDOW:
+        job_window(&l.job, &(struct window){get_u16(p), get_u16(p + 2), get_u16(p + 4), get_u16(p + 6)});
+        break;
+    case HOST_CLOCK: set_clock(get_u64(p)); break;
+    case HOST_DONE: l.state = GONE; break;
+    }
+}
+
+static void take_frames(const uint8_t *bytes, size_t length)
+{
+    struct frame frame;
+    const char *why;
+    while (l.state != BROKEN && l.state != GONE) {
+        switch (decode(&l.decoder, &bytes, &length, &frame, &why)) {
+        case DECODED_MORE: return;
+        case DECODED_BROKEN: broken(why); return;
+        case DECODED_FRAME: handle(&frame); break;
+        }
+    }
+}
+
+static void read_port(void)
+{
+    static uint8_t bytes[32768];
+    for (int round = 0; round < ROUNDS && l.state != GONE; round++) {
+        ssize_t n = read(l.port, bytes, sizeof bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != EAGAIN) {
+            say("the port is broken: %s", strerror(errno));
+            l.state = GONE;
+        }
+        l.hung = n == 0;
+        if (n <= 0)
+            return;
+        take_frames(bytes, (size_t)n);
+    }
+}
+
+/* poll(2) says at once that a hung-up port is hung up; an edge-triggered epoll says only when that changes. */
+static bool still_hung(void)
+{
+    struct epoll_event event;
+    struct pollfd port = {.fd = l.port};
+    epoll_wait(l.watch, &event, 1, 0);
+    return poll(&port, 1, 0) > 0 && port.revents & POLLHUP;
+}
+
+static void finish(void)
+{
+    uint8_t frame[FRAME_HEADER + EXITED_LENGTH];
+    struct exited exited = {.bytes_out = l.bytes_out, .bytes_in = l.bytes_in};
+    release_shares(&l.start);
+    job_account(&l.job, &exited);
+    put(frame, encode_exited(frame, &exited));
+    l.state = OVER;
+}
+
+/* Takes every step towards the end that has become possible. */
+static void advance(bool child_ended)
+{
+    bool no_child = child_ended && job_reap(&l.job);
+    if (l.state == RUNNING && l.job.ended) {
+        l.state = KILLING;
+        close_input();
+        job_kill_all(&l.job);
+    } else if (l.state == KILLING && child_ended && l.job.kill < 0)
+        job_kill_all(&l.job); /* what was forked while the list was read */
+    if (l.state == KILLING && job_alone(&l.job, no_child))
+        l.state = DRAINING;
+    if (l.state == DRAINING && !l.open[1] && !l.open[2])
+        finish();
+}
+
+static int timeout(void)
+{
+    struct timespec now;
+    if (l.state == DRAINING && (wants_output(1) || wants_output(2)))
+        return 0;
+    if (l.state != BROKEN)
+        return -1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec >= l.deadline)
+        l.state = GONE;
+    return 1000;
+}
+
+static void turn(void)
+{
+    struct signalfd_siginfo signals[8];
+    enum { PORT, SIGNALS, INPUT, OUT1, OUT2, EVENTS, COUNT };
+    bool waiting = l.out_at < l.out_end;
+    l.hung = l.hung && still_hung();
+    struct pollfd fds[COUNT] = {
+        [PORT] = {.fd = l.hung ? l.watch : l.port, .events = (short)(POLLIN | (waiting && !l.hung ? POLLOUT : 0))},
+        [SIGNALS] = {.fd = l.signals, .events = POLLIN},
+        /* with no event asked for, the end of a pipe's reader is still told; a terminal's would be told for ever */
+        [INPUT] = {.fd = l.ring_have || l.job.terminal < 0 ? l.job.in : -1, .events = l.ring_have ? POLLOUT : 0},
+        [OUT1] = {.fd = wants_output(1) ? l.job.out[1] : -1, .events = POLLIN},
+        [OUT2] = {.fd = wants_output(2) ? l.job.out[2] : -1, .events = POLLIN},
+        [EVENTS] = {.fd = l.state == KILLING ? l.job.events : -1, .events = POLLPRI},
+    };
+    if (poll(fds, COUNT, timeout()) < 0)
+        return;
+    if (!l.hung && fds[PORT].revents)
+        read_port();
+    bool child_ended = fds[SIGNALS].revents && read(l.signals, signals, sizeof signals) > 0;
+    if (fds[INPUT].revents & POLLERR)
+        close_input();
+    pass_input();
+    flush();
+    for (int round = 0, more = 1; more && round < ROUNDS && l.state != GONE; round++)
+        more = pump(1) | pump(2);
+    advance(child_ended);
+    flush();
+}
+
+static void run(int port)
+{
+    sigset_t child;
+    struct epoll_event edge = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+    l.port = port;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    l.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    l.watch = epoll_create1(EPOLL_CLOEXEC);
+    if (l.signals < 0 || l.watch < 0 || epoll_ctl(l.watch, EPOLL_CTL_ADD, port, &edge) || fcntl(port, F_SETFL, O_NONBLOCK)) {
+        say("cannot watch the port: %s", strerror(errno));
+        return;
+    }
+    flush();
+    while (l.state != GONE)
+        turn();
+}
+
+void serve(int port)
+{
+    uint8_t frame[FRAME_HEADER + 1];
+    job_prepare(&l.job);
+    put(frame, encode_stage(frame, STAGE_READY));
+    run(port);
+}
+
+void serve_failure(int port, const struct failure *failure)
+{
+    l.job = (struct job){.in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1};
+    put_failed(failure, OVER);
+    run(port);
+}

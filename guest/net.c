@@ -1,0 +1,85 @@
+/* The network, by ioctls: there is no ip(8) in many images, and starting one would cost more than this. */
+#include "agent.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <net/route.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int interface_up(int fd, struct ifreq *request)
+{
+    if (ioctl(fd, SIOCGIFFLAGS, request))
+        return -1;
+    request->ifr_flags |= IFF_UP;
+    return ioctl(fd, SIOCSIFFLAGS, request);
+}
+
+int loopback_up(void)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int done = interface_up(fd, &request);
+    close(fd);
+    return done;
+}
+
+/* The first interface that is Ethernet: the lowest index. */
+static int first_interface(int fd, struct ifreq *request)
+{
+    for (int index = 1; index < 64; index++) {
+        memset(request, 0, sizeof *request);
+        request->ifr_ifindex = index;
+        if (ioctl(fd, SIOCGIFNAME, request) == 0 && ioctl(fd, SIOCGIFHWADDR, request) == 0 && request->ifr_hwaddr.sa_family == ARPHRD_ETHER)
+            return 0;
+    }
+    errno = ENODEV;
+    return -1;
+}
+
+static void put_address(struct sockaddr *to, uint32_t address)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = address};
+    memcpy(to, &in, sizeof in);
+}
+
+static int configure(int fd, const struct ipv4 *network)
+{
+    struct ifreq request;
+    struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
+    if (first_interface(fd, &request))
+        return -1;
+    put_address(&request.ifr_addr, network->address);
+    if (ioctl(fd, SIOCSIFADDR, &request))
+        return -1;
+    put_address(&request.ifr_netmask, network->mask);
+    if (ioctl(fd, SIOCSIFNETMASK, &request) || interface_up(fd, &request))
+        return -1;
+    put_address(&route.rt_dst, 0);
+    put_address(&route.rt_genmask, 0);
+    put_address(&route.rt_gateway, network->gateway);
+    return ioctl(fd, SIOCADDRT, &route) && errno != EEXIST ? -1 : 0;
+}
+
+int network_configure(const struct ipv4 *network)
+{
+    char line[64], text[INET_ADDRSTRLEN];
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int done = configure(fd, network), error = errno;
+    close(fd);
+    errno = error;
+    if (done)
+        return -1;
+    snprintf(line, sizeof line, "nameserver %s\n", inet_ntop(AF_INET, &network->nameserver, text, sizeof text));
+    unlink("/etc/resolv.conf"); /* often a link to a file of a resolver that does not run here */
+    return write_file("/etc/resolv.conf", O_CREAT | O_TRUNC, line);
+}

@@ -1,0 +1,185 @@
+/* What START says about the machine, before the job: its name, time and random state, the user, network and shared folders. */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DATABASE_MOST = 4 << 20 };
+
+void set_clock(uint64_t nanoseconds)
+{
+    struct timespec now = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
+    if (clock_settime(CLOCK_REALTIME, &now))
+        say("cannot set the clock: %s", strerror(errno));
+}
+
+/* Clones of one template have the same random state; only a reseed makes them differ at once. */
+static void set_seed(const uint8_t *seed, size_t length)
+{
+    struct { struct rand_pool_info info; uint8_t bytes[512]; } pool = {.info = {.entropy_count = (int)length * 8, .buf_size = (int)length}};
+    memcpy(pool.info.buf, seed, length);
+    int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) || ioctl(fd, RNDRESEEDCRNG))
+        say("cannot reseed the random pool: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
+static void set_hostname(const char *name)
+{
+    char hosts[8192], line[160];
+    if (sethostname(name, strlen(name)))
+        say("cannot set the host name: %s", strerror(errno));
+    snprintf(line, sizeof line, "%s\n", name);
+    if (write_file("/etc/hostname", O_CREAT | O_TRUNC, line))
+        say("cannot write /etc/hostname: %s", strerror(errno));
+    ssize_t have = read_file("/etc/hosts", hosts, sizeof hosts);
+    int short_name = (int)strcspn(name, ".");
+    snprintf(line, sizeof line, "%s127.0.1.1\t%s%s%.*s\n", have <= 0 ? "127.0.0.1\tlocalhost\n" : hosts[have - 1] == '\n' ? "" : "\n", name,
+             name[short_name] ? " " : "", name[short_name] ? short_name : 0, name);
+    if (write_file("/etc/hosts", O_CREAT | O_APPEND, line))
+        say("cannot write /etc/hosts: %s", strerror(errno));
+}
+
+static void set_machine_id(const char *id)
+{
+    char line[40];
+    snprintf(line, sizeof line, "%s\n", id);
+    int done = write_file("/etc/machine-id", O_CREAT | O_TRUNC, line);
+    if (done && errno == EROFS && umount2("/etc/machine-id", MNT_DETACH) == 0) /* systemd lays a transient one over it */
+        done = write_file("/etc/machine-id", O_CREAT | O_TRUNC, line);
+    if (done)
+        say("cannot write /etc/machine-id: %s", strerror(errno));
+}
+
+/* Whether a line of passwd(5) or group(5) has this number in its third field. */
+static bool has_number(const char *line, uint32_t number)
+{
+    const char *at = strchr(line, ':');
+    at = at ? strchr(at + 1, ':') : NULL;
+    char *end;
+    return at && at[1] >= '0' && at[1] <= '9' && strtoul(at + 1, &end, 10) == number && (*end == ':' || *end == '\n' || !*end);
+}
+
+/* Adds a line to /etc/passwd or /etc/group unless one has its number already. No NSS: the agent is linked statically. */
+static int add_line(const char *path, const char *line)
+{
+    const char *field = strchr(strchr(line, ':') + 1, ':') + 1; /* the parser has counted the colons */
+    uint32_t number = (uint32_t)strtoul(field, NULL, 10);
+    char *text = malloc(DATABASE_MOST);
+    if (!text)
+        return -1;
+    ssize_t have = read_file(path, text, DATABASE_MOST);
+    bool found = false;
+    for (char *at = have > 0 ? text : NULL; at && *at && !found; at = (at = strchr(at, '\n')) ? at + 1 : NULL)
+        found = has_number(at, number);
+    const char *before = have > 0 && text[have - 1] != '\n' ? "\n" : "";
+    char *added = NULL;
+    int done = 0;
+    if (!found && asprintf(&added, "%s%s\n", before, line) >= 0)
+        done = write_file(path, O_CREAT | O_APPEND, added);
+    free(added);
+    free(text);
+    return done;
+}
+
+static int make_home(const struct start *start)
+{
+    char *home = start->user, path[4096];
+    for (int colons = 0; colons < 5; colons += *home++ == ':')
+        ;
+    size_t length = strcspn(home, ":");
+    if (*home != '/' || length < 2 || length >= sizeof path)
+        return 0;
+    memcpy(path, home, length);
+    path[length] = 0;
+    struct stat status;
+    if (stat(path, &status) == 0)
+        return 0;
+    char *last = strrchr(path, '/');
+    *last = 0;
+    if (*path && make_directories(path))
+        return -1;
+    *last = '/';
+    return mkdir(path, 0700) || chown(path, start->uid, start->gid) ? -1 : 0;
+}
+
+static bool add_user(const struct start *start, struct failure *why)
+{
+    for (char **line = start->group_lines; *line; line++)
+        if (add_line("/etc/group", *line)) {
+            failure_set(why, FAILED_START, KIND_IDENTITY, errno, "/etc/group");
+            return false;
+        }
+    if (start->user && add_line("/etc/passwd", start->user)) {
+        failure_set(why, FAILED_START, KIND_IDENTITY, errno, "/etc/passwd");
+        return false;
+    }
+    if (start->user && make_home(start))
+        say("cannot make the home directory: %s", strerror(errno)); /* it may lie in a folder that is shared next */
+    return true;
+}
+
+/* access=any: one attach for all users of the guest. Their rights are checked twice all the same: in the guest by owner and mode, and on the
+   host, where QEMU runs as the job's user. cache=mmap: nothing is cached but what is mapped, so both sides see each other's writes at once. */
+static bool mount_share(const struct share *share, struct failure *why)
+{
+    static const char *const options[] = {
+        "trans=virtio,version=9p2000.L,access=any,cache=mmap,msize=512000",
+        "trans=virtio,version=9p2000.L,access=any,msize=512000", /* before Linux 3.14 */
+    };
+    unsigned long flags = MS_NODEV | MS_NOSUID | (share->read_only ? MS_RDONLY : 0);
+    bool done = make_directories(share->path) == 0;
+    if (done)
+        done = mount(share->tag, share->path, "9p", flags, options[0]) == 0 || (errno == EINVAL && mount(share->tag, share->path, "9p", flags, options[1]) == 0);
+    if (!done)
+        failure_set(why, FAILED_START, KIND_SHARE, errno, "%s", share->path);
+    return done;
+}
+
+bool settle(const struct start *start, struct failure *why)
+{
+    if (start->seed)
+        set_seed(start->seed, start->seed_length);
+    if (start->has_clock)
+        set_clock(start->clock);
+    if (start->hostname)
+        set_hostname(start->hostname);
+    if (start->machine_id)
+        set_machine_id(start->machine_id);
+    if (!add_user(start, why))
+        return false;
+    if (start->has_network && network_configure(&start->network)) {
+        failure_set(why, FAILED_START, KIND_NETWORK, errno, "network");
+        return false;
+    }
+    for (size_t i = 0; i < start->share_count; i++)
+        if (!mount_share(&start->shares[i], why))
+            return false;
+    return true;
+}
+
+void release_shares(const struct start *start)
+{
+    for (size_t i = start->share_count; i-- > 0;) {
+        const struct share *share = &start->shares[i];
+        int fd = open(share->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            sync(); /* a folder that root may not read on the host */
+        else if (!share->read_only && syncfs(fd))
+            say("cannot synchronise %s: %s", share->path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        if (umount2(share->path, 0) && umount2(share->path, MNT_DETACH))
+            say("cannot unmount %s: %s", share->path, strerror(errno));
+    }
+}

@@ -1,0 +1,121 @@
+import argparse
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dayfly.cli import COMMANDS, main
+from dayfly.cli.doctor import OLDEST_QEMU, parse_version
+from dayfly.cli.listing import table
+from dayfly.cli.parser import Parser, UsageMistake
+from dayfly.cli.run import configure, description, environment
+from dayfly.cli.whole import whole_parser
+from dayfly.job.description import JobDescription
+from dayfly.machine.spec import Network, Shape
+from dayfly.settings import Settings
+
+
+def job(*words: str, command: tuple[str, ...] = ("true",)) -> JobDescription:
+    parser = Parser(prog="dayfly run")
+    configure(parser)
+    arguments = parser.parse_args(words)
+    arguments.after_dashes = list(command)
+    return description(arguments, Settings())
+
+
+def test_defaults_are_the_settings() -> None:
+    described = job("debian:12")
+    assert described.shape == Shape(1, 512 << 20)
+    assert described.scratch == 8 << 30
+    assert described.share_directory
+    assert described.network is Network.NONE
+    assert described.terminal is None
+
+
+def test_options() -> None:
+    described = job("debian:12", "--cpus", "2", "--memory", "2G", "-t", "--timeout", "10m", "--network", "nat", "--user", "root")
+    assert (described.shape, described.timeout, described.terminal, described.root) == (Shape(2, 2 << 30), 600, True, True)
+    assert described.network is Network.NAT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["a", "b"],
+        ["a", "--cpus", "0"],
+        ["a", "--memory", "lots"],
+        ["a", "--network", "bridge"],
+        ["a", "--user", "bob"],
+        ["a", "--env", "X"],
+        ["a", "--env", "=1"],
+        ["a", "--workdir", "here"],
+        ["a", "--share", "/usr"],
+        ["a", "--nonsense"],
+    ],
+)
+def test_mistakes_on_the_command_line(words: list[str]) -> None:
+    with pytest.raises(UsageMistake):
+        job(*words)
+
+
+def test_no_command() -> None:
+    with pytest.raises(UsageMistake, match="no command"):
+        job("a", command=())
+
+
+def test_mistakes_are_one_line_and_125(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "debian:12", "ls"]) == 125
+    error = capsys.readouterr().err
+    assert error.startswith("dayfly: ")
+    assert error.count("\n") == 1
+
+
+@given(st.dictionaries(st.binary(min_size=1, max_size=5).filter(lambda name: b"=" not in name), st.binary(max_size=5)))
+def test_the_environment_passes_unchanged(variables: dict[bytes, bytes]) -> None:
+    assert environment(dict(variables), []) == tuple(name + b"=" + value for name, value in variables.items())
+
+
+def test_env_sets_and_replaces() -> None:
+    assert environment({b"A": b"1"}, ["A=2", "B=x=y", "C="]) == (b"A=2", b"B=x=y", b"C=")
+
+
+def subcommands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser, *(inner for action in below for choice in action.choices.values() for inner in subcommands(choice))]
+
+
+def test_everything_has_a_help_text() -> None:
+    parsers = subcommands(whole_parser())
+    assert len(parsers) > len(COMMANDS) + 1
+    for parser in parsers:
+        assert parser.description
+        assert all(action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
+        assert parser.format_help()
+
+
+def test_every_listing_has_json() -> None:
+    listings = [
+        parser for parser in subcommands(whole_parser()) if parser.prog.split()[-1] in ("list", "show", "ps", "verify", "doctor")
+    ]
+    assert len(listings) == 7
+    for parser in listings:
+        assert "--json" in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)", (7, 2, 22)),
+        ("QEMU emulator version 10.0.2", (10, 0, 2)),
+        ("QEMU emulator version 9.1", (9, 1)),
+        ("nonsense", ()),
+    ],
+)
+def test_qemu_versions(text: str, version: tuple[int, ...]) -> None:
+    assert parse_version(text) == version
+    assert (parse_version(text) >= OLDEST_QEMU) is (version != ())
+
+
+def test_tables_line_up_and_move_no_cursor() -> None:
+    assert table(("A", "B"), [("日本", "x"), ("1\x1b[2J", "y")]) == "A      B\n日本   x\n1?[2J  y\n"

@@ -1,0 +1,126 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dayfly.cli.usage import Filter
+from dayfly.errors import NotFound, Refused
+from dayfly.job.usage import (
+    SCHEMA_FILE,
+    End,
+    ImageUsed,
+    MachineUsed,
+    Records,
+    UsageRecord,
+    Used,
+    parse,
+    shortened,
+    timestamp,
+)
+
+RECORD = UsageRecord(
+    id="0123456789",
+    state="ended",
+    begun="2026-11-23T05:00:00.000Z",
+    host="node1",
+    uid=1000,
+    user="ada",
+    command=("true",),
+    directory="/home/ada",
+    image=ImageUsed("debian:12", "sha256:" + "a" * 64, "system"),
+    machine=MachineUsed(1, 512 << 20, 8 << 30, "tcg", "agent", "cold", "none", "7.2.22"),
+    phases={"spawned": 0.05, "gone": 2.0},
+    used=Used(0.1, 0.2, 2.1, 1 << 20, 0, 5),
+    end=End(0, "exit"),
+)
+
+
+def check(record: UsageRecord) -> None:
+    jsonschema.validate(json.loads(record.render()), json.loads(SCHEMA_FILE.read_text()))
+
+
+def test_records_follow_their_schema() -> None:
+    check(RECORD)
+    check(replace(RECORD, state="running", end=None, phases={}, used=Used()))
+
+
+def test_the_schema_notices() -> None:
+    for wrong in (replace(RECORD, state="odd"), replace(RECORD, end=End(256, "exit")), replace(RECORD, end=End(0, "odd"))):
+        with pytest.raises(jsonschema.ValidationError):
+            check(wrong)
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    assert parse(RECORD.render()) == RECORD
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"null", b'{"end": 3}', b"\xff", b'{"end": null, "image": {"x": 1}}'])
+def test_what_is_no_record(text: bytes) -> None:
+    with pytest.raises(Refused):
+        parse(text)
+
+
+@given(st.lists(st.text(max_size=3000), max_size=10))
+def test_commands_are_kept_short_and_printable_as_json(command: list[str]) -> None:
+    kept = shortened(tuple(command))
+    assert sum(map(len, kept)) <= 4096 + 1
+    json.dumps(kept).encode()
+
+
+def test_an_argument_that_is_not_utf8() -> None:
+    assert shortened(("\udcff",)) == ("?",)
+
+
+def test_timestamps() -> None:
+    assert timestamp(0.0625) == "1970-01-01T00:00:00.062Z"
+
+
+def test_records_in_a_folder(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    older = replace(RECORD, id="aaaaaaaaaa", begun="2026-11-22T23:59:59.000Z")
+    records.write(RECORD)
+    records.write(older)
+    (tmp_path / "2026-11-23" / "broken.json").write_text("{")
+    assert list(records.all()) == [older, RECORD]
+    assert records.find("aaa") == older
+    for prefix in ("", "zz"):
+        with pytest.raises(NotFound):
+            records.find(prefix)
+
+
+def test_a_running_record_without_its_process_is_lost(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.write(replace(RECORD, state="running", end=None, machine=replace(RECORD.machine, pid=2**22 + 1)))
+    (record,) = records.all()
+    assert record.state == "lost"
+    assert record.end is not None
+    assert record.end.status == 137
+    check(record)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matches"),
+    [
+        (Filter(), True),
+        (Filter(user="ada"), True),
+        (Filter(user="1000"), True),
+        (Filter(user="bob"), False),
+        (Filter(image="debian"), True),
+        (Filter(image="debian:12"), True),
+        (Filter(image="aaaa"), True),
+        (Filter(image="sha256:aaa"), True),
+        (Filter(image="debian:1"), False),
+        (Filter(day="2026-11-23"), True),
+        (Filter(day="2026-11"), True),
+        (Filter(day="2025"), False),
+        (Filter(status=0), True),
+        (Filter(status=1), False),
+        (Filter(state="lost"), False),
+    ],
+)
+def test_filters(wanted: Filter, matches: bool) -> None:
+    assert wanted.matches(RECORD) is matches

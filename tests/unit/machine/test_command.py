@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+from dayfly.machine.command import kernel_command_line, render
+from dayfly.machine.processes import parse_command
+from dayfly.machine.spec import Accelerator, Boot, Disk, Endpoints, MachineSpec, Network, Shape, Share
+
+SPEC = MachineSpec(
+    identity="0123456789",
+    label="debian:12",
+    accelerator=Accelerator.TCG,
+    shape=Shape(2, 1 << 30),
+    boot=Boot.AGENT,
+    kernel=10,
+    initramfs=11,
+    command_line="",
+    disks=(Disk("root", 12, "erofs", readonly=True), Disk("scratch", 13, "ext4", readonly=False)),
+    shares=(),
+    network=Network.NONE,
+    mac="52:54:01:23:45:67",
+)
+ENDS = Endpoints(20, 21, 22)
+
+
+def after(argv: list[str], option: str) -> list[str]:
+    return [argv[at + 1] for at, word in enumerate(argv[:-1]) if word == option]
+
+
+def test_as_few_devices_as_the_job_needs() -> None:
+    argv = render("qemu", SPEC, ENDS)
+    assert argv[1:4] == ["-nodefaults", "-no-user-config", "-no-reboot"]
+    assert [device.partition(",")[0] for device in after(argv, "-device")] == [
+        "isa-serial",
+        "virtio-serial-pci",
+        "virtserialport",
+        "virtio-blk-pci",
+        "virtio-blk-pci",
+    ]
+    assert "-netdev" not in argv
+    assert "-fsdev" not in argv
+    assert after(argv, "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+
+
+def test_memory_and_cpus_are_the_shapes() -> None:
+    argv = render("qemu", SPEC, ENDS)
+    assert after(argv, "-m") == ["1048576K"]
+    assert after(argv, "-smp") == ["2"]
+
+
+def test_only_the_scratch_disk_can_be_written() -> None:
+    drives = after(render("qemu", SPEC, ENDS), "-drive")
+    assert ["readonly=on" in drive for drive in drives] == [True, False]
+    assert "werror=stop" in drives[1]
+
+
+def test_the_kernel_is_told_where_everything_is() -> None:
+    words = kernel_command_line(SPEC).split()
+    assert {"dayfly.root=vda:erofs", "dayfly.scratch=vdb:ext4", "dayfly.boot=agent", "panic=-1"} <= set(words)
+    assert "tsc=reliable" not in kernel_command_line(replace(SPEC, accelerator=Accelerator.KVM))
+    assert kernel_command_line(replace(SPEC, command_line="mitigations=off")).count("mitigations=off") == 1
+
+
+def test_commas_in_a_path_are_not_options() -> None:
+    spec = replace(SPEC, shares=(Share("share0", "/data,readonly=off/x", "/data", readonly=True),))
+    (folder,) = after(render("qemu", spec, ENDS), "-fsdev")
+    assert "path=/data,,readonly=off/x,security_model=none" in folder
+    assert folder.endswith(",readonly=on")
+
+
+def test_nat_lets_nobody_in() -> None:
+    argv = render("qemu", replace(SPEC, network=Network.NAT), ENDS)
+    assert after(argv, "-netdev") == ["user,id=net,ipv6=off"]
+    assert any("mac=52:54:01:23:45:67" in device for device in after(argv, "-device"))
+
+
+def test_no_two_devices_in_one_slot() -> None:
+    shares = tuple(Share(f"share{number}", "/x", f"/x{number}", readonly=False) for number in range(21))
+    argv = render("qemu", replace(SPEC, shares=shares, network=Network.NAT), ENDS)
+    slots = [word for device in after(argv, "-device") for word in device.split(",") if word.startswith("addr=")]
+    assert len(slots) == len(set(slots)) == 25
+    assert max(int(slot[5:], 16) for slot in slots) < 0x1F
+
+
+def test_a_machine_is_recognised_by_its_command() -> None:
+    argv = render("/usr/bin/qemu-system-x86_64", replace(SPEC, label="odd,name:1"), ENDS)
+    assert parse_command(argv) == ("0123456789", "odd,name:1", 2, 1 << 30, "tcg")
+
+
+def test_other_processes_are_no_machines() -> None:
+    assert parse_command(["vi", "guest=dayfly:0123456789:x"]) is None
+    assert parse_command([]) is None
+    assert parse_command(["qemu", "-name", "guest=other:0123456789:x", "-m", "1K", "-smp", "1"]) is None

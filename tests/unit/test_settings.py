@@ -1,0 +1,82 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from dayfly.errors import FileMistakes
+from dayfly.settings import _READERS, Settings, load, parse
+
+EXAMPLES: dict[str, object] = {
+    "library.system": "/a",
+    "library.user": "/b",
+    "records.folder": "/c",
+    "cache.folder": "/d",
+    "scratch.folder": "/e",
+    "scratch.size": "1G",
+    "machine.cpus": 3,
+    "machine.memory": "2G",
+    "machine.accelerator": "tcg",
+    "machine.qemu": "/opt/qemu",
+    "machine.boot_timeout": "30s",
+    "job.grace": 5,
+    "build.mirror": "http://mirror.example/debian",
+}
+
+
+def test_every_field_has_a_reader_of_its_type() -> None:
+    """`parse` gives readers' results to `replace` unchecked; this is the check."""
+    assert (
+        {field.name for field in fields(Settings)}
+        == {place.replace(".", "_") for place in _READERS}
+        == {place.replace(".", "_") for place in EXAMPLES}
+    )
+    defaults = Settings()
+    for place, value in EXAMPLES.items():
+        assert type(_READERS[place](value)) is type(getattr(defaults, place.replace(".", "_"))) or isinstance(
+            _READERS[place](value), Path
+        )
+
+
+def test_reads_a_file() -> None:
+    settings = parse('[machine]\nmemory = "2G"\ncpus = 2\n', Settings(), path="f", site=False)
+    assert (settings.machine_memory, settings.machine_cpus) == (2 << 30, 2)
+
+
+def test_all_mistakes_at_once() -> None:
+    machine = '[machine]\nmemory = "lots"\ncpu = 2\naccelerator = "xen"\ncpus = true\n'
+    text = machine + '[library]\nsystem = "/mine"\n[scratch]\nfolder="relative"\n'
+    with pytest.raises(FileMistakes) as caught:
+        parse(text, Settings(), path="f", site=False)
+    places = {mistake.place for mistake in caught.value.mistakes}
+    assert places == {"machine.memory", "machine.cpu", "machine.accelerator", "machine.cpus", "library.system", "scratch.folder"}
+    assert "did you mean machine.cpus?" in str(caught.value)
+
+
+def test_syntax_is_a_mistake_too() -> None:
+    with pytest.raises(FileMistakes, match="syntax"):
+        parse("[machine", Settings(), path="f", site=True)
+
+
+def test_user_over_site(tmp_path: Path) -> None:
+    site, user = tmp_path / "site.toml", tmp_path / "user.toml"
+    site.write_text('[library]\nsystem = "/srv/images"\n[machine]\ncpus = 2\n')
+    user.write_text("[machine]\ncpus = 4\n")
+    settings = load(site, user)
+    assert (settings.library_system, settings.machine_cpus) == (Path("/srv/images"), 4)
+
+
+def test_no_files_are_no_mistake(tmp_path: Path) -> None:
+    assert load(tmp_path / "none", tmp_path / "none").machine_cpus == 1
+
+
+def test_a_named_file_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAYFLY_SETTINGS", str(tmp_path / "gone.toml"))
+    with pytest.raises(FileMistakes, match="DAYFLY_SETTINGS"):
+        load(tmp_path / "none")
+
+
+def test_too_large_a_file(tmp_path: Path) -> None:
+    large = tmp_path / "large.toml"
+    large.write_bytes(b"#" * (1024 * 1024 + 1))
+    with pytest.raises(FileMistakes, match="larger"):
+        load(tmp_path / "none", large)
