@@ -202,10 +202,20 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
     )
 
 
-def _command_line(kernel: Fields) -> str:
-    text = kernel.text("commandLine", _COMMAND_LINE, default="")
+def command_line_problem(text: str) -> str:
+    """What is wrong with what an image wants on its kernel's command line (may be empty)."""
+    if not _COMMAND_LINE.fullmatch(text):
+        return "is longer than 1024 characters, or has some that are not printable ASCII"
     if any(word.startswith(("dayfly.", "init=", "rdinit=")) for word in text.replace('"', " ").split()):
-        raise Refused(f"{kernel.place}.commandLine has words that are Dayfly's own: dayfly.*, init=, rdinit=")
+        return "has words that are Dayfly's own: dayfly.*, init=, rdinit="
+    return ""
+
+
+def _command_line(kernel: Fields) -> str:
+    text = kernel.text("commandLine", default="")
+    problem = command_line_problem(text)
+    if problem:
+        raise Refused(f"{kernel.place}.commandLine {problem}")
     return text
 
 
