@@ -33,10 +33,22 @@ static void __attribute__((noreturn)) power_off(void)
         pause();
 }
 
+/* The first thing said on the port, as soon as there is one. */
+static void hello(int opened)
+{
+    uint8_t frame[FRAME_HEADER + 256];
+    struct utsname system;
+    if (opened < 0)
+        return;
+    port = opened;
+    uname(&system);
+    write_all(port, frame, encode_hello(frame, sizeof frame, AGENT_VERSION, system.release));
+}
+
 static void __attribute__((noreturn)) fail(const struct failure *failure)
 {
     if (port < 0)
-        port = port_wait(PORT_SECONDS);
+        hello(port_wait(PORT_SECONDS));
     if (port < 0)
         say("no port to report it: %s", failure->text);
     else
@@ -49,16 +61,6 @@ static void __attribute__((noreturn)) fail(const struct failure *failure)
         failure_set(&failure_, stage, KIND_NONE, errno, __VA_ARGS__); \
         fail(&failure_); \
     } while (0)
-
-static void hello(void)
-{
-    uint8_t frame[FRAME_HEADER + 256];
-    struct utsname system;
-    if (port < 0 && (port = port_open()) >= 0) {
-        uname(&system);
-        write_all(port, frame, encode_hello(frame, sizeof frame, AGENT_VERSION, system.release));
-    }
-}
 
 /* Whether the machine has a virtio device of this number. */
 static bool has_virtio(int wanted)
@@ -104,25 +106,23 @@ static void load_module(const char *file)
 static void load_modules(void)
 {
     static char list[16384];
-    hello(); /* a kernel may have all that the port needs built in */
+    hello(port_open()); /* a kernel may have all that the port needs built in */
     if (read_file("/modules/load", list, sizeof list) < 0 && errno != ENOENT)
         FAIL(FAILED_MODULES, "/modules/load");
     for (char *next = list, *file; (file = strsep(&next, "\n"));)
         if (*file) {
             load_module(file);
-            hello(); /* as soon as the port is there, so that what fails after it can be told */
+            if (port < 0)
+                hello(port_open()); /* as soon as it is there, so that what fails after it can be told */
         }
     unlink("/modules/load");
     rmdir("/modules");
-    if (port < 0) {
-        int fd = port_wait(PORT_SECONDS);
-        if (fd >= 0)
-            close(fd);
-        hello();
-    }
-    errno = 0;
     if (port < 0)
-        FAIL(FAILED_MODULES, "no port named org.dayfly.agent");
+        hello(port_wait(PORT_SECONDS));
+    if (port < 0) {
+        say("no port named org.dayfly.agent");
+        power_off();
+    }
 }
 
 static void parse_source(const char *word, struct source *source)

@@ -254,8 +254,10 @@ static void pump_all(void)
 {
     uint64_t before = l.bytes_out;
     bool more = true;
-    for (int round = 0; more && round < ROUNDS && l.state != GONE; round++)
-        more = pump(1) | pump(2);
+    for (int round = 0; more && round < ROUNDS && l.state != GONE; round++) {
+        more = pump(1);
+        more = pump(2) || more; /* both have their turn */
+    }
     if (!more && l.state == RUNNING && l.bytes_out - before >= BULK)
         l.rest_until = monotonic() + REST_NANOSECONDS;
 }
