@@ -45,7 +45,9 @@ def test_it_is_found_also_where_the_lists_were_never_fetched() -> None:
 
 def test_an_archive_that_is_all_in_one_has_its_security_suite_there() -> None:
     line = "Ubuntu\tUbuntu\tnoble\tmain\thttp://mirror.example/ubuntu/\t$(SIGNED_BY)\n"
-    assert choose(parse_targets(line), UBUNTU, "") == Archive(*["http://mirror.example/ubuntu"] * 2, UBUNTU.keyring)
+    assert choose(parse_targets(line), UBUNTU, "") == Archive(
+        "http://mirror.example/ubuntu", "http://mirror.example/ubuntu", UBUNTU.keyring
+    )
 
 
 def test_the_settings_mirror_goes_first() -> None:
