@@ -59,7 +59,5 @@ FRAMES = (
 
 if __name__ == "__main__":
     which, folder = sys.argv[1:]
-    for number, seed in enumerate(
-        STARTS if which == "start" else [b"\x07" + one for one in (*FRAMES, b"".join(FRAMES))]
-    ):
+    for number, seed in enumerate(STARTS if which == "start" else [b"\x07" + one for one in (*FRAMES, b"".join(FRAMES))]):
         (Path(folder) / f"seed{number}").write_bytes(seed)

@@ -137,7 +137,7 @@ def _become(
             signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-            _raise_limits()
+            raise_limits()
         else:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -148,8 +148,8 @@ def _become(
         os._exit(127)
 
 
-def _raise_limits() -> None:
-    """A job's soft limits (CPU time, file size) are for the job, not for the program that carries it. Nor may that dump core."""
+def raise_limits() -> None:
+    """A job's soft limits (CPU time, file size) are for the job, not for the programs that carry it. Nor may those dump core."""
     for number in RESOURCES:
         _, hard = resource.getrlimit(number)
         resource.setrlimit(number, (hard, hard))

@@ -33,9 +33,7 @@ MODULES = (
     *("virtio_blk", "crc32c_generic", "libcrc32c", "erofs", "overlay", "crc16", "mbcache", "jbd2", "ext4"),
     *("netfs", "fscache", "9pnet", "9pnet_virtio", "9p", "failover", "net_failover", "virtio_net"),
 )
-KERNEL_OPTIONS = (
-    "quiet loglevel=0 panic=-1 console=ttyS0 tsc=reliable no_timer_check audit=0 apparmor=0 rcupdate.rcu_expedited=1"
-)
+KERNEL_OPTIONS = "quiet loglevel=0 panic=-1 console=ttyS0 tsc=reliable no_timer_check audit=0 apparmor=0 rcupdate.rcu_expedited=1"
 PATH = "PATH=/usr/local/bin:/usr/bin:/bin"
 SECONDS = 120.0
 
@@ -219,9 +217,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     kernel, folder, root = (environment_path(f"DAYFLY_TEST_{name}") for name in ("KERNEL", "MODULES", "ROOT"))
     agent = tmp_path_factory.mktemp("agent") / "agent"
     sources = sorted((Path(__file__).parents[2] / "guest").glob("*.c"))
-    subprocess.run(
-        ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static", "-s", "-o", agent, *sources], check=True
-    )
+    subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static", "-s", "-o", agent, *sources], check=True)
     found = {path.name: path for path in folder.rglob("*.ko")}
     modules = tuple((f"{name}.ko", found[f"{name}.ko"].read_bytes()) for name in MODULES)
     return Parts(kernel, root, agent.read_bytes(), modules)
@@ -429,8 +425,7 @@ def test_identity_surroundings_and_limits(boot: Boot) -> None:
 def test_terminal(boot: Boot) -> None:
     guest = boot().ready()
     script = (
-        "tty; stty size; trap 'stty size; exit 5' WINCH; test -t 0 && test -t 2 && echo terminal >&2; "
-        "while :; do sleep 0.1; done"
+        "tty; stty size; trap 'stty size; exit 5' WINCH; test -t 0 && test -t 2 && echo terminal >&2; while :; do sleep 0.1; done"
     )
     guest.start(["bash", "-c", script], identity=(1234, 1234), extra=((9, struct.pack("<4H", 33, 101, 0, 0)),))
     outcome = guest.follow(lambda outcome: b"terminal\r\n" in outcome.stdout)
@@ -635,10 +630,7 @@ def test_network_reaches_the_host(boot: Boot) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         port = server.getsockname()[1]
-        script = (
-            f"exec 3<>/dev/tcp/10.0.2.2/{port}; echo hello >&3; cat <&3; cat /etc/resolv.conf; "
-            "exec 4<>/dev/tcp/127.0.0.1/1"
-        )
+        script = f"exec 3<>/dev/tcp/10.0.2.2/{port}; echo hello >&3; cat <&3; cat /etc/resolv.conf; exec 4<>/dev/tcp/127.0.0.1/1"
         extra = ((15, b"10.0.2.15/24 10.0.2.2 10.0.2.3"),)
         outcome = boot(*NETWORK).ready().run(["bash", "-c", script], extra=extra)
         thread.join()

@@ -20,6 +20,7 @@ from dayfly.job.description import Folder, JobDescription, check_shape, hides_im
 from dayfly.job.terminal import is_terminal
 from dayfly.machine import accelerator, scratch
 from dayfly.machine.guest.initramfs import agent_archive
+from dayfly.machine.guest.protocol import Limit
 from dayfly.machine.launch import Launched, launch
 from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Share
 from dayfly.settings import Settings
@@ -51,6 +52,7 @@ class Prepared:
     terminal: bool
     shares: tuple[Share, ...]
     directory: str
+    limits: tuple[Limit, ...]
     begun: float
     begun_at: float
 
@@ -69,7 +71,8 @@ def run(description: JobDescription, settings: Settings) -> int:
             process.warn(image.notice)
         boot = description.boot or Boot(image.config.boot)
         name = os.urandom(5).hex()
-        prepared = Prepared(description, image, name, boot, terminal, shares, directory, begun, begun_at)
+        prepared = Prepared(description, image, name, boot, terminal, shares, directory, identity.limits(), begun, begun_at)
+        process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)

@@ -1,0 +1,52 @@
+# make demo: a job in a fresh virtual machine, from nothing.   make test: every test, from nothing.
+# Both install what they need (they say what), as root or as a user with sudo. A second run finds everything in place.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test soak lint unit bench man clean help
+
+VENV := .venv
+BIN := $(VENV)/bin
+QEMU ?= qemu-system-x86_64
+WORKERS ?= 2
+PYTEST := DAYFLY_TEST_QEMU=$(QEMU) $(BIN)/pytest
+SOURCES := pyproject.toml hatch_build.py $(wildcard guest/*.[ch])
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+	@echo "also: make lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
+
+demo: $(VENV)/.demo
+	@tools/demo
+
+test: $(VENV)/.test lint
+	$(MAKE) -C guest check
+	$(MAKE) -C guest fuzz SECONDS=20
+	$(PYTEST) -n $(WORKERS)
+
+soak: $(VENV)/.test
+	$(MAKE) -C guest fuzz SECONDS=600
+	$(PYTEST) -n $(WORKERS) --soak
+
+unit: $(VENV)/.test
+	$(PYTEST) tests/unit
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench.start
+
+man: $(VENV)/.test
+	$(BIN)/python tools/man.py
+
+# What each needs, installed once; a change of what the package is made of installs it again.
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)
+	@tools/setup $*
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist guest/build src/dayfly/machine/guest/agent

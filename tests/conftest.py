@@ -1,0 +1,64 @@
+"""What all tests share: the options of `make test` and `make soak`, a library with real images, and a site of each test's own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.framework.site import Site
+
+TEST_LIBRARY = Path(__file__).parent.parent / "build/test-library"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="many rounds of faults too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        skip = pytest.mark.skip(reason="many rounds: part of `make soak`")
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(skip)
+
+
+def build(image: str, library: Path) -> None:
+    """Build a shipped image into the tests' library, once for all workers and later runs."""
+    library.mkdir(parents=True, exist_ok=True)
+    settings = library / "settings.toml"
+    settings.write_text(f'[library]\nuser = "{library}"\n')
+    environment = {**os.environ, "DAYFLY_SETTINGS": str(settings)}
+    command = [sys.executable, "-m", "dayfly", "image"]
+    with (library / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shown = subprocess.run([*command, "show", f"user/{image}"], env=environment, capture_output=True, check=False)
+        if shown.returncode != 0:
+            subprocess.run([*command, "build", image], env=environment, check=True)
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """A library that holds debian:12."""
+    build("debian:12", TEST_LIBRARY)
+    return TEST_LIBRARY
+
+
+@pytest.fixture(scope="session")
+def system_image(library: Path) -> str:
+    """The name of an image that boots its own systemd."""
+    build("debian:12-system", library)
+    return "debian:12-system"
+
+
+@pytest.fixture
+def site(tmp_path: Path, library: Path) -> Iterator[Site]:
+    """A site of the test's own; afterwards nothing of its machines may be left."""
+    site = Site(tmp_path / "site", library)
+    yield site
+    assert site.leftovers() == []

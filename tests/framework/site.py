@@ -1,0 +1,179 @@
+"""A Dayfly of the tests' own: settings, library, records and scratch in a folder, and the real command on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dayfly.machine.processes import Running, running
+
+COMMAND = [sys.executable, "-m", "dayfly"]
+SECONDS = 120.0
+IMAGE = "user/debian:12"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    status: int
+    out: bytes
+    err: str
+    seconds: float
+
+
+@dataclass
+class Site:
+    """Where a test's Dayfly lives."""
+
+    folder: Path
+    library: Path
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.work.mkdir(parents=True)
+        self.scratch.mkdir()
+        self.configure()
+        self._mounts = mounts()
+
+    @property
+    def work(self) -> Path:
+        """The working directory of its jobs."""
+        return self.folder / "work"
+
+    @property
+    def scratch(self) -> Path:
+        """Its scratch folder."""
+        return self.folder / "scratch"
+
+    def configure(self, **changes: str) -> None:
+        """Write its settings; `machine_qemu="…"` changes one."""
+        values = {
+            "library": {"user": str(self.library)},
+            "records": {"folder": str(self.folder / "records")},
+            "cache": {"folder": str(self.folder / "cache")},
+            "scratch": {"folder": str(self.scratch), "size": "1G"},
+            "machine": {"accelerator": "tcg", "qemu": os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64")},
+        }
+        for name, value in changes.items():
+            table, _, key = name.partition("_")
+            values.setdefault(table, {})[key] = value
+        lines = [
+            f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+            for table, keys in values.items()
+        ]
+        self.settings_file.write_text("".join(lines))
+
+    @property
+    def settings_file(self) -> Path:
+        """Its settings."""
+        return self.folder / "settings.toml"
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of its commands."""
+        return {**os.environ, "DAYFLY_SETTINGS": str(self.settings_file), **(extra or {})}
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start `dayfly` with pipes on all streams, in the work folder; `options` are Popen's."""
+        settings: dict[str, Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "cwd": self.work,
+            "env": self.environment(options.pop("extra", None)),
+        }
+        return subprocess.Popen([*options.pop("before", []), *COMMAND, *words], **(settings | options))
+
+    def dayfly(self, *words: str, stdin: bytes = b"", seconds: float = SECONDS, **options: Any) -> Finished:
+        """Run `dayfly` to its end."""
+        begun = time.monotonic()
+        with self.start(*words, **options) as process:
+            try:
+                out, err = process.communicate(stdin, timeout=seconds)
+            except BaseException:
+                process.kill()
+                raise
+        return Finished(process.returncode, out or b"", (err or b"").decode(errors="replace"), time.monotonic() - begun)
+
+    def run(self, *command: str, options: tuple[str, ...] = (), **more: Any) -> Finished:
+        """`dayfly run IMAGE OPTIONS -- COMMAND`."""
+        return self.dayfly("run", IMAGE, *options, "--", *command, **more)
+
+    def shell(self, script: str, *options: str, **more: Any) -> Finished:
+        """A shell script in a machine."""
+        return self.run("sh", "-c", script, options=options, **more)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Its usage records, oldest first, as programs get them."""
+        listed = self.dayfly("usage", "list", "--json")
+        assert listed.status == 0, listed.err
+        records: list[dict[str, Any]] = json.loads(listed.out)
+        return records
+
+    def record(self) -> dict[str, Any]:
+        """The last one."""
+        return self.records()[-1]
+
+    def machine_of(self, process: subprocess.Popen[bytes], seconds: float = 20) -> Running:
+        """The machine that a started `dayfly` spawns."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for machine in running():
+                if machine.owner == process.pid:
+                    return machine
+            assert process.poll() is None, process.stderr.read() if process.stderr else b""
+            time.sleep(0.01)
+        raise AssertionError("no machine was spawned")
+
+    def leftovers(self) -> list[str]:
+        """Everything of its machines that should not be there: processes, mounts, sockets, files."""
+        records = {path.stem for path in (self.folder / "records").rglob("*.json")}
+        found = [f"machine {machine.pid}" for machine in running() if machine.identity in records]
+        found += [f"mount {mount}" for mount in sorted(mounts() - self._mounts)]
+        found += [f"socket {line}" for line in Path("/proc/net/unix").read_text().splitlines() if str(self.folder) in line]
+        found += [f"file {path}" for path in self._files() if not self._belongs(path)]
+        return found
+
+    def _files(self) -> Iterator[Path]:
+        for place in (self.folder, Path("/dev/shm")):
+            yield from (path for path in place.rglob("*") if not path.is_dir() and self._ours(path))
+
+    def _ours(self, path: Path) -> bool:
+        return path.is_relative_to(self.folder) or "dayfly" in path.name
+
+    def _belongs(self, path: Path) -> bool:
+        top = path.relative_to(self.folder).parts[0] if path.is_relative_to(self.folder) else ""
+        if top == "records":
+            return path.suffix in (".json", ".console") and not path.name.startswith(".")
+        if top == "cache":
+            return not path.name.startswith(".")
+        return top in ("work", "settings.toml")
+
+
+def mounts() -> set[str]:
+    """The mount points that this process sees."""
+    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+
+def kill(pid: int) -> None:
+    """kill -9, of a process that may have ended."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def eventually(what: Any, seconds: float = 10) -> None:
+    """Wait until `what()` is true; fail when it does not become so."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"{what} did not become true within {seconds} s"
+        time.sleep(0.02)
