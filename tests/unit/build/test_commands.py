@@ -55,7 +55,7 @@ def test_only_root_maps_other_ids_than_its_own() -> None:
     assert "--map-root-user" not in ours
     for found in (ours, namespace.prefix(None)):
         assert {"--user", "--pid", "--fork", "--kill-child", "--mount"} <= set(found)
-        assert found[-1] == "--"
+        assert found[-4:] == ("--", "setpriv", "--pdeathsig=KILL", "--")
 
 
 @pytest.mark.parametrize(
