@@ -28,9 +28,12 @@ from dayfly.machine.guest.initramfs import Entry, archive, directory, regular
 
 BUSYBOX = "/bin/busybox"
 ROUNDS = 3
+PROGRAMS = (
+    "ls -lR /etc > /dev/null; perl -e 'use POSIX; use Data::Dumper'; grep -c x /etc/passwd; curl -V > /dev/null; python3 -V"
+)
 TASKS = {
     "mount": "true",
-    "start": "chroot /root /bin/bash -c 'ls -lR /etc > /dev/null; python3 -c \"import json, subprocess\"; grep -c x /etc/passwd; curl -V > /dev/null'",
+    "start": f'chroot /root /bin/bash -c "{PROGRAMS}"',
     "read all": "find /root -xdev -type f -exec cat {} + > /dev/null",
 }
 INIT = """#!/bin/busybox sh
@@ -38,6 +41,7 @@ INIT = """#!/bin/busybox sh
 mount -t devtmpfs dev /dev; mount -t proc proc /proc
 while read -r module; do insmod "/modules/$module" 2> /dev/null; done < /modules/load
 mount -t {form} -o ro /dev/vda /root || echo FAILED to mount
+mount -t devtmpfs dev /root/dev
 {task} || echo FAILED to run
 poweroff -f
 """
