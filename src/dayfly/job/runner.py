@@ -64,6 +64,7 @@ class Run:
         timeout: float | None,
         grace: float,
         up: Callable[[], None],
+        started: Callable[[], None],
     ) -> None:
         self._machine = machine
         self._request = request
@@ -71,6 +72,7 @@ class Run:
         self._timeout = timeout
         self._grace = grace
         self._up = up
+        self._tell_started = started
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._outlets: dict[int, Outlet] = {}
@@ -155,6 +157,7 @@ class Run:
     def _job_started(self, _: Frame) -> None:
         self._started = True
         self.times["started"] = time.monotonic()
+        self._tell_started()
         self._open(Stream.STDOUT)
         if not self._terminal:
             self._open(Stream.STDERR)

@@ -35,8 +35,8 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, trial:
 
     With a `trial`, the machine shows whether KVM works here: the verdict is kept, and where not, the job gets another machine.
     """
-    with raw(0) if prepared.terminal else contextlib.nullcontext():
-        outcome, record = asyncio.run(_Supervisor(prepared, settings, trial).run(launched))
+    with contextlib.ExitStack() as until_the_end:
+        outcome, record = asyncio.run(_Supervisor(prepared, settings, trial, until_the_end).run(launched))
     if outcome.message:
         process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
     with _never_fatal("the usage record could not be written"):
@@ -45,10 +45,13 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, trial:
 
 
 class _Supervisor:
-    def __init__(self, prepared: Prepared, settings: Settings, trial: Verdict | None) -> None:
+    def __init__(
+        self, prepared: Prepared, settings: Settings, trial: Verdict | None, until_the_end: contextlib.ExitStack
+    ) -> None:
         self._prepared = prepared
         self._settings = settings
         self._trial = trial
+        self._until_the_end = until_the_end
         self._record = _begun(prepared)
         self._records = Records(settings.records_folder)
 
@@ -72,6 +75,11 @@ class _Supervisor:
             self._trial.write(works=works)
             if not works:
                 process.warn("guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)")
+
+    def _started(self) -> None:
+        """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""
+        if self._prepared.terminal:
+            self._until_the_end.enter_context(raw(0))
 
     def _not_up(self, error: StartFailed) -> tuple[Outcome, UsageRecord]:
         outcome = Outcome(error.exit_status, f"{error.part.name.lower()}-failed", error.message, error.hint)
@@ -99,6 +107,7 @@ class _Supervisor:
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
                     up=lambda: self._up(spec.accelerator),
+                    started=self._started,
                 )
                 outcome = await run.outcome(boot_timeout)
                 remains = await machine.destroy()

@@ -22,7 +22,7 @@ def raw(descriptor: int) -> Iterator[None]:
     """Every key reaches the job: Ctrl-C too is the guest's terminal's business."""
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead is the job's
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

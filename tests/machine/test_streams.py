@@ -1,0 +1,153 @@
+"""Every byte, in both directions, however slow or rude the other side is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.framework.site import IMAGE, Site
+
+MIB = 1 << 20
+
+
+def test_256_mib_come_back_as_they_went(site: Site) -> None:
+    """Random bytes through `cat` in the job, compared by digest on both sides, and never all in memory."""
+    sent, got = hashlib.sha256(), hashlib.sha256()
+    with site.start("run", IMAGE, "--", "cat") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin = process.stdin
+
+        def feed() -> None:
+            for _ in range(256):
+                chunk = os.urandom(MIB)
+                sent.update(chunk)
+                stdin.write(chunk)
+            stdin.close()
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        while chunk := process.stdout.read(MIB):
+            got.update(chunk)
+        feeder.join()
+        assert process.wait(30) == 0
+    assert got.digest() == sent.digest()
+
+
+def test_a_writer_that_exits_at_once_loses_nothing(site: Site) -> None:
+    script = "head -c 5000000 /dev/urandom > data; cat data & cat data >&2 & wait"
+    finished = site.shell(script)
+    data = (site.work / "data").read_bytes()
+    assert len(data) == 5_000_000
+    assert finished.out == data
+    assert site.record()["used"]["bytes_out"] == 2 * len(data)
+
+
+def test_the_last_write_and_the_exit(site: Site) -> None:
+    """`_exit` right after a write that fills the pipe: what was written is the job's output."""
+    script = "import os; os.write(1, b'x' * 60000); os.write(2, b'y' * 60000); os._exit(3)"
+    finished = site.run("python3", "-c", script)
+    assert (finished.status, len(finished.out), finished.err) == (3, 60000, "y" * 60000)
+
+
+def test_both_streams_keep_apart(site: Site) -> None:
+    finished = site.shell("for i in 1 2 3; do echo out $i; echo err $i >&2; done")
+    assert finished.out == b"out 1\nout 2\nout 3\n"
+    assert finished.err == "err 1\nerr 2\nerr 3\n"
+
+
+def test_one_file_for_both_keeps_their_order(site: Site) -> None:
+    """A batch system's `2>&1`: the order in which the job wrote."""
+    finished = site.shell("for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; done", stderr=subprocess.STDOUT)
+    assert finished.out.decode().split("\n")[:-1] == [f"{name} {i}" for i in range(1, 6) for name in ("out", "err")]
+
+
+def test_a_stalled_reader_stalls_the_job_and_loses_nothing(site: Site) -> None:
+    with site.start("run", IMAGE, "--", "sh", "-c", "head -c 20000000 /dev/zero; echo end >&2") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.read(10)
+        time.sleep(4)
+        assert process.poll() is None
+        os.set_blocking(process.stderr.fileno(), False)
+        assert process.stderr.read() is None  # the job has not come to its end
+        os.set_blocking(process.stderr.fileno(), True)
+        rest = process.stdout.read()
+        assert len(first) + len(rest) == 20_000_000
+        assert process.stderr.read() == b"end\n"
+        assert process.wait(30) == 0
+
+
+def test_a_stalled_stdout_does_not_stall_stderr(site: Site) -> None:
+    with site.start("run", IMAGE, "--", "sh", "-c", "cat /dev/zero & sleep 1; echo err >&2; sleep 600") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"err\n"
+        process.terminate()
+        assert process.stdout is not None
+        while process.stdout.read(MIB):
+            pass
+        assert process.wait(30) == 143
+
+
+def test_a_closed_reader_ends_the_job_as_sigpipe(site: Site) -> None:
+    with site.start("run", IMAGE, "--", "cat", "/dev/zero") as process:
+        assert process.stdout is not None
+        process.stdout.read(1000)
+        process.stdout.close()
+        assert process.wait(30) == 141
+
+
+def test_a_full_disk_behind_stdout_is_told(site: Site) -> None:
+    with Path("/dev/full").open("wb") as full:
+        finished = site.run("cat", "/dev/zero", stdout=full)
+    assert finished.status == 141
+    assert "No space left" in finished.err
+    assert site.record()["end"]["reason"] == "output-lost"
+
+
+def test_the_end_of_stdin(site: Site) -> None:
+    assert site.run("wc", "-c", stdin=b"").out == b"0\n"
+    assert site.run("wc", "-c", stdin=b"12345").out == b"5\n"
+
+
+def test_no_stdin_at_all(site: Site) -> None:
+    with site.start("run", IMAGE, "--", "wc", "-c", stdin=subprocess.DEVNULL) as process:
+        out, _ = process.communicate(timeout=60)
+    assert out == b"0\n"
+
+
+def test_a_job_that_does_not_read_its_stdin(site: Site) -> None:
+    with site.start("run", IMAGE, "--", "sh", "-c", "exec <&-; echo done") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(bytes(4 * MIB))
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        assert process.stdout.read() == b"done\n"
+        assert process.wait(30) == 0
+
+
+def test_interactive_use_of_pipes(site: Site) -> None:
+    """Each line comes back before the next is sent."""
+    with site.start("run", IMAGE, "--", "sh", "-c", "while read line; do echo got $line; done", bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(20):
+            process.stdin.write(b"%d\n" % number)
+            assert process.stdout.readline() == b"got %d\n" % number
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("size", [1, 65535, 65536, 65537, 262144, 262145, 1048577])
+def test_sizes_around_the_limits(site: Site, size: int) -> None:
+    content = os.urandom(size)
+    assert site.run("cat", stdin=content).out == content
