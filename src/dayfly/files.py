@@ -21,54 +21,90 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly.errors import Corrupt, DayflyError, NoSpace, Refused
+
+DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
+"""The name of a file that a process was killed while it gave it its own."""
 
 
 @contextlib.contextmanager
 def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[int]:
     """A descriptor to write a new file through; it appears at `path`, replacing what was there, only when all went well.
 
-    The file has no name until then, so that a kill at any moment leaves nothing behind. A `durable` file survives a power cut.
+    The file has no name until then, so that a kill leaves nothing behind (but see `drafting`). A `durable` file survives a power cut.
     Raises `NoSpace` when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
-    try:
+    with drafting(path.parent, mode) as draft:
         with full_disk_told(path.parent):
-            yield descriptor
-        publish(descriptor, path, mode, durable=durable)
-    finally:
-        os.close(descriptor)
+            yield draft.descriptor
+        draft.publish(path, mode, durable=durable)
 
 
-def publish(descriptor: int, path: Path, mode: int = 0o644, *, durable: bool = True) -> None:
-    """Give an unnamed file of the same filesystem its name, replacing what had it. Raises `NoSpace`.
+@dataclass
+class Draft:
+    """A file that is being written where it will get its name. `beside` is its name until then, where it must have one."""
 
-    linkat(2) cannot replace, so a taken name is renamed over from a name beside it, `.NAME.PID`.
-    """
-    with full_disk_told(path.parent):
-        os.fchmod(descriptor, mode)
+    descriptor: int
+    beside: Path | None
+
+    def publish(self, path: Path, mode: int = 0o644, *, durable: bool = True) -> None:
+        """Give the file its name, replacing what had it. Raises `NoSpace`."""
+        with full_disk_told(path.parent):
+            os.fchmod(self.descriptor, mode)
+            if durable:
+                os.fsync(self.descriptor)
+            self._name(path)
         if durable:
-            os.fsync(descriptor)
-        _link(descriptor, path)
-    if durable:
-        sync_folder(path.parent)
+            sync_folder(path.parent)
+
+    def _name(self, path: Path) -> None:
+        """linkat(2) cannot replace, so a taken name is renamed over from a name beside it."""
+        source = f"/proc/self/fd/{self.descriptor}"
+        try:
+            if self.beside is None:
+                os.link(
+                    source, path, src_dir_fd=self.descriptor, follow_symlinks=True
+                )  # without src_dir_fd, Python calls link(2)
+                return
+        except FileExistsError:
+            self.beside = _beside(path.parent)
+            os.link(source, self.beside, src_dir_fd=self.descriptor, follow_symlinks=True)
+        self.beside.replace(path)
+        self.beside = None
 
 
-def _link(descriptor: int, path: Path) -> None:
-    source = f"/proc/self/fd/{descriptor}"
+@contextlib.contextmanager
+def drafting(folder: Path, mode: int = 0o644) -> Iterator[Draft]:
+    """A new file without a name; on a filesystem that has no such files (NFS), one whose name `DRAFT` matches. Raises `NoSpace`."""
+    with full_disk_told(folder):
+        draft = _draft(folder, mode)
     try:
-        os.link(source, path, src_dir_fd=descriptor, follow_symlinks=True)  # without src_dir_fd, Python calls link(2)
-    except FileExistsError:
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        os.link(source, beside, src_dir_fd=descriptor, follow_symlinks=True)
-        beside.replace(path)
+        yield draft
+    finally:
+        os.close(draft.descriptor)
+        if draft.beside is not None:
+            draft.beside.unlink(missing_ok=True)
+
+
+def _draft(folder: Path, mode: int) -> Draft:
+    try:
+        return Draft(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), None)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    beside = _beside(folder)
+    return Draft(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), beside)
+
+
+def _beside(folder: Path) -> Path:
+    return folder / f".draft-{os.getpid()}-{os.urandom(6).hex()}"
 
 
 def write(path: Path, content: bytes, mode: int = 0o644, *, durable: bool = True) -> None:

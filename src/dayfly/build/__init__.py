@@ -1,6 +1,6 @@
 """Building images from recipes."""
 
 from dayfly.build.builder import Progress, build
-from dayfly.build.recipe import Recipe, load, shipped
+from dayfly.build.recipe import Recipe, find, load, shipped
 
-__all__ = ["Progress", "Recipe", "build", "load", "shipped"]
+__all__ = ["Progress", "Recipe", "build", "find", "load", "shipped"]

@@ -55,7 +55,8 @@ def load_order(index: ModuleIndex, needed: Iterable[str] = NEEDED, optional: fro
     order: dict[str, None] = {}
     for name in needed:
         if name not in index.files and name not in index.built_in and name not in optional:
-            raise Refused(f"the kernel has no module {name}, and nothing boots without it")
+            hint = "Debian's cloud kernels lack some; linux-image-amd64 has them all"
+            raise Refused(f"the kernel has no module {name}, which every machine needs", hint)
         _visit(index, name, order, ())
     return [index.files[name] for name in order]
 

@@ -18,6 +18,8 @@ from dayfly.errors import DayflyError, NoSpace, ProgramFailed, Refused
 from dayfly.image.work import WorkFolder
 
 _COUNT = 65536
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig=KILL", "--")
+"""What `--kill-child` asks of the kernel is lost when `--setuid` changes the ids, so it is asked for once more."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def prefix(owner: int | None) -> tuple[str, ...]:
     else:
         mapped = f"{owner},0,{_COUNT}"
         ids = [f"--map-users={mapped}", f"--map-groups={mapped}", "--setuid=0", "--setgid=0"]
-    return ("unshare", "--user", *ids, "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--")
+    return ("unshare", "--user", *ids, "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--", *_DIE_WITH_PARENT)
 
 
 def enter(work: WorkFolder, scratch: Path) -> Namespace:

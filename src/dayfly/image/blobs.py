@@ -20,7 +20,7 @@ from dayfly.image.layout import Layout
 from dayfly.image.manifest import Descriptor
 
 _CHUNK = 1024**2
-_MODE = 0o444
+_MODE = 0o644
 _ATTEMPTS = 100
 _FINGERPRINT_LIMIT = 256
 
@@ -32,16 +32,12 @@ def store(layout: Layout, source: Path | bytes) -> tuple[str, int]:
 
     Content that is there already is kept, unless it is damaged: then it is replaced. Raises `NoSpace`.
     """
-    with files.full_disk_told(layout.blobs):
-        descriptor = os.open(layout.blobs, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _MODE)
-    try:
+    with files.drafting(layout.blobs, _MODE) as draft:
         with files.full_disk_told(layout.blobs):
-            digest, size = _copy(source, descriptor)
+            digest, size = _copy(source, draft.descriptor)
         if not _has(layout, digest, size):
-            files.publish(descriptor, layout.blob(digest), _MODE)
-            record(layout, digest, descriptor)
-    finally:
-        os.close(descriptor)
+            draft.publish(layout.blob(digest), _MODE)
+            record(layout, digest, draft.descriptor)
     return digest, size
 
 
@@ -209,8 +205,11 @@ def read_blob(layout: Layout, wanted: Descriptor, limit: int, what: str) -> byte
 
 def remove_unused(path: Path) -> int | None:
     """Remove a blob's file unless somebody uses it: the bytes that it had, or None."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDWR | flags)  # NFS locks exclusively only what is open for writing
+    except PermissionError:
+        descriptor = os.open(path, os.O_RDONLY | flags)
     except FileNotFoundError:
         return 0
     try:

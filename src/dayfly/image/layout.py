@@ -70,10 +70,13 @@ class Layout:
             raise Refused(f"{digest!r} is not a sha256 digest")
         return self.blobs / digest.removeprefix("sha256:")
 
-    def create(self) -> None:
-        """Make the folders and files of an empty library, where they are missing."""
-        for folder in (self.blobs, self.verified, self.work):
-            folder.mkdir(parents=True, exist_ok=True)
+    def create(self, *, public: bool) -> None:
+        """Make the folders and files of an empty library, where they are missing. All may read a `public` one."""
+        for folder in (self.folder, self.folder / "blobs", self.blobs, self.folder / ".dayfly", self.verified, self.work):
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                if public:
+                    folder.chmod(0o755)
         if not self.marker.exists():
             files.write(self.marker, encode({"imageLayoutVersion": _VERSION}))
 

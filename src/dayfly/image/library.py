@@ -146,7 +146,7 @@ class Library:
         """Make the folder, where it is missing. Raises `Refused` where it may not, `Corrupt` where something else is."""
         self.layout.exists()
         try:
-            self.layout.create()
+            self.layout.create(public=self.kind is LibraryKind.SYSTEM)
         except PermissionError as error:
             hint = "only the site's administrator adds to it" if self.kind is LibraryKind.SYSTEM else "see who owns the folder"
             raise Refused(f"the {self.title} cannot be written to", hint) from error

@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from dayfly import files
 from dayfly.errors import Corrupt, NotFound, Refused
@@ -25,7 +26,6 @@ _MANIFESTS = frozenset(
     }
 )
 _HEX = re.compile(r"[0-9a-f]{64}")
-_LEFTOVER = re.compile(r"\.(?:[0-9a-f]{64}|index\.json|oci-layout)\.\d+")
 _LIST_LIMIT = 10_000
 _DEPTH = 8
 
@@ -106,13 +106,17 @@ def collect(layout: Layout, *, unnamed: bool) -> Collected:
         with files.locked(layout.lock):
             needed = _needed(layout)
             removed, freed, in_use = _remove_blobs(layout, needed)
-            for path in (*layout.folder.iterdir(), *layout.blobs.iterdir()):
-                if _LEFTOVER.fullmatch(path.name):
+            for path in (*layout.folder.iterdir(), *layout.blobs.iterdir(), *_names_in(layout.verified)):
+                if files.DRAFT.fullmatch(path.name):
                     path.unlink(missing_ok=True)
-            for path in layout.verified.iterdir() if layout.verified.is_dir() else ():
+            for path in _names_in(layout.verified):
                 if not (layout.blobs / path.name).exists():
                     path.unlink(missing_ok=True)
     return Collected(tuple(removed), freed, tuple(in_use), folders)
+
+
+def _names_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _needed(layout: Layout) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -46,8 +47,19 @@ def work_folder(layout: Layout) -> Iterator[WorkFolder]:
     try:
         yield WorkFolder(path, descriptor)
     finally:
-        _remove(path)
         os.close(descriptor)
+        _remove_when_left(path)
+
+
+def _remove_when_left(path: Path) -> None:
+    """Remove a work folder when the last child that inherited its lock has ended: those of a failed step may still be dying."""
+    with contextlib.suppress(FileNotFoundError):  # another process may sweep it away before us
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _remove(path)
+        finally:
+            os.close(descriptor)
 
 
 def sweep(layout: Layout) -> int:

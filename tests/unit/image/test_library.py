@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -67,9 +68,34 @@ def test_the_same_image_has_the_same_digest_and_is_stored_once(library: Library,
     assert names(library) == ["debian:12", "debian:again"]
 
 
-def test_blobs_are_readable_by_all_and_writable_by_none(library: Library) -> None:
+def test_a_system_library_is_readable_by_all_whatever_the_umask_is(tmp_path: Path) -> None:
+    library = Library(tmp_path / "system", LibraryKind.SYSTEM)
+    before = os.umask(0o077)
+    try:
+        library.add(CONFIG, LAYERS, NAME)
+    finally:
+        os.umask(before)
+    modes = {
+        path.is_dir(): stat.S_IMODE(path.stat().st_mode)
+        for path in (library.layout.folder, *library.layout.folder.rglob("[!.]*"))
+    }
+    assert modes == {True: 0o755, False: 0o644}
+
+
+def test_a_filesystem_without_unnamed_files_will_do(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.open
+
+    def without(path: str | Path, flags: int, *arguments: int, **others: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return original(path, flags, *arguments, **others)
+
+    monkeypatch.setattr(os, "open", without)
     library.add(CONFIG, LAYERS, NAME)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in library.layout.blobs.iterdir()} == {0o444}
+    library.add(CONFIG, other(1), NAME)
+    library.open(parse("debian:12")).close()
+    assert not list(library.layout.folder.rglob(".draft*"))
+    assert library.verify().bad == ()
 
 
 def test_optional_layers_may_be_missing(library: Library) -> None:
@@ -166,7 +192,7 @@ def test_a_broken_library_is_said_to_be_and_left_alone(library: Library, file: s
         library.collect,
     ):
         with pytest.raises(Corrupt, match=message):
-            action()  # type: ignore[no-untyped-call]
+            action()
     assert (library.layout.folder / file).read_bytes() == content
 
 
@@ -193,7 +219,10 @@ def test_a_damaged_blob_is_found_when_it_is_opened(library: Library, role: Role,
     content = path.read_bytes()
     if how in ("missing", "a folder", "a link"):
         path.unlink()
-        {"missing": lambda: None, "a folder": path.mkdir, "a link": lambda: path.symlink_to("/etc/passwd")}[how]()
+        if how == "a folder":
+            path.mkdir()
+        elif how == "a link":
+            path.symlink_to("/etc/passwd")
     else:
         damage(path, content[:-1] if how == "truncated" else bytes([content[0] ^ 1]) + content[1:])
     with pytest.raises(Corrupt) as caught:
@@ -264,8 +293,8 @@ def test_collect_removes_what_nothing_names(library: Library) -> None:
     before = blob_files(library)
     old = library.add(CONFIG, other(1), Name("debian", "13"))
     library.remove(parse("debian:13"))
-    (library.layout.blobs / ("." + "0" * 64 + ".123")).write_bytes(b"left by a kill")
-    (library.layout.folder / ".index.json.123").write_bytes(b"left by a kill")
+    (library.layout.blobs / (".draft-123-" + "0" * 12)).write_bytes(b"left by a kill")
+    (library.layout.folder / ".draft-7-0123456789ab").write_bytes(b"left by a kill")
     (library.layout.folder / "README").write_text("somebody's")
     result = library.collect()
     assert old in result.removed

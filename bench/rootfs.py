@@ -1,0 +1,169 @@
+"""Which read-only filesystem an image's root should be: size, time to make, and what a machine pays to start and to read from it.
+
+    python -m bench.rootfs IMAGE
+
+takes the files of an image that is in a library, makes a filesystem of each kind of them, and boots each one with the image's own
+kernel under software emulation, with QEMU alone and a busybox as init. What is measured is the CPU time of QEMU, which other load
+on the host disturbs less than the clock, less that of a machine that mounts the root and does nothing with it.
+
+Needs: qemu-system-x86, busybox-static, erofs-utils, squashfs-tools. docs/decisions/0021-erofs-for-roots.md has what came out.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayfly import settings
+from dayfly.image.library import OpenImage
+from dayfly.image.search import Libraries
+from dayfly.machine.guest.initramfs import Entry, archive, directory, regular
+
+BUSYBOX = "/bin/busybox"
+ROUNDS = 3
+PROGRAMS = (
+    "ls -lR /etc > /dev/null; perl -e 'use POSIX; use Data::Dumper'; grep -c x /etc/passwd; curl -V > /dev/null; python3 -V"
+)
+TASKS = {
+    "mount": "true",
+    "start": f'chroot /root /bin/bash -c "{PROGRAMS}"',
+    "read all": "find /root -xdev -type f -exec cat {} + > /dev/null",
+}
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev; mount -t proc proc /proc
+while read -r module; do insmod "/modules/$module" 2> /dev/null; done < /modules/load
+mount -t {form} -o ro /dev/vda /root || echo FAILED to mount
+mount -t devtmpfs dev /root/dev
+{task} || echo FAILED to run
+poweroff -f
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to make a filesystem."""
+
+    name: str
+    form: str
+    command: tuple[str, ...]
+
+
+def erofs(name: str, *options: str) -> Kind:
+    return Kind(f"erofs {name}", "erofs", ("mkfs.erofs", "--quiet", *options, "{target}", "{folder}"))
+
+
+def squashfs(name: str, *options: str) -> Kind:
+    return Kind(
+        f"squashfs {name}", "squashfs", ("mksquashfs", "{folder}", "{target}", "-noappend", "-quiet", "-no-progress", *options)
+    )
+
+
+KINDS = (
+    erofs("plain"),
+    erofs("lz4", "-zlz4"),
+    erofs("lz4hc,9", "-zlz4hc,9"),
+    erofs("lz4hc,9, 16 KiB", "-zlz4hc,9", "-C16384"),
+    erofs("lz4hc,9, 64 KiB", "-zlz4hc,9", "-C65536"),
+    squashfs("lz4hc", "-comp", "lz4", "-Xhc"),
+    squashfs("zstd-3", "-comp", "zstd", "-Xcompression-level", "3"),
+    squashfs("zstd-3, 32 KiB", "-comp", "zstd", "-Xcompression-level", "3", "-b", "32768"),
+)
+
+
+def cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def timed(command: list[str]) -> float:
+    before = cpu_of_children()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return cpu_of_children() - before
+
+
+def boot(image: OpenImage, modules: Path, disk: Path, form: str, task: str, folder: Path) -> tuple[float, float]:
+    """CPU and clock seconds of a machine that does this task and ends."""
+    entries = [directory(name) for name in ("bin", "dev", "proc", "root")]
+    entries += [regular("bin/busybox", Path(BUSYBOX).read_bytes(), mode=0o755)]
+    entries += [
+        regular("init", INIT.format(form=form, task=task).encode(), mode=0o755),
+        Entry("dev/console", 0o020600, device=(5, 1)),
+    ]
+    initramfs = folder / "initramfs"
+    initramfs.write_bytes(archive(entries) + modules.read_bytes())
+    command = [
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg",
+        "-machine",
+        "q35",
+        "-cpu",
+        "max",
+        "-m",
+        "512",
+        "-nodefaults",
+        "-no-user-config",
+    ]
+    command += [
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+        "-no-reboot",
+        "-kernel",
+        str(image.kernel.path),
+        "-initrd",
+        str(initramfs),
+    ]
+    command += ["-append", "console=ttyS0 quiet panic=-1", "-drive", f"if=virtio,format=raw,readonly=on,file={disk}"]
+    before, begun = cpu_of_children(), time.monotonic()
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    if "FAILED" in output:
+        raise SystemExit(output)
+    return cpu_of_children() - before, time.monotonic() - begun
+
+
+def measure(image: OpenImage, kind: Kind, files: Path, folder: Path) -> list[str]:
+    disk, modules = folder / "disk", folder / "modules"
+    disk.unlink(missing_ok=True)
+    made = timed([part.format(target=disk, folder=files) for part in kind.command])
+    assert image.boot_modules
+    modules.write_bytes(os.pread(image.boot_modules.file, image.boot_modules.size, 0))
+    spent = {}
+    for name, task in TASKS.items():
+        spent[name] = min(boot(image, modules, disk, kind.form, task, folder)[0] for _ in range(ROUNDS))
+    base = spent["mount"]
+    return [
+        kind.name,
+        f"{disk.stat().st_size / 1e6:.1f}",
+        f"{made:.1f}",
+        f"{base:.2f}",
+        f"{spent['start'] - base:.2f}",
+        f"{spent['read all'] - base:.2f}",
+    ]
+
+
+def main() -> None:
+    with Libraries(settings.load()).open(sys.argv[1]) as image, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = folder / "files"
+        subprocess.run(["fsck.erofs", f"--extract={files}", image.root.path], check=True, stdout=subprocess.DEVNULL)
+        rows = [["filesystem", "MB", "made, CPU s", "boot and mount, CPU s", "start of programs, CPU s", "read all, CPU s"]]
+        for kind in KINDS:
+            rows.append(measure(image, kind, files, folder))
+            print("| " + " | ".join(rows[-1]) + " |", file=sys.stderr, flush=True)
+        rows.insert(1, ["---"] * len(rows[0]))
+        print("\n".join("| " + " | ".join(row) + " |" for row in rows))
+        shutil.rmtree(files)
+
+
+if __name__ == "__main__":
+    main()
