@@ -22,6 +22,7 @@ COMMANDS = {
     "ps": "show the machines that run on this host",
     "usage": "show what jobs were and what they used",
     "doctor": "check everything that Dayfly depends on",
+    "completion": "print the completion script of a shell",
 }
 
 

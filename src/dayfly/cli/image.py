@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
-from dayfly.cli.parser import Parser, checked
+from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
@@ -35,22 +35,24 @@ def configure(parser: Parser) -> None:
 
     build = add("build", "build an image from a recipe", _build)
     build.add_argument(
-        "recipe", metavar="RECIPE", nargs="?", help="a recipe that Dayfly ships, like debian:12, or a recipe's file"
+        "recipe", metavar="RECIPE", nargs="?", help="a recipe that comes with Dayfly, like debian:12, or the path of a recipe"
     )
-    build.add_argument("--name", type=checked(parse_name), metavar="NAME:TAG", help="name it so (default: what the recipe says)")
-    build.add_argument("--list", action="store_true", help="list the recipes that Dayfly ships")
-    _add_system(build, "add it to the system library")
+    build.add_argument(
+        "--name", type=checked(parse_name), metavar="NAME:TAG", help="name the image so (default: as the recipe says)"
+    )
+    build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
+    _add_system(build, "add it to the system library, not to your own")
     add_json(add("list", "list the images of both libraries", _list))
-    show = add("show", "show one image", _show)
+    show = add("show", "show what an image is made of", _show)
     _add_image(show)
     add_json(show)
-    verify = add("verify", "read an image's files again and compare them with their digests", _verify)
+    verify = add("verify", "read the files of images again and compare them with their digests", _verify)
     verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
     add_json(verify)
-    _add_image(add("remove", "remove an image's name; with a digest, the image under all its names", _remove))
-    collect = add("gc", "remove files that no image refers to any more and no machine uses", _gc)
-    collect.add_argument("--unnamed", action="store_true", help="remove the images without a name too")
-    _add_system(collect, "clean the system library")
+    _add_image(add("remove", "remove an image's name, or by its digest the image under all its names", _remove))
+    collect = add("gc", "free the space of files that no image and no machine needs any more", _gc)
+    collect.add_argument("--unnamed", action="store_true", help="remove the images that have no name too")
+    _add_system(collect, "clean the system library, not your own")
     add_json(collect)
 
 
@@ -61,9 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "image", metavar="IMAGE", type=checked(parse), help="name:tag or digest; system/NAME or user/NAME says whose"
-    )
+    parser.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
 
 
 def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:

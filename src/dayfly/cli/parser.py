@@ -8,6 +8,8 @@ from typing import NoReturn, TypeVar
 
 from dayfly.errors import DayflyError
 
+IMAGE_HELP = "its name, like debian:12, or its digest; system/ or user/ before it names the library"
+
 _Value = TypeVar("_Value")
 
 
@@ -16,11 +18,16 @@ class UsageMistake(DayflyError):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are `UsageMistake`s."""
+    """An argument parser whose mistakes are `UsageMistake`s. `surplus` is the hint for words that have no place."""
+
+    surplus = ""
 
     def error(self, message: str) -> NoReturn:
-        """Report a mistake of the command line."""
-        raise UsageMistake(message, f"`{self.prog} --help` shows what there is")
+        """Report a mistake of the command line, with a hint unless the message has one already."""
+        hint = f"`{self.prog} --help` shows what there is"
+        if message.startswith("unrecognized arguments:"):
+            hint = self.surplus or hint
+        raise UsageMistake(message, "" if message.endswith(")") else hint)
 
 
 def checked(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:

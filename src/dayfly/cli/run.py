@@ -6,7 +6,7 @@ import argparse
 import os
 
 from dayfly import settings as site
-from dayfly.cli.parser import Parser, UsageMistake, checked, positive
+from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
 from dayfly.job.description import JobDescription, parse_folder
 from dayfly.job.start import run
 from dayfly.machine.spec import Boot, Network, Shape
@@ -22,33 +22,74 @@ through, and throw the machine away. The working directory is shared with the jo
 def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly run`."""
     parser.usage = "dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
-    parser.add_argument("image", metavar="IMAGE", help="name:tag or digest; system/NAME or user/NAME says whose")
+    parser.surplus = "the command comes after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
+    parser.add_argument("image", metavar="IMAGE", help=IMAGE_HELP)
     machine = parser.add_argument_group("the machine")
-    machine.add_argument("--cpus", type=positive, metavar="N", help="its CPUs (default: settings, 1)")
+    machine.add_argument("--cpus", type=positive, metavar="N", help="its CPUs (default: machine.cpus of the settings, 1)")
     machine.add_argument(
-        "--memory", type=checked(parse_size), metavar="SIZE", help="its memory, like 2G (default: settings, 512M)"
+        "--memory", type=checked(parse_size), metavar="SIZE", help="its memory, like 2G (default: machine.memory, 512M)"
     )
-    machine.add_argument("--scratch", type=checked(parse_size), metavar="SIZE", help="size of its writable layer (default: 8G)")
     machine.add_argument(
-        "--network", type=Network, choices=list(Network), default=Network.NONE, help="none, or nat: connections out"
+        "--scratch",
+        type=checked(parse_size),
+        metavar="SIZE",
+        help="how much the job can write outside of shared folders (default: scratch.size, 8G)",
     )
-    machine.add_argument("--boot", type=Boot, choices=list(Boot), help="agent (fastest), or system: the image's own init")
+    machine.add_argument(
+        "--network",
+        type=Network,
+        choices=list(Network),
+        default=Network.NONE,
+        help="none (the default), or nat: connections out, none in",
+    )
+    machine.add_argument(
+        "--boot",
+        type=Boot,
+        choices=list(Boot),
+        help="what is init: agent, or system for the image's own (default: what the image says)",
+    )
     job = parser.add_argument_group("the job")
     job.add_argument(
-        "-t", "--terminal", action="store_true", default=None, help="give it a terminal (default: where there is one)"
+        "-t",
+        "--terminal",
+        action="store_true",
+        default=None,
+        help="give it a terminal (default: when stdin and stdout are terminals)",
     )
-    job.add_argument("-T", "--no-terminal", action="store_false", dest="terminal", help="give it none")
-    job.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable")
-    job.add_argument("-w", "--workdir", metavar="PATH", help="start there (default: the working directory)")
-    job.add_argument("-u", "--user", choices=["root"], help="root inside the machine; shared folders keep your own rights")
+    job.add_argument("-T", "--no-terminal", action="store_false", dest="terminal", help="give it no terminal")
     job.add_argument(
-        "--share", action="append", default=[], type=checked(parse_folder), metavar="PATH[:ro]", help="share a folder too"
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a variable over those of the caller; repeatable",
+    )
+    job.add_argument(
+        "-w",
+        "--workdir",
+        metavar="PATH",
+        help="start there, an absolute path (default: the working directory; the home directory where that is not shared)",
+    )
+    job.add_argument(
+        "-u", "--user", choices=["root"], help="be root in the machine; in shared folders the job keeps the caller's rights"
+    )
+    job.add_argument(
+        "--share",
+        action="append",
+        default=[],
+        type=checked(parse_folder),
+        metavar="PATH[:ro]",
+        help="share this folder too, at the same path; with :ro the job cannot change it; repeatable",
     )
     job.add_argument("--no-share", action="store_true", help="do not share the working directory")
     job.add_argument(
-        "--timeout", type=checked(parse_duration), metavar="TIME", help="end it after this time, like 10m: exit status 124"
+        "--timeout",
+        type=checked(parse_duration),
+        metavar="TIME",
+        help="end the job after this time, like 90s, 10m or 1h30m: exit status 124",
     )
-    job.add_argument("--name", default="", help="a name for its usage record")
+    job.add_argument("--name", default="", metavar="TEXT", help="what its usage record is to call it")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -20,16 +20,25 @@ def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly usage`."""
     below = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", dest="usage_command")
     shown = below.add_parser("list", help="list records, oldest first", description="List usage records, oldest first.")
-    shown.add_argument("--user", metavar="NAME", help="only this user's")
-    shown.add_argument("--image", metavar="NAME", help="only those of this image: name, name:tag or the start of a digest")
-    shown.add_argument("--day", type=_day, metavar="DAY", help="only of this day, month or year (UTC), like 2026-11-23")
+    shown.add_argument("--user", metavar="NAME", help="only this user's; a name or a number")
+    shown.add_argument(
+        "--image",
+        metavar="IMAGE",
+        help="only those of this image: its name, with or without the tag, or the beginning of its digest",
+    )
+    shown.add_argument(
+        "--day",
+        type=_day,
+        metavar="DAY",
+        help="only those begun on this day (UTC), like 2026-11-23; 2026-11 is a month, 2026 a year",
+    )
     shown.add_argument("--exit", type=int, metavar="STATUS", help="only those with this exit status", dest="status")
     shown.add_argument("--state", choices=["running", "ended", "lost"], help="only those in this state")
     add_json(shown)
     shown.set_defaults(act=_list)
-    one = below.add_parser("show", help="show one record", description="Show one usage record whole.")
-    one.add_argument("id", metavar="ID", help="the beginning of its id is enough")
-    one.add_argument("--console", action="store_true", help="show its machine's console instead")
+    one = below.add_parser("show", help="show one record", description="Show one usage record.")
+    one.add_argument("id", metavar="ID", help="the record's id; its beginning is enough")
+    one.add_argument("--console", action="store_true", help="show what the machine wrote to its console instead")
     add_json(one)
     one.set_defaults(act=_show)
 

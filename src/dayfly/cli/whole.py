@@ -11,7 +11,10 @@ from dayfly.cli import COMMANDS, command, version
 from dayfly.cli.parser import Parser
 
 DESCRIPTION = "Every batch job in a fresh virtual machine of its choice."
-EPILOG = "`dayfly COMMAND --help` says more of each. Dayfly's own failures exit with 125, everything else is the job's status."
+EPILOG = """\
+`dayfly COMMAND --help` says more of each, and so do the man pages dayfly(1), dayfly-run(1) and so on. Dayfly's own failures
+exit with 125; the status of `dayfly run` is otherwise the job's.
+"""
 
 
 def whole_parser() -> Parser:
@@ -31,9 +34,9 @@ def parse_whole(words: Sequence[str]) -> int:
     """Answer a command line that names no command; or a shell that wants to complete one."""
     parser = whole_parser()
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete  # noqa: PLC0415 (only while a shell completes)
+        from dayfly.cli.completers import complete  # noqa: PLC0415 (only while a shell completes)
 
-        argcomplete.autocomplete(parser)
+        complete(parser)
     arguments: argparse.Namespace = parser.parse_args(words)
     if arguments.dayfly_command is None:
         parser.print_help(sys.stderr)

@@ -119,3 +119,13 @@ def test_qemu_versions(text: str, version: tuple[int, ...]) -> None:
 
 def test_tables_line_up_and_move_no_cursor() -> None:
     assert table(("A", "B"), [("日本", "x"), ("1\x1b[2J", "y")]) == "A      B\n日本   x\n1?[2J  y\n"
+
+
+def test_a_command_without_dashes_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "debian:12", "ls"])
+    assert "comes after --" in capsys.readouterr().err
+
+
+def test_one_hint_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "debian:12", "--memory", "lots", "--", "true"])
+    assert capsys.readouterr().err == "dayfly: argument --memory: 'lots' is not a size (write it like 512M or 2G)\n"

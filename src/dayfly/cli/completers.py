@@ -1,0 +1,90 @@
+"""What a shell offers for an argument: the names of images, recipes and records. Imported only while a shell completes.
+
+A shell shows whatever a completer prints in the middle of the line that is being typed, so these say nothing when they fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import argcomplete
+from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+
+from dayfly import settings as site
+from dayfly.build import recipe
+from dayfly.errors import DayflyError
+from dayfly.image.search import Libraries
+
+
+class Completer(Protocol):
+    """What argcomplete calls."""
+
+    def __call__(self, prefix: str, **rest: object) -> Iterable[str]:
+        """The words that may stand there; those that do not begin with `prefix` are left out by the caller."""
+
+
+def images(prefix: str, **_: object) -> list[str]:
+    """The names of all images; with `system/` or `user/` before them once the prefix begins so."""
+    try:
+        libraries = Libraries(site.load())
+    except (DayflyError, OSError):
+        return []
+    names: set[str] = set()
+    for library in (libraries.system, libraries.user):
+        try:
+            found = [entry.name for entry in library.index().entries if entry.name]
+        except (DayflyError, OSError):
+            continue
+        qualified = f"{library.kind}/"
+        names.update(found)
+        if prefix and (prefix.startswith(qualified) or qualified.startswith(prefix)):
+            names.update(qualified + name for name in found)
+    return sorted(names)
+
+
+def recipes(prefix: str, **rest: object) -> list[str]:
+    """The recipes that come with Dayfly, and files."""
+    return [*sorted(recipe.shipped()), *FilesCompleter(["toml"])(prefix, **rest)]
+
+
+def records(prefix: str, **_: object) -> list[str]:
+    """The ids of usage records. The prefix may be anything, so it does not become a part of a pattern."""
+    try:
+        folder = site.load().records_folder
+        return [path.stem for path in folder.glob("????-??-??/*.json") if path.stem.startswith(prefix)]
+    except (DayflyError, OSError):
+        return []
+
+
+BY_METAVAR: dict[str, Callable[..., Iterable[str]]] = {
+    "IMAGE": images,
+    "RECIPE": recipes,
+    "ID": records,
+    "PATH": DirectoriesCompleter(),
+    "PATH[:ro]": DirectoriesCompleter(),
+    "COMMAND": FilesCompleter(),
+}
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell, and exit. The job's command, which the parsers never see, is completed with this host's files."""
+    if " -- " in os.environ.get("COMP_LINE", ""):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                action.choices["run"].add_argument("command", metavar="COMMAND", nargs="*")
+    attach(parser)
+    argcomplete.autocomplete(parser)
+
+
+def attach(parser: argparse.ArgumentParser) -> None:
+    """Give each argument its completer, by what it is called in the help. Arguments that are anybody's guess get none."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                attach(below)
+        elif action.choices is None and action.nargs != 0:
+            metavar = action.metavar if isinstance(action.metavar, str) else ""
+            action.completer = BY_METAVAR.get(metavar, SuppressCompleter())  # type: ignore[attr-defined]  # argcomplete's place for it
