@@ -186,11 +186,17 @@ def _images(settings: Settings) -> Finding:
         return Finding("images", Health.WARNING, f"{', '.join(broken)} cannot be run", "`dayfly image verify` says why")
     if not images:
         return Finding("images", Health.WARNING, "none yet", "`dayfly image build debian:12` makes one")
-    return Finding("images", Health.OK, f"{len(images)} in both libraries")
+    return Finding("images", Health.OK, f"{len(images)} in the two libraries")
 
 
 def _builders(_: Settings) -> Finding:
-    needed = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "unshare": "util-linux", "newuidmap": "uidmap"}
+    needed = {
+        "mmdebstrap": "mmdebstrap",
+        "mkfs.erofs": "erofs-utils",
+        "unshare": "util-linux",
+        "newuidmap": "uidmap",
+        "depmod": "kmod",
+    }
     missing = [package for program, package in needed.items() if not _installed(program, package)]
     if missing:
         return Finding("building images", Health.WARNING, "programs are missing", f"install {' '.join(missing)}")

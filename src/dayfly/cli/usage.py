@@ -105,7 +105,7 @@ def _row(record: UsageRecord) -> tuple[str, ...]:
         "" if end is None else str(end.status),
         "" if end is None else end.reason,
         format_duration(record.phases["gone"]) if "gone" in record.phases else "",
-        " ".join(record.command)[:60],
+        " ".join(" ".join(record.command).split())[:60],
     )
 
 
