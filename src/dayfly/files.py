@@ -12,7 +12,7 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
 | `LIBRARY/.dayfly/work/…` | builds under way; each is locked by the process it belongs to |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
-| `~/.cache/dayfly/…` | what can be made again: initramfs archives, the verdict on KVM |
+| `~/.cache/dayfly/…` | what can be made again: empty filesystems for scratch, the verdict on KVM |
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from dayfly.cli.doctor import OLDEST_QEMU, parse_version
 from dayfly.cli.listing import table
 from dayfly.cli.parser import Parser, UsageMistake
 from dayfly.cli.run import configure, description, environment
+from dayfly.cli.usage import _row
 from dayfly.cli.whole import whole_parser
 from dayfly.job.description import JobDescription
+from dayfly.job.usage import ImageUsed, MachineUsed, UsageRecord
 from dayfly.machine.spec import Network, Shape
 from dayfly.settings import Settings
 
@@ -129,3 +131,12 @@ def test_a_command_without_dashes_is_told_where_it_belongs(capsys: pytest.Captur
 def test_one_hint_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", "debian:12", "--memory", "lots", "--", "true"])
     assert capsys.readouterr().err == "dayfly: argument --memory: 'lots' is not a size (write it like 512M or 2G)\n"
+
+
+def test_a_record_is_one_line_of_the_listing() -> None:
+    record = UsageRecord(
+        *("0123456789", "running", "2026-01-01T00:00:00.000Z", "host", 0, "ada", ("sh", "-c", "one\n  two"), "/"),
+        image=ImageUsed("debian:12", "sha256:" + 64 * "0", "user"),
+        machine=MachineUsed(1, 1, 1, "tcg", "agent", "cold", "none"),
+    )
+    assert _row(record)[-1] == "sh -c one two"
