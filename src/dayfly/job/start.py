@@ -15,12 +15,10 @@ from dayfly import files, process
 from dayfly.errors import DayflyError
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.job import identity
 from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
 from dayfly.job.terminal import is_terminal
 from dayfly.machine import accelerator, scratch
 from dayfly.machine.guest.initramfs import agent_archive
-from dayfly.machine.guest.protocol import Limit
 from dayfly.machine.launch import Launched, launch
 from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Share
 from dayfly.settings import Settings
@@ -52,7 +50,7 @@ class Prepared:
     terminal: bool
     shares: tuple[Share, ...]
     directory: str
-    limits: tuple[Limit, ...]
+    limits: tuple[tuple[int, int], ...]
     begun: float
     begun_at: float
 
@@ -71,7 +69,7 @@ def run(description: JobDescription, settings: Settings) -> int:
             process.warn(image.notice)
         boot = description.boot or Boot(image.config.boot)
         name = os.urandom(5).hex()
-        prepared = Prepared(description, image, name, boot, terminal, shares, directory, identity.limits(), begun, begun_at)
+        prepared = Prepared(description, image, name, boot, terminal, shares, directory, process.limits(), begun, begun_at)
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
@@ -138,5 +136,10 @@ def _folders(description: JobDescription) -> tuple[tuple[Share, ...], str]:
     if wanted and not shared:
         process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
     own = (Folder(description.directory),) if shared else ()
-    home = "/root" if description.root else identity.home()
-    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else home)
+    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else _home(description))
+
+
+def _home(description: JobDescription) -> str:
+    from dayfly.job import identity  # noqa: PLC0415 (jobs in a shared directory do without it)
+
+    return "/root" if description.root else identity.home()

@@ -171,7 +171,7 @@ class Machine:
         loop.add_reader(self._launched.child.pidfd, self._qemu_ended)
         channel = _Channel(self._received, self._broke, self._lost_one)
         self._channel, _ = await loop.connect_accepted_socket(lambda: channel, self._launched.channel)
-        await loop.connect_accepted_socket(lambda: self._console, self._launched.console)
+        await loop.connect_read_pipe(lambda: self._console, os.fdopen(self._launched.console, "rb", buffering=0))
         self._connecting = loop.create_task(self._monitor.connect(self._launched.monitor))
         return self
 
