@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/sched.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,7 +199,7 @@ static pid_t fork_into(int cgroup, struct child *child)
     struct clone_args arguments = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
     if (cgroup >= 0) {
         pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
-        if (pid >= 0 || (errno != ENOSYS && errno != EINVAL && errno != E2BIG))
+        if (pid >= 0 || errno == EAGAIN || errno == ENOMEM)
             return pid;
         child->join = true;
     }
@@ -394,10 +393,11 @@ static void kill_children(void)
 
 void job_kill_all(const struct job *job)
 {
-    if (job->kill >= 0 && write(job->kill, "1", 1) == 1)
-        return;
+    bool killed = job->kill >= 0 && write(job->kill, "1", 1) == 1;
     if (getpid() == 1)
-        kill(-1, SIGKILL); /* as init: everything but ourselves is the job's */
+        kill(-1, SIGKILL); /* as init: everything but ourselves is the job's, also what root has moved to another cgroup */
+    else if (killed)
+        return;
     else if (job->cgroup < 0 || !kill_members())
         kill_children();
 }

@@ -5,12 +5,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
-#include <sys/utsname.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -254,8 +252,10 @@ static void pump_all(void)
 {
     uint64_t before = l.bytes_out;
     bool more = true;
-    for (int round = 0; more && round < ROUNDS && l.state != GONE; round++)
-        more = pump(1) | pump(2);
+    for (int round = 0; more && round < ROUNDS && l.state != GONE; round++) {
+        more = pump(1);
+        more = pump(2) || more; /* both have their turn */
+    }
     if (!more && l.state == RUNNING && l.bytes_out - before >= BULK)
         l.rest_until = monotonic() + REST_NANOSECONDS;
 }

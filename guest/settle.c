@@ -15,6 +15,8 @@
 
 enum { DATABASE_MOST = 4 << 20 };
 
+static size_t mounted; /* how many of START's shares */
+
 void set_clock(uint64_t nanoseconds)
 {
     struct timespec now = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
@@ -25,10 +27,10 @@ void set_clock(uint64_t nanoseconds)
 /* Clones of one template have the same random state; only a reseed makes them differ at once. */
 static void set_seed(const uint8_t *seed, size_t length)
 {
-    struct { struct rand_pool_info info; uint8_t bytes[512]; } pool = {.info = {.entropy_count = (int)length * 8, .buf_size = (int)length}};
-    memcpy(pool.info.buf, seed, length);
+    int pool[2 + 512 / sizeof(int)] = {(int)length * 8, (int)length}; /* struct rand_pool_info: bits, bytes, the bytes themselves */
+    memcpy(pool + 2, seed, length);
     int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) || ioctl(fd, RNDRESEEDCRNG))
+    if (fd < 0 || ioctl(fd, RNDADDENTROPY, pool) || ioctl(fd, RNDRESEEDCRNG))
         say("cannot reseed the random pool: %s", strerror(errno));
     if (fd >= 0)
         close(fd);
@@ -75,10 +77,12 @@ static int add_line(const char *path, const char *line)
 {
     const char *field = strchr(strchr(line, ':') + 1, ':') + 1; /* the parser has counted the colons */
     uint32_t number = (uint32_t)strtoul(field, NULL, 10);
-    char *text = malloc(DATABASE_MOST);
+    struct stat status = {0};
+    size_t size = stat(path, &status) ? 1 : (size_t)status.st_size + 1;
+    char *text = size <= DATABASE_MOST ? malloc(size) : NULL;
     if (!text)
         return -1;
-    ssize_t have = read_file(path, text, DATABASE_MOST);
+    ssize_t have = read_file(path, text, size);
     bool found = false;
     for (char *at = have > 0 ? text : NULL; at && *at && !found; at = (at = strchr(at, '\n')) ? at + 1 : NULL)
         found = has_number(at, number);
@@ -162,16 +166,16 @@ bool settle(const struct start *start, struct failure *why)
         failure_set(why, FAILED_START, KIND_NETWORK, errno, "network");
         return false;
     }
-    for (size_t i = 0; i < start->share_count; i++)
-        if (!mount_share(&start->shares[i], why))
+    for (mounted = 0; mounted < start->share_count; mounted++)
+        if (!mount_share(&start->shares[mounted], why))
             return false;
     return true;
 }
 
 void release_shares(const struct start *start)
 {
-    for (size_t i = start->share_count; i-- > 0;) {
-        const struct share *share = &start->shares[i];
+    for (; mounted > 0; mounted--) {
+        const struct share *share = &start->shares[mounted - 1];
         int fd = open(share->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
             sync(); /* a folder that root may not read on the host */

@@ -219,7 +219,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     sources = sorted((Path(__file__).parents[2] / "guest").glob("*.c"))
     subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static", "-s", "-o", agent, *sources], check=True)
     found = {path.name: path for path in folder.rglob("*.ko")}
-    modules = tuple((f"{name}.ko", found[f"{name}.ko"].read_bytes()) for name in MODULES)
+    modules = tuple((f"{name}.ko", initramfs.without_signature(found[f"{name}.ko"].read_bytes())) for name in MODULES)
     return Parts(kernel, root, agent.read_bytes(), modules)
 
 

@@ -321,9 +321,11 @@ def lost(machine: Machine, remains: Remains) -> Outcome:
     """Why a machine ended under its job."""
     if machine.broken is not None:
         return Outcome(125, "protocol", f"{machine.broken.message}; the machine was ended")
-    tail = "".join(f"\n  | {line}" for line in machine.console_tail.splitlines()[-12:])
-    if "Kernel panic" in tail:
-        return Outcome(125, "guest-panic", f"the guest's kernel panicked{tail}")
+    console = machine.console_tail.splitlines()
+    panic = [at for at, line in enumerate(console) if "Kernel panic" in line]
+    if panic:
+        said = "".join(f"\n  | {line}" for line in console[panic[-1] :][:12])
+        return Outcome(125, "guest-panic", f"the guest's kernel panicked{said}")
     if remains.status < 0:
         message = f"QEMU was killed by signal {-remains.status}"
         return Outcome(125, "machine-killed", message, "by somebody, or by the host for want of memory")

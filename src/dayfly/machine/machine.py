@@ -6,7 +6,6 @@ A `Machine` owns its QEMU process and our ends of its sockets. `destroy` (or lea
 from __future__ import annotations
 
 import asyncio
-import collections
 import os
 import time
 from collections.abc import Callable
@@ -78,10 +77,10 @@ class _Console(asyncio.Protocol):
         self._log = log
         self._lost = lost
         self._room = CONSOLE_LIMIT
-        self._tail: collections.deque[bytes] = collections.deque(maxlen=64)
+        self._tail = b""
 
     def data_received(self, data: bytes) -> None:
-        self._tail.append(data[-_CONSOLE_TAIL:])
+        self._tail = (self._tail + data)[-_CONSOLE_TAIL:]
         if self._log is None or self._room <= 0:
             return
         kept = data[: self._room]
@@ -97,8 +96,7 @@ class _Console(asyncio.Protocol):
         self._lost()
 
     def tail(self) -> str:
-        text = b"".join(self._tail)[-_CONSOLE_TAIL:]
-        lines = (printable(line.replace(b"\t", b" ").strip(b"\r")) for line in text.split(b"\n"))
+        lines = (printable(line.replace(b"\t", b" ").strip(b"\r")) for line in self._tail.split(b"\n"))
         return "\n".join(line for line in lines if line.strip())
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from dayfly import files, process
-from dayfly.errors import DayflyError
+from dayfly.errors import DayflyError, ProgramFailed
 
 FILESYSTEM = "ext4"
 # No journal and no reserve: nobody mounts this a second time.
@@ -43,7 +44,12 @@ def _formatted(cache: Path, size: int) -> Path:
         with files.writing(path, durable=False) as descriptor:
             os.ftruncate(descriptor, size)
             program = process.find("mke2fs", "e2fsprogs")
-            process.run([program, *_FORMAT, f"/proc/self/fd/{descriptor}"], keep=[descriptor])
+            try:
+                process.run([program, *_FORMAT, f"/proc/self/fd/{descriptor}"], keep=[descriptor])
+            except ProgramFailed as error:
+                if os.fstatvfs(descriptor).f_bavail == 0:
+                    raise OSError(errno.ENOSPC, "no space left") from error
+                raise
     return path
 
 

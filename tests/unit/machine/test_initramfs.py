@@ -87,6 +87,20 @@ def test_a_module_comes_once() -> None:
         initramfs.modules_archive([("a.ko", b""), ("a.ko", b"")])
 
 
+SIGNED = b"\x7fELF module" + b"s" * 300 + bytes(8) + (300).to_bytes(4, "big") + b"~Module signature appended~\n"
+
+
+def test_a_signature_is_taken_off_and_nothing_else() -> None:
+    assert initramfs.without_signature(SIGNED) == b"\x7fELF module"
+    assert initramfs.without_signature(b"\x7fELF module") == b"\x7fELF module"
+
+
+@pytest.mark.parametrize("cut", [300, 320, len(SIGNED) - 28])
+def test_a_signature_that_is_cut_short_is_refused(cut: int) -> None:
+    with pytest.raises(ValueError, match="signature"):
+        initramfs.without_signature(SIGNED[cut:])
+
+
 @pytest.mark.parametrize("path", ["", "/init", "a\0b"])
 def test_paths_are_inside_the_archive(path: str) -> None:
     with pytest.raises(ValueError, match="path"):
