@@ -125,7 +125,7 @@ def test_what_tells_of_the_build_is_gone(tmp_path: Path) -> None:
         "run",
         "tmp",
         "var/log/apt",
-        "var/lib/apt/lists/partial",
+        "var/lib/apt/lists",
         "etc/apt/apt.conf.d/70debconf",
         "usr/bin/tool",
         "bin",
