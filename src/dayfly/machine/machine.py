@@ -295,6 +295,9 @@ class Machine:
         tail = self.console_tail
         if self.broken is not None:
             return StartFailed(Part.AGENT, self.broken.message, tail, "the image's agent or kernel is not Dayfly's")
+        if self.state is State.ENDED and self._status < 0:
+            hint = "by somebody, or by the host for want of memory"
+            return StartFailed(Part.QEMU, f"QEMU was killed by signal {-self._status} before the machine was up", "", hint)
         if "root" in self.times and self.spec.boot is Boot.SYSTEM:
             return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
         if "root" in self.times:
@@ -303,8 +306,8 @@ class Machine:
             return StartFailed(Part.ROOT, f"{Part.ROOT} {what}", tail)
         if tail or self.state is not State.ENDED:
             return StartFailed(Part.KERNEL, f"{Part.KERNEL} {what}", tail)
-        how = f"was killed by signal {-self._status}" if self._status < 0 else f"exited with {self._status}"
-        return StartFailed(Part.QEMU, f"QEMU {how} before the machine was up", self._launched.complaints())
+        message = f"QEMU exited with {self._status} before the machine was up"
+        return StartFailed(Part.QEMU, message, self._launched.complaints())
 
     def _reported(self, failed: Failed) -> StartFailed:
         part = {FailedStage.MODULES: Part.KERNEL, FailedStage.ROOT: Part.ROOT}.get(failed.stage, Part.AGENT)
