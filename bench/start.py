@@ -2,7 +2,8 @@
 
     python -m bench.start [--image debian:12] [--runs 10]
 
-The two take turns, so that both see the same weather. Also measured: the time from the start of `dayfly` to its executing QEMU, with a script in QEMU's place that does nothing but look at the clock.
+The two take turns, so that both see the same weather. Also measured: the time from the start of `dayfly` to its executing
+QEMU, with a script in QEMU's place that does nothing but look at the clock.
 """
 
 from __future__ import annotations

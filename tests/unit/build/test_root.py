@@ -92,7 +92,7 @@ def archive(path: Path, entries: Mapping[str, bytes | str | None] = ROOT, mtime:
 
 def finished(folder: Path, recipe: Recipe = RECIPE, entries: Mapping[str, bytes | str | None] = ROOT) -> tuple[RootFacts, bytes]:
     target = io.BytesIO()
-    facts = finish(archive(folder / "root.tar", entries), target, recipe, ["deb http://deb.debian.org/debian bookworm main"])
+    facts = finish(archive(folder / "root.tar", entries), target, recipe, ["deb http://mirror.example/debian bookworm main"])
     return facts, target.getvalue()
 
 
@@ -134,7 +134,7 @@ def test_what_tells_of_the_build_is_gone(tmp_path: Path) -> None:
     assert kept <= set(members)
     assert text(content, "etc/machine-id") == text(content, "etc/resolv.conf") == ""
     assert text(content, "etc/hostname") == "localhost\n"
-    assert text(content, "etc/apt/sources.list") == "deb http://deb.debian.org/debian bookworm main\n"
+    assert text(content, "etc/apt/sources.list") == "deb http://mirror.example/debian bookworm main\n"
     assert "builder" not in content.decode(errors="replace")
     assert facts.os == OperatingSystem("debian", "12", "Debian GNU/Linux 12 (bookworm)")
     assert facts.size == sum(member.size for member in members.values())
