@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dayfly import process
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.job.start import AGENT
+from dayfly.job.start import AGENT_ARCHIVE
 from dayfly.machine import scratch
 from dayfly.machine.channel import Decoder, Frame, FromGuest, ToGuest, encode
 from dayfly.machine.command import render
@@ -41,14 +41,14 @@ class Bare:
         self.settings: Settings = load()
         self.image: OpenImage = Libraries(self.settings).open(image)
         self._boot = boot
-        self._init = AGENT.read_bytes() if init is None else init
+        self._init = AGENT_ARCHIVE.read_bytes() if init is None else agent_archive(init)
 
     def spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """A QEMU process, and our end of the channel."""
         image, settings = self.image, self.settings
         initramfs = os.memfd_create("initramfs")
         boot_modules = image.boot_modules.path.read_bytes() if image.boot_modules else b""
-        os.write(initramfs, agent_archive(self._init) + boot_modules)
+        os.write(initramfs, self._init + boot_modules)
         disks = [Disk("root", image.root.file, image.root.form, readonly=True)]
         disks += [Disk("modules", image.modules.file, image.modules.form, readonly=True)] if image.modules else []
         empty = scratch.create(settings.scratch_folder, settings.scratch_size, settings.cache_folder)
