@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 QEMU ?= qemu-system-x86_64
 WORKERS ?= 2
 PYTEST := DAYFLY_TEST_QEMU=$(QEMU) $(BIN)/pytest
-SOURCES := pyproject.toml hatch_build.py $(wildcard guest/*.[ch])
+SOURCES := pyproject.toml hatch_build.py src/dayfly/machine/guest/initramfs.py $(wildcard guest/*.[ch])
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -49,4 +49,4 @@ $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist guest/build src/dayfly/machine/guest/agent
+	rm -rf $(VENV) build dist guest/build src/dayfly/machine/guest/agent.cpio

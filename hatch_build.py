@@ -1,17 +1,32 @@
-"""Compile the guest agent into the wheel. Needs a C compiler and nothing else."""
+"""Compile the guest agent and pack it as the wheel carries it. Needs a C compiler and nothing else."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-AGENT = Path("src/dayfly/machine/guest/agent")
+GUEST = Path("src/dayfly/machine/guest")
+ARCHIVE = GUEST / "agent.cpio"
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-fno-ident")
+
+
+def initramfs(root: Path) -> Any:
+    """The module that packs it, from the tree that is being built: Dayfly itself cannot be imported yet."""
+    spec = importlib.util.spec_from_file_location("initramfs", root / GUEST / "initramfs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["initramfs"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 class AgentBuildHook(BuildHookInterface[Any]):
@@ -23,6 +38,10 @@ class AgentBuildHook(BuildHookInterface[Any]):
         root = Path(self.root)
         sources = sorted(str(path) for path in (root / "guest").glob("*.c"))
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        subprocess.run([*compiler, *FLAGS, "-o", str(root / AGENT), *sources], check=True)
+        with tempfile.TemporaryDirectory() as folder:
+            agent = Path(folder) / "agent"
+            subprocess.run([*compiler, *FLAGS, "-o", str(agent), *sources], check=True)
+            packed = initramfs(root).agent_archive(agent.read_bytes())
+        (root / ARCHIVE).write_bytes(packed)
         build_data["pure_python"] = False
         build_data["tag"] = "py3-none-linux_x86_64"

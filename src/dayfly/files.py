@@ -37,7 +37,8 @@ DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
 def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[int]:
     """A descriptor to write a new file through; it appears at `path`, replacing what was there, only when all went well.
 
-    The file has no name until then, so that a kill leaves nothing behind (but see `drafting`). A `durable` file survives a power cut.
+    The file has no name until then, so that a kill leaves nothing behind (but see `drafting`).
+    A `durable` file survives a power cut.
     Raises `NoSpace` when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ class Draft:
 
 @contextlib.contextmanager
 def drafting(folder: Path, mode: int = 0o644) -> Iterator[Draft]:
-    """A new file without a name; on a filesystem that has no such files (NFS), one whose name `DRAFT` matches. Raises `NoSpace`."""
+    """A new file without a name; where there are no such files (NFS), one whose name `DRAFT` matches. Raises `NoSpace`."""
     with full_disk_told(folder):
         draft = _draft(folder, mode)
     try:

@@ -148,6 +148,11 @@ def _become(
         os._exit(127)
 
 
+def limits() -> tuple[tuple[int, int], ...]:
+    """The soft and the hard limit of each resource, by its number."""
+    return tuple(resource.getrlimit(number) for number in RESOURCES)
+
+
 def raise_limits() -> None:
     """A job's soft limits (CPU time, file size) are for the job, not for the programs that carry it. Nor may those dump core."""
     for number in RESOURCES:

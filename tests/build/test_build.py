@@ -140,7 +140,7 @@ def test_the_same_recipe_gives_the_same_image_bit_for_bit(library: Library, scra
         root = files_of(image.root.path, tmp_path / "root")
         modules = files_of(image.modules.path, tmp_path / "modules")
     assert (root / "etc/machine-id").read_bytes() == b""
-    assert "deb.debian.org" in (root / "etc/apt/sources.list").read_text()
+    assert (root / "etc/apt/sources.list").read_text().startswith("deb http")
     assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
     assert (root / "usr/bin/python3").exists()
     assert (modules / f"usr/lib/modules/{image.config.kernel.version}/modules.dep").exists()

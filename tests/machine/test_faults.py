@@ -57,7 +57,7 @@ def test_killed_at_any_moment(site: Site, victim: str) -> None:
                     kill(pid)
             if victim in ("dayfly", "both"):
                 process.kill()
-            out, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=60)
         if victim == "qemu" and machines and process.returncode != 0:
             assert process.returncode == 125, err
             assert b"killed by signal 9" in err

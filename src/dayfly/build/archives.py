@@ -33,8 +33,6 @@ class Distribution:
     origin: str
     keyring: str
     keyring_package: str
-    public: str
-    public_security: str
 
 
 DISTRIBUTIONS = {
@@ -43,16 +41,12 @@ DISTRIBUTIONS = {
         "Debian",
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",
-        "http://deb.debian.org/debian",
-        "http://deb.debian.org/debian-security",
     ),
     "ubuntu": Distribution(
         "ubuntu",
         "Ubuntu",
         "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
         "ubuntu-keyring",
-        "http://archive.ubuntu.com/ubuntu",
-        "http://security.ubuntu.com/ubuntu",
     ),
 }
 
@@ -195,10 +189,12 @@ def source_lines(found: Sequence[Suite], components: Sequence[str], keyring: str
     return [f"deb {signed}{suite.uri} {suite.name} {' '.join(components)}" for suite in found]
 
 
-def public_lines(distribution: Distribution, found: Sequence[Suite], components: Sequence[str]) -> list[str]:
-    """The same suites at the distribution's public addresses: what the image keeps, so that no site's mirror is in it."""
-    public = [
-        Suite(distribution.public_security if suite.name.endswith("-security") else distribution.public, suite.name)
-        for suite in found
-    ]
-    return source_lines(public, components, "")
+def kept_lines(found: Sequence[Suite], components: Sequence[str]) -> list[str]:
+    """What the image keeps as its sources: the archive that it was built from, without a password that its address may have."""
+    return source_lines([Suite(_without_password(suite.uri), suite.name) for suite in found], components, "")
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

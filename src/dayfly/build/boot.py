@@ -49,7 +49,15 @@ def take(archive: Path, folder: Path) -> BootParts:
     process.run(["depmod", "--basedir", str(folder), version])
     (folder / "usr").mkdir()
     (folder / "lib").rename(folder / "usr/lib")
+    _settle_modes(folder)
     return BootParts(version, vmlinux, boot_modules(folder / "usr/lib/modules" / version), folder)
+
+
+def _settle_modes(folder: Path) -> None:
+    """The same modes whatever the builder's umask is."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _natural(version: str) -> list[tuple[int, str]]:

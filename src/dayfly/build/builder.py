@@ -37,14 +37,13 @@ class _Build:
     def root(self) -> tuple[Path, RootFacts, Path]:
         """The root filesystem's file, what is in it, and the archive that it was made of."""
         recipe = self.recipe
-        distribution = archives.DISTRIBUTIONS[recipe.distribution]
         raw, sources = self.bootstrap(
             "packages", recipe.distribution, recipe.release, recipe.components, recipe.variant, recipe.packages
         )
         self.progress("root: finishing the files")
         finished = self.work.path / "root.tar"
         with files.full_disk_told(self.work.path), finished.open("xb") as target:
-            facts = finish(raw, target, recipe, archives.public_lines(distribution, sources, recipe.components))
+            facts = finish(raw, target, recipe, archives.kept_lines(sources, recipe.components))
         self.progress("root: making the filesystem")
         return filesystem.from_archive(self.namespace, finished, recipe.date), facts, raw
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from dayfly import process
 from dayfly.build.namespace import Namespace
 
-_HOOK = "/usr/share/mmdebstrap/hooks/merged-usr"
+_HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
+_WITHOUT_MERGED_PACKAGE = frozenset({"stretch", "buster", "bullseye", "bionic", "focal", "jammy"})
+"""Releases whose archive has no package usr-is-merged, which the second half of mmdebstrap's hook wants to install."""
+
 _SLIM = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -36,7 +39,8 @@ def command(
     argv += [f"--aptopt={option}" for option in apt_options]
     if variant != "extract":
         # the modules' filesystem has them in /usr/lib, so /lib must lead there also in a release that still has both
-        argv += [f"--hook-dir={_HOOK}", *(f"--dpkgopt={option}" for option in _SLIM)]
+        argv.append(f"--setup-hook={_HOOKS}/setup00.sh" if release in _WITHOUT_MERGED_PACKAGE else f"--hook-dir={_HOOKS}")
+        argv += [f"--dpkgopt={option}" for option in _SLIM]
     return [*argv, release, str(target), *sources]
 
 

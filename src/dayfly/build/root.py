@@ -24,7 +24,7 @@ _DROPPED = re.compile(
     "|".join(
         (
             r"(dev|run|tmp|var/tmp|proc|sys)/.+",
-            r"var/(lib/apt/lists|cache/apt|log)/.+",
+            r"var/(lib/apt/lists|cache/apt|log)/.+",  # apt's `partial` among them: whose it is depends on who builds
             r"var/cache/(ldconfig/aux-cache|debconf/.*-old|man/.+)",
             r"var/lib/dpkg/.*-old",
             r"var/lib/systemd/(random-seed|catalog/database)",
@@ -39,7 +39,7 @@ _DROPPED = re.compile(
         )
     )
 )
-_KEPT_FOLDERS = re.compile(r"var/(log|lib/apt/lists|cache/apt)(/[^/]+)*|var/tmp")
+_KEPT_FOLDERS = re.compile(r"var/(log(/[^/]+)*|lib/apt/lists|cache/apt(/archives)?|tmp)")
 _TEXT_LIMIT = 16 * 1024**2
 _LINKS = 40
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"

@@ -19,7 +19,7 @@ from dayfly.cli.ps import user_name
 from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
 from dayfly.job.description import host_memory
-from dayfly.job.start import AGENT
+from dayfly.job.start import AGENT_ARCHIVE
 from dayfly.job.usage import Records
 from dayfly.machine import accelerator
 from dayfly.machine.processes import running
@@ -149,11 +149,14 @@ def _kvm(settings: Settings) -> Finding:
 
 
 def _agent(_: Settings) -> Finding:
-    if not os.access(AGENT, os.R_OK):
+    if not os.access(AGENT_ARCHIVE, os.R_OK):
         return Finding(
-            "guest agent", Health.FAILED, f"{AGENT} is missing", "install Dayfly by pip, which builds it (with a C compiler)"
+            "guest agent",
+            Health.FAILED,
+            f"{AGENT_ARCHIVE} is missing",
+            "install Dayfly by pip, which builds it (with a C compiler)",
         )
-    return Finding("guest agent", Health.OK, format_size(AGENT.stat().st_size))
+    return Finding("guest agent", Health.OK, format_size(AGENT_ARCHIVE.stat().st_size))
 
 
 def _scratch(settings: Settings) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -17,10 +18,25 @@ class UsageMistake(DayflyError):
     """The command line does not say anything that could be done."""
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Help as wide as the terminal. argparse's own way to ask for the width costs an import at every start, help or not."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = int(columns) if columns.isdecimal() else os.get_terminal_size().columns
+        except OSError:
+            width = 80
+        super().__init__(prog, width=max(width - 2, 40))
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UsageMistake`s. `surplus` is the hint for words that have no place."""
 
     surplus = ""
+
+    def __init__(self, *, prog: str, description: str = "", epilog: str = "", help: str = "") -> None:  # noqa: A002, ARG002
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_Formatter)
 
     def error(self, message: str) -> NoReturn:
         """Report a mistake of the command line, with a hint unless the message has one already."""

@@ -6,8 +6,8 @@ import grp
 import os
 import pwd
 import resource
+from collections.abc import Sequence
 
-from dayfly import process
 from dayfly.machine.guest.protocol import UNLIMITED, GuestIdentity, Limit
 
 _ROOT = GuestIdentity(0, 0, (0,))
@@ -57,9 +57,9 @@ def _group_name(gid: int) -> str:
         return f"group{gid}"
 
 
-def limits() -> tuple[Limit, ...]:
-    """All of this process's resource limits (getrlimit(2)), by their Linux numbers."""
-    return tuple(Limit(number, *map(_unsigned, resource.getrlimit(number))) for number in process.RESOURCES)
+def limits(all_limits: Sequence[tuple[int, int]]) -> tuple[Limit, ...]:
+    """Resource limits as `process.limits` gives them, for the guest."""
+    return tuple(Limit(number, _unsigned(soft), _unsigned(hard)) for number, (soft, hard) in enumerate(all_limits))
 
 
 def _unsigned(value: int) -> int:

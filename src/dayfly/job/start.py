@@ -15,17 +15,15 @@ from dayfly import files, process
 from dayfly.errors import DayflyError
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.job import identity
 from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
-from dayfly.job.terminal import is_terminal
 from dayfly.machine import accelerator, scratch
-from dayfly.machine.guest.initramfs import agent_archive
-from dayfly.machine.guest.protocol import Limit
 from dayfly.machine.launch import Launched, launch
 from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Share
 from dayfly.settings import Settings
 
-AGENT = Path(__file__).parent.parent / "machine/guest/agent"
+AGENT_ARCHIVE = Path(__file__).parent.parent / "machine/guest/agent.cpio"
+"""The guest agent as the first part of an initramfs. Made when Dayfly is installed (hatch_build.py)."""
+
 HELD_SIGNALS = frozenset(
     (
         signal.SIGTERM,
@@ -52,7 +50,7 @@ class Prepared:
     terminal: bool
     shares: tuple[Share, ...]
     directory: str
-    limits: tuple[Limit, ...]
+    limits: tuple[tuple[int, int], ...]
     begun: float
     begun_at: float
 
@@ -71,7 +69,7 @@ def run(description: JobDescription, settings: Settings) -> int:
             process.warn(image.notice)
         boot = description.boot or Boot(image.config.boot)
         name = os.urandom(5).hex()
-        prepared = Prepared(description, image, name, boot, terminal, shares, directory, identity.limits(), begun, begun_at)
+        prepared = Prepared(description, image, name, boot, terminal, shares, directory, process.limits(), begun, begun_at)
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
@@ -109,12 +107,12 @@ def spawn(prepared: Prepared, settings: Settings, accelerated: Accelerator) -> L
 
 def _initramfs(image: OpenImage) -> int:
     """The agent of this Dayfly and the boot modules of this image, one after the other as the kernel accepts them, in memory."""
+    descriptor = os.memfd_create("initramfs", os.MFD_CLOEXEC)
     try:
-        agent = files.read(AGENT, 16 * 1024**2)
+        with AGENT_ARCHIVE.open("rb") as agent:
+            files.copy_range(agent.fileno(), descriptor, 0, os.fstat(agent.fileno()).st_size)
     except FileNotFoundError:
         raise DayflyError("this installation of Dayfly has no guest agent", "install it by pip, which builds it") from None
-    descriptor = os.memfd_create("initramfs", os.MFD_CLOEXEC)
-    files.write_all(descriptor, agent_archive(agent))
     if image.boot_modules:
         files.copy_range(image.boot_modules.file, descriptor, 0, image.boot_modules.size)
     return descriptor
@@ -126,9 +124,10 @@ def _mac(name: str) -> str:
 
 
 def _terminal(description: JobDescription) -> bool:
-    if description.terminal and not is_terminal(0, 1):
+    there_is_one = os.isatty(0) and os.isatty(1)
+    if description.terminal and not there_is_one:
         raise DayflyError("-t needs a terminal, and stdin or stdout is none", "leave -t out when streams are redirected")
-    return is_terminal(0, 1) if description.terminal is None else description.terminal
+    return there_is_one if description.terminal is None else description.terminal
 
 
 def _folders(description: JobDescription) -> tuple[tuple[Share, ...], str]:
@@ -138,5 +137,10 @@ def _folders(description: JobDescription) -> tuple[tuple[Share, ...], str]:
     if wanted and not shared:
         process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
     own = (Folder(description.directory),) if shared else ()
-    home = "/root" if description.root else identity.home()
-    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else home)
+    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else _home(description))
+
+
+def _home(description: JobDescription) -> str:
+    from dayfly.job import identity  # noqa: PLC0415 (jobs in a shared directory do without it)
+
+    return "/root" if description.root else identity.home()

@@ -129,7 +129,7 @@ def request(prepared: Prepared) -> StartRequest:
         directory=os.fsencode(prepared.directory),
         identity=identity.caller(root=description.root),
         umask=_umask(),
-        limits=prepared.limits,
+        limits=identity.limits(prepared.limits),
         terminal=size(0) if prepared.terminal else None,
         merged=not prepared.terminal and same_file(1, 2),
         mounts=tuple(Mount(share.tag, os.fsencode(share.target), share.readonly) for share in prepared.shares),

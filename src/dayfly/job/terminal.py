@@ -28,11 +28,6 @@ def raw(descriptor: int) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def is_terminal(*descriptors: int) -> bool:
-    """Whether all of these are terminals."""
-    return all(os.isatty(descriptor) for descriptor in descriptors)
-
-
 def same_file(one: int, other: int) -> bool:
     """Whether two descriptors lead to the same file, pipe or terminal."""
     return os.path.sameopenfile(one, other)

@@ -15,13 +15,13 @@ _STDERR_LIMIT = 16 * 1024
 
 @dataclass(frozen=True)
 class Launched:
-    """A QEMU process that has just been spawned, and our ends of its sockets."""
+    """A QEMU process that has just been spawned, and our ends of its sockets and pipes."""
 
     spec: MachineSpec
     child: process.Child
     channel: socket.socket
     monitor: socket.socket
-    console: socket.socket
+    console: int
     stderr: int
 
     def complaints(self) -> str:
@@ -37,22 +37,25 @@ def launch(qemu: str, spec: MachineSpec) -> Launched:
     The descriptors of `spec` are closed here: QEMU holds them from now on, and their locks with them.
     Raises `ProgramMissing` when there is no such QEMU.
     """
-    pairs = [socket.socketpair() for _ in range(3)]
-    theirs = Endpoints(*(pair[1].fileno() for pair in pairs))
+    channel, their_channel = socket.socketpair()
+    monitor, their_monitor = socket.socketpair()
+    # A pipe, since a guest writes to its console in single bytes, and a few hundred of those fill a socket's buffer.
+    console, their_console = os.pipe()
     stderr = os.memfd_create("qemu-stderr", os.MFD_CLOEXEC)
+    theirs = Endpoints(their_channel.fileno(), their_monitor.fileno(), their_console)
     try:
         argv = render(process.find(qemu, "qemu-system-x86"), spec, theirs)
         keep = (*theirs.descriptors(), *spec.descriptors())
         child = process.spawn(argv, stderr=stderr, keep=keep, env={}, cwd="/", shielded=True)
     except BaseException:
-        os.close(stderr)
-        for pair in pairs:
-            pair[0].close()
+        for descriptor in (console, stderr):
+            os.close(descriptor)
+        channel.close()
+        monitor.close()
         raise
     finally:
-        for pair in pairs:
-            pair[1].close()
-        for descriptor in spec.descriptors():
+        their_channel.close()
+        their_monitor.close()
+        for descriptor in (their_console, *spec.descriptors()):
             os.close(descriptor)
-    channel, monitor, console = (pair[0] for pair in pairs)
     return Launched(spec, child, channel, monitor, console, stderr)

@@ -6,7 +6,6 @@ A `Machine` owns its QEMU process and our ends of its sockets. `destroy` (or lea
 from __future__ import annotations
 
 import asyncio
-import collections
 import os
 import time
 from collections.abc import Callable
@@ -78,10 +77,10 @@ class _Console(asyncio.Protocol):
         self._log = log
         self._lost = lost
         self._room = CONSOLE_LIMIT
-        self._tail: collections.deque[bytes] = collections.deque(maxlen=64)
+        self._tail = b""
 
     def data_received(self, data: bytes) -> None:
-        self._tail.append(data[-_CONSOLE_TAIL:])
+        self._tail = (self._tail + data)[-_CONSOLE_TAIL:]
         if self._log is None or self._room <= 0:
             return
         kept = data[: self._room]
@@ -97,8 +96,7 @@ class _Console(asyncio.Protocol):
         self._lost()
 
     def tail(self) -> str:
-        text = b"".join(self._tail)[-_CONSOLE_TAIL:]
-        lines = (printable(line.replace(b"\t", b" ").strip(b"\r")) for line in text.split(b"\n"))
+        lines = (printable(line.replace(b"\t", b" ").strip(b"\r")) for line in self._tail.split(b"\n"))
         return "\n".join(line for line in lines if line.strip())
 
 
@@ -173,7 +171,7 @@ class Machine:
         loop.add_reader(self._launched.child.pidfd, self._qemu_ended)
         channel = _Channel(self._received, self._broke, self._lost_one)
         self._channel, _ = await loop.connect_accepted_socket(lambda: channel, self._launched.channel)
-        await loop.connect_accepted_socket(lambda: self._console, self._launched.console)
+        await loop.connect_read_pipe(lambda: self._console, os.fdopen(self._launched.console, "rb", buffering=0))
         self._connecting = loop.create_task(self._monitor.connect(self._launched.monitor))
         return self
 
@@ -297,6 +295,9 @@ class Machine:
         tail = self.console_tail
         if self.broken is not None:
             return StartFailed(Part.AGENT, self.broken.message, tail, "the image's agent or kernel is not Dayfly's")
+        if self.state is State.ENDED and self._status < 0:
+            hint = "by somebody, or by the host for want of memory"
+            return StartFailed(Part.QEMU, f"QEMU was killed by signal {-self._status} before the machine was up", "", hint)
         if "root" in self.times and self.spec.boot is Boot.SYSTEM:
             return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
         if "root" in self.times:
@@ -305,8 +306,8 @@ class Machine:
             return StartFailed(Part.ROOT, f"{Part.ROOT} {what}", tail)
         if tail or self.state is not State.ENDED:
             return StartFailed(Part.KERNEL, f"{Part.KERNEL} {what}", tail)
-        how = f"was killed by signal {-self._status}" if self._status < 0 else f"exited with {self._status}"
-        return StartFailed(Part.QEMU, f"QEMU {how} before the machine was up", self._launched.complaints())
+        message = f"QEMU exited with {self._status} before the machine was up"
+        return StartFailed(Part.QEMU, message, self._launched.complaints())
 
     def _reported(self, failed: Failed) -> StartFailed:
         part = {FailedStage.MODULES: Part.KERNEL, FailedStage.ROOT: Part.ROOT}.get(failed.stage, Part.AGENT)

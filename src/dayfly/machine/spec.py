@@ -83,7 +83,7 @@ class MachineSpec:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """QEMU's ends of the socket pairs that it inherits: the agent's channel, the monitor, the console."""
+    """QEMU's ends of what it inherits: the sockets of the agent's channel and of the monitor, the console's pipe."""
 
     channel: int
     monitor: int

@@ -9,9 +9,9 @@ from dayfly.build.archives import (
     Archive,
     Suite,
     choose,
+    kept_lines,
     parse_options,
     parse_targets,
-    public_lines,
     source_lines,
     suites,
 )
@@ -71,14 +71,15 @@ def test_the_release_itself_is_required_and_its_updates_are_not() -> None:
     ]
 
 
-def test_the_image_names_the_public_archive_and_no_mirror() -> None:
+def test_the_image_keeps_its_archive_and_no_password() -> None:
     found = [Suite("http://mirror.example/debian", "bookworm"), Suite("http://mirror.example/sec", "bookworm-security")]
     assert source_lines(found, ["main", "contrib"], KEYRING)[0] == (
         f"deb [signed-by={KEYRING}] http://mirror.example/debian bookworm main contrib"
     )
-    assert public_lines(DEBIAN, found, ["main"]) == [
-        "deb http://deb.debian.org/debian bookworm main",
-        "deb http://deb.debian.org/debian-security bookworm-security main",
+    secret = [Suite("http://me:secret@mirror.example/debian", "bookworm"), found[1]]
+    assert kept_lines(secret, ["main"]) == [
+        "deb http://mirror.example/debian bookworm main",
+        "deb http://mirror.example/sec bookworm-security main",
     ]
 
 

@@ -38,6 +38,13 @@ def test_a_kernel_is_only_unpacked() -> None:
     ]
 
 
+def test_usr_is_merged_in_every_release() -> None:
+    new = debian.command("bookworm", Path("t"), [], variant="minbase", packages=[])
+    old = debian.command("bullseye", Path("t"), [], variant="minbase", packages=[])
+    assert "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr" in new
+    assert "--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh" in old
+
+
 def test_the_environment_is_not_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy")
     monkeypatch.setenv("LC_ALL", "de_DE")

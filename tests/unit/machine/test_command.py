@@ -31,6 +31,7 @@ def test_as_few_devices_as_the_job_needs() -> None:
     assert [device.partition(",")[0] for device in after(argv, "-device")] == [
         "isa-serial",
         "virtio-serial-pci",
+        "virtconsole",
         "virtserialport",
         "virtio-blk-pci",
         "virtio-blk-pci",

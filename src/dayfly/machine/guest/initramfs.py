@@ -38,14 +38,17 @@ class Entry:
 
 
 def directory(path: str) -> Entry:
+    """A folder."""
     return Entry(path, stat.S_IFDIR | 0o755)
 
 
 def regular(path: str, data: bytes, *, mode: int = 0o644) -> Entry:
+    """A file."""
     return Entry(path, stat.S_IFREG | mode, data)
 
 
 def character_device(path: str, major: int, minor: int, *, mode: int = 0o600) -> Entry:
+    """A device node."""
     return Entry(path, stat.S_IFCHR | mode, device=(major, minor))
 
 

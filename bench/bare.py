@@ -1,0 +1,126 @@
+"""The floor: a script that spawns QEMU on an image and speaks the least of the protocol, with nothing of Dayfly's around it.
+
+It uses the same command line, kernel, initramfs, root and scratch disk as `dayfly run`, and blocking sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+
+from dayfly import process
+from dayfly.image.library import OpenImage
+from dayfly.image.search import Libraries
+from dayfly.job.start import AGENT_ARCHIVE
+from dayfly.machine import scratch
+from dayfly.machine.channel import Decoder, Frame, FromGuest, ToGuest, encode
+from dayfly.machine.command import render
+from dayfly.machine.guest.initramfs import agent_archive
+from dayfly.machine.guest.protocol import GuestIdentity, StartRequest
+from dayfly.machine.spec import Accelerator, Boot, Disk, Endpoints, MachineSpec, Network, Shape
+from dayfly.settings import Settings, load
+
+
+@dataclass(frozen=True)
+class BareRun:
+    """Seconds from the spawn: to the agent's being ready, to the first byte, to the exit report, to QEMU's being gone."""
+
+    ready: float
+    first_byte: float
+    exited: float
+    gone: float
+
+
+class Bare:
+    """Bare machines of one image."""
+
+    def __init__(self, image: str, boot: Boot = Boot.AGENT, init: bytes | None = None) -> None:
+        self.settings: Settings = load()
+        self.image: OpenImage = Libraries(self.settings).open(image)
+        self._boot = boot
+        self._init = AGENT_ARCHIVE.read_bytes() if init is None else agent_archive(init)
+
+    def spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """A QEMU process, and our end of the channel."""
+        image, settings = self.image, self.settings
+        initramfs = os.memfd_create("initramfs")
+        boot_modules = image.boot_modules.path.read_bytes() if image.boot_modules else b""
+        os.write(initramfs, self._init + boot_modules)
+        disks = [Disk("root", image.root.file, image.root.form, readonly=True)]
+        disks += [Disk("modules", image.modules.file, image.modules.form, readonly=True)] if image.modules else []
+        empty = scratch.create(settings.scratch_folder, settings.scratch_size, settings.cache_folder)
+        disks += [Disk("scratch", empty, scratch.FILESYSTEM, readonly=False)]
+        spec = MachineSpec(
+            identity="0000000000",
+            label="bare",
+            accelerator=Accelerator.TCG,
+            shape=Shape(settings.machine_cpus, settings.machine_memory),
+            boot=self._boot,
+            kernel=image.kernel.file,
+            initramfs=initramfs,
+            command_line="",
+            disks=tuple(disks),
+            shares=(),
+            network=Network.NONE,
+            mac="",
+        )
+        pairs = [socket.socketpair() for _ in range(2)]
+        ends = Endpoints(pairs[0][1].fileno(), pairs[1][1].fileno(), os.open(os.devnull, os.O_WRONLY))
+        argv = render(process.find(settings.machine_qemu), spec, ends)
+        qemu = subprocess.Popen(argv, pass_fds=(*ends.descriptors(), *spec.descriptors()), stdin=subprocess.DEVNULL)
+        for _, theirs in pairs:
+            theirs.close()
+        for descriptor in (initramfs, empty, ends.console):
+            os.close(descriptor)
+        self._monitor = pairs[1][0]  # open, and not listened to
+        return qemu, pairs[0][0]
+
+    def run(self, *command: bytes) -> BareRun:
+        """Boot, run the command, end."""
+        begun = time.monotonic()
+        qemu, channel = self.spawn()
+        decoder = Decoder()
+        times: dict[str, float] = {}
+        try:
+            while "exited" not in times:
+                for frame in decoder.feed(channel.recv(1 << 20)):
+                    self._follow(frame, channel, times, command)
+        finally:
+            qemu.kill()
+            qemu.wait()
+            channel.close()
+        times["gone"] = time.monotonic()
+        return BareRun(*(times.get(name, begun) - begun for name in ("ready", "first_byte", "exited", "gone")))
+
+    def _follow(self, frame: Frame, channel: socket.socket, times: dict[str, float], command: tuple[bytes, ...]) -> None:
+        now = time.monotonic()
+        if frame.type is FromGuest.STAGE and frame.payload == b"\2":
+            times["ready"] = now
+            channel.sendall(encode(ToGuest.START, request(command).encode()) + encode(ToGuest.END))
+        elif frame.type is FromGuest.DATA:
+            times.setdefault("first_byte", now)
+        elif frame.type is FromGuest.EXITED:
+            times["exited"] = now
+
+
+def request(command: tuple[bytes, ...]) -> StartRequest:
+    """The least that a job can be."""
+    return StartRequest(
+        arguments=command,
+        environment=(b"PATH=/usr/bin:/bin",),
+        directory=b"/",
+        identity=GuestIdentity(0, 0, (0,)),
+        umask=0o22,
+        limits=(),
+        terminal=None,
+        merged=False,
+        mounts=(),
+        hostname="bare",
+        seed=os.urandom(64),
+        clock=time.time_ns(),
+        network="",
+        machine_id="0" * 32,
+    )
