@@ -177,7 +177,8 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
         raise DayflyError(f"both libraries have {reference}", f"write system/{reference} or user/{reference}")
     library.remove(reference)
     name = entry.name if reference.digest == "" else entry.descriptor.digest
-    sys.stdout.write(f"removed {name} from the {library.title}; `dayfly image gc` frees the space\n")
+    collect = "dayfly image gc --system" if library.kind is LibraryKind.SYSTEM else "dayfly image gc"
+    sys.stdout.write(f"removed {name} from the {library.title}; `{collect}` frees the space\n")
     return 0
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser
+from dayfly.errors import NotFound
 from dayfly.job.usage import Records, UsageRecord
 from dayfly.units import format_duration, format_size
 
@@ -112,12 +114,19 @@ def _row(record: UsageRecord) -> tuple[str, ...]:
 def _show(arguments: argparse.Namespace, records: Records) -> int:
     record = records.find(arguments.id)
     if arguments.console:
-        print(records.console(record).read_text(errors="replace"), end="")
+        print(_console(records.console(record)), end="")
     elif arguments.json:
         print_json(asdict(record))
     else:
         print_fields(_fields(record))
     return 0
+
+
+def _console(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        raise NotFound(f"the console of this job was not kept: {path} is not there") from None
 
 
 def _fields(record: UsageRecord) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import argparse
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from dayfly.cli.run import configure, description, environment
 from dayfly.cli.usage import _row
 from dayfly.cli.whole import whole_parser
 from dayfly.job.description import JobDescription
-from dayfly.job.usage import ImageUsed, MachineUsed, UsageRecord
+from dayfly.job.usage import ImageUsed, MachineUsed, Records, UsageRecord
 from dayfly.machine.spec import Network, Shape
 from dayfly.settings import Settings
 
@@ -133,10 +134,22 @@ def test_one_hint_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "dayfly: argument --memory: 'lots' is not a size (write it like 512M or 2G)\n"
 
 
-def test_a_record_is_one_line_of_the_listing() -> None:
-    record = UsageRecord(
+def running_record() -> UsageRecord:
+    return UsageRecord(
         *("0123456789", "running", "2026-01-01T00:00:00.000Z", "host", 0, "ada", ("sh", "-c", "one\n  two"), "/"),
         image=ImageUsed("debian:12", "sha256:" + 64 * "0", "user"),
         machine=MachineUsed(1, 1, 1, "tcg", "agent", "cold", "none"),
     )
-    assert _row(record)[-1] == "sh -c one two"
+
+
+def test_a_record_is_one_line_of_the_listing() -> None:
+    assert _row(running_record())[-1] == "sh -c one two"
+
+
+def test_a_console_that_was_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[records]\nfolder = "{tmp_path}/records"\n')
+    monkeypatch.setenv("DAYFLY_SETTINGS", str(settings))
+    Records(tmp_path / "records").write(running_record())
+    assert main(["usage", "show", "0123456789", "--console"]) == 125
+    assert capsys.readouterr().err.startswith("dayfly: the console of this job was not kept")
