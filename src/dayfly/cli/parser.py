@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from dayfly.errors import DayflyError
 
-IMAGE_HELP = "its name, like debian:12, or its digest; system/ or user/ before it names the library"
+IMAGE_HELP = "the image's name, like debian:12, or its digest; system/ or user/ before it says which library"
 
 _Value = TypeVar("_Value")
 

@@ -89,7 +89,7 @@ def configure(parser: Parser) -> None:
         metavar="TIME",
         help="end the job after this time, like 90s, 10m or 1h30m: exit status 124",
     )
-    job.add_argument("--name", default="", metavar="TEXT", help="what its usage record is to call it")
+    job.add_argument("--name", default="", metavar="TEXT", help="a name for its usage record")
 
 
 def execute(arguments: argparse.Namespace) -> int:
