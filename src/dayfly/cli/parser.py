@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
 
 from dayfly.errors import DayflyError
 
-_Value = TypeVar("_Value")
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class UsageMistake(DayflyError):
@@ -39,10 +40,10 @@ class Parser(argparse.ArgumentParser):
         raise UsageMistake(message, f"`{self.prog} --help` shows what there is")
 
 
-def checked(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
+def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
     """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's mistake."""
 
-    def read(text: str) -> _Value:
+    def read(text: str) -> object:
         try:
             return parse(text)
         except DayflyError as error:
