@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
 class DayflyError(Exception):
@@ -24,7 +24,8 @@ class DayflyError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-class Mistake(NamedTuple):
+@dataclass(frozen=True)
+class Mistake:
     """One thing wrong in a file: where, what, and what to do."""
 
     place: str

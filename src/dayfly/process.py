@@ -12,9 +12,12 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from dayfly.errors import ProgramFailed, ProgramMissing
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 20

@@ -6,15 +6,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from types import ModuleType
 
 from dayfly import __version__
 from dayfly.errors import DayflyError
-
-if TYPE_CHECKING:
-    import argparse
-
-    from dayfly.cli.parser import Parser
 
 COMMANDS = {
     "run": "run a command in a fresh virtual machine",
@@ -26,21 +21,9 @@ COMMANDS = {
 }
 
 
-class Command(Protocol):
-    """What a command's module has."""
-
-    DESCRIPTION: str
-
-    def configure(self, parser: Parser) -> None:
-        """Add its arguments."""
-
-    def execute(self, arguments: argparse.Namespace) -> int:
-        """Do it; returns what to exit with."""
-
-
-def command(name: str) -> Command:
-    """The module of a command."""
-    return cast("Command", importlib.import_module(f"dayfly.cli.{name}"))
+def command(name: str) -> ModuleType:
+    """The module of a command. It has a `DESCRIPTION`, `configure(parser)` and `execute(arguments)`, which returns a status."""
+    return importlib.import_module(f"dayfly.cli.{name}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +54,8 @@ def _execute(name: str, words: list[str]) -> int:
     own = words[: words.index("--")] if "--" in words else words
     arguments = parser.parse_args(own)
     arguments.after_dashes = words[len(own) + 1 :]
-    return module.execute(arguments)
+    status: int = module.execute(arguments)
+    return status
 
 
 def version() -> str:

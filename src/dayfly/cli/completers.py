@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
@@ -17,13 +16,6 @@ from dayfly import settings as site
 from dayfly.build import recipe
 from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
-
-
-class Completer(Protocol):
-    """What argcomplete calls."""
-
-    def __call__(self, prefix: str, **rest: object) -> Iterable[str]:
-        """The words that may stand there; those that do not begin with `prefix` are left out by the caller."""
 
 
 def images(prefix: str, **_: object) -> list[str]:

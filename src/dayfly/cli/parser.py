@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
 
 from dayfly.errors import DayflyError
 
-IMAGE_HELP = "the image's name, like debian:12, or its digest; system/ or user/ before it says which library"
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-_Value = TypeVar("_Value")
+IMAGE_HELP = "the image's name, like debian:12, or its digest; system/ or user/ before it says which library"
 
 
 class UsageMistake(DayflyError):
@@ -46,10 +47,10 @@ class Parser(argparse.ArgumentParser):
         raise UsageMistake(message, "" if message.endswith(")") else hint)
 
 
-def checked(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
+def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
     """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's mistake."""
 
-    def read(text: str) -> _Value:
+    def read(text: str) -> object:
         try:
             return parse(text)
         except DayflyError as error:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 from pathlib import Path
 
 from dayfly import files
-from dayfly.errors import Corrupt, NoSpace, NotFound
+from dayfly.errors import Corrupt, NoSpace, NotFound, Refused
 from dayfly.image.layout import Layout
 from dayfly.image.manifest import Descriptor
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    import hashlib
 
 _CHUNK = 1024**2
 _MODE = 0o644
@@ -41,11 +44,18 @@ def store(layout: Layout, source: Path | bytes) -> tuple[str, int]:
     return digest, size
 
 
+def _sha256() -> hashlib._Hash:
+    import hashlib  # noqa: PLC0415 (brings OpenSSL with it, and most jobs' blobs need no hashing)
+
+    return hashlib.sha256()
+
+
 def _copy(source: Path | bytes, target: int) -> tuple[str, int]:
+    checksum, size = _sha256(), 0
     if isinstance(source, bytes):
         files.write_all(target, source)
-        return f"sha256:{hashlib.sha256(source).hexdigest()}", len(source)
-    checksum, size = hashlib.sha256(), 0
+        checksum.update(source)
+        return f"sha256:{checksum.hexdigest()}", len(source)
     with source.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             checksum.update(chunk)
@@ -67,7 +77,7 @@ def _has(layout: Layout, digest: str, size: int) -> bool:
 
 def digest_of(descriptor: int) -> str:
     """The digest of an open file's content."""
-    checksum, offset = hashlib.sha256(), 0
+    checksum, offset = _sha256(), 0
     while chunk := os.pread(descriptor, _CHUNK, offset):
         checksum.update(chunk)
         offset += len(chunk)
@@ -188,19 +198,19 @@ def _open_locked(path: Path, what: str) -> int:
 
 
 def read_blob(layout: Layout, wanted: Descriptor, limit: int, what: str) -> bytes:
-    """A small blob's content, always hashed. Raises `NotFound` or `Corrupt`."""
+    """A small blob's content, checked. Raises `NotFound`, `Corrupt`, or `Refused` when it is larger than `limit`."""
     path = layout.blob(wanted.digest)
     try:
         descriptor = open_file(path, what)
     except FileNotFoundError:
         raise NotFound(f"{what} is not there: {path}") from None
     with os.fdopen(descriptor, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit or len(content) != wanted.size:
-        raise Corrupt(f"{what} is damaged: {path} has not the {wanted.size} bytes that it should have", DAMAGED_HINT)
-    if f"sha256:{hashlib.sha256(content).hexdigest()}" != wanted.digest:
-        raise Corrupt(f"{what} is damaged: {path} has other content than its name says", DAMAGED_HINT)
-    return content
+        wrong = problem(layout, wanted.digest, wanted.size, descriptor)
+        if wrong:
+            raise Corrupt(f"{what} is damaged: {path} {wrong}", DAMAGED_HINT)
+        if wanted.size > limit:
+            raise Refused(f"{what} has {wanted.size} bytes, more than the {limit} that it may have")
+        return file.read(wanted.size)
 
 
 def remove_unused(path: Path) -> int | None:

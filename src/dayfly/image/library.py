@@ -29,6 +29,10 @@ from dayfly.image.manifest import (
 )
 from dayfly.image.reference import LibraryKind, Name, Reference
 
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from dayfly.image.upkeep import Collected, Verified
+
 
 @dataclass(frozen=True)
 class Source:
@@ -96,38 +100,6 @@ class Listed:
     size: int
     config: ImageConfig | None
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class BadBlob:
-    """A blob that is not what it should be, and the images that it makes unusable."""
-
-    digest: str
-    path: Path
-    problem: str
-    images: tuple[str, ...]
-
-    def __str__(self) -> str:
-        used = f"used by {', '.join(self.images)}" if self.images else "used by no image"
-        return f"{self.path} {self.problem} ({used})"
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What a verification found: how many blobs it read, and which are bad."""
-
-    checked: int
-    bad: tuple[BadBlob, ...]
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What a garbage collection did. `in_use` are blobs that nothing names any more, but that machines still run from."""
-
-    removed: tuple[str, ...]
-    freed: int
-    in_use: tuple[str, ...]
-    folders: int
 
 
 class Library:
@@ -283,10 +255,10 @@ class Library:
 
         With `unnamed`, the images that have no name (any more) too.
         """
-        from dayfly.image.upkeep import collect  # noqa: PLC0415 (not on the way of a job)
+        from dayfly.image.upkeep import collect, nothing  # noqa: PLC0415 (not on the way of a job)
 
         if not self.layout.exists():
-            return Collected((), 0, (), 0)
+            return nothing()
         with self._writable():
             return collect(self.layout, unnamed=unnamed)
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly import files
@@ -13,7 +14,6 @@ from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image import blobs
 from dayfly.image.fields import Fields, decode
 from dayfly.image.layout import Entry, Layout, changing, read_index
-from dayfly.image.library import BadBlob, Collected, Verified
 from dayfly.image.manifest import INDEX_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
 from dayfly.image.work import sweep
 
@@ -28,6 +28,43 @@ _MANIFESTS = frozenset(
 _HEX = re.compile(r"[0-9a-f]{64}")
 _LIST_LIMIT = 10_000
 _DEPTH = 8
+
+
+@dataclass(frozen=True)
+class BadBlob:
+    """A blob that is not what it should be, and the images that it makes unusable."""
+
+    digest: str
+    path: Path
+    problem: str
+    images: tuple[str, ...]
+
+    def __str__(self) -> str:
+        used = f"used by {', '.join(self.images)}" if self.images else "used by no image"
+        return f"{self.path} {self.problem} ({used})"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification found: how many blobs it read, and which are bad."""
+
+    checked: int
+    bad: tuple[BadBlob, ...]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a garbage collection did. `in_use` are blobs that nothing names any more, but that machines still run from."""
+
+    removed: tuple[str, ...]
+    freed: int
+    in_use: tuple[str, ...]
+    folders: int
+
+
+def nothing() -> Collected:
+    """What the collection of a library that is not there does."""
+    return Collected((), 0, (), 0)
 
 
 def _named_by(layout: Layout, wanted: Descriptor, depth: int = 0) -> Iterable[Descriptor]:
