@@ -6,6 +6,8 @@ The index keeps whatever other tools wrote into it. Reading it needs no lock, si
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,12 +73,17 @@ class Layout:
         return self.blobs / digest.removeprefix("sha256:")
 
     def create(self, *, public: bool) -> None:
-        """Make the folders and files of an empty library, where they are missing. All may read a `public` one."""
+        """Make the folders and files of an empty library, where they are missing. All may read a `public` one.
+
+        Raises `PermissionError` also where all are there and cannot be written to.
+        """
         for folder in (self.folder, self.folder / "blobs", self.blobs, self.folder / ".dayfly", self.verified, self.work):
             if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
                 if public:
                     folder.chmod(0o755)
+            elif not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         if not self.marker.exists():
             files.write(self.marker, encode({"imageLayoutVersion": _VERSION}))
 

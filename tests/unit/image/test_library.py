@@ -416,6 +416,14 @@ def test_writing_where_one_may_not_is_refused_with_a_hint(tmp_path: Path, monkey
             action()
 
 
+def test_a_library_that_one_may_only_read_is_told_before_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(tmp_path / "library", LibraryKind.SYSTEM)
+    library.create()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(Refused, match=r"system library .* cannot be written to.*administrator"):
+        library.create()
+
+
 @pytest.fixture
 def libraries(tmp_path: Path) -> Libraries:
     return Libraries(Settings(library_system=tmp_path / "system", library_user=tmp_path / "user"))
