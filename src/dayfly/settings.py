@@ -148,6 +148,8 @@ def load(site_file: Path | None = None, user_file: Path | None = None) -> Settin
             if not site and named:
                 raise FileMistakes(path, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")]) from None
             continue
+        except OSError as error:
+            raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}")]) from error
         if len(text) > _LIMIT:
             raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
         settings = parse(text.decode(errors="replace"), settings, path=path, site=site)

@@ -75,6 +75,11 @@ def test_a_named_file_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load(tmp_path / "none")
 
 
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileMistakes, match="cannot be read: Is a directory"):
+        load(tmp_path / "none", tmp_path)
+
+
 def test_too_large_a_file(tmp_path: Path) -> None:
     large = tmp_path / "large.toml"
     large.write_bytes(b"#" * (1024 * 1024 + 1))
