@@ -43,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:
+        if error.filename is None:
+            raise  # nobody could do anything about it: a mistake of ours
+        hint = "`dayfly doctor` checks the folders that Dayfly uses"
+        sys.stderr.write(f"dayfly: {error.filename}: {error.strerror} ({hint})\n")
+        return DayflyError.exit_status
 
 
 def _execute(name: str, words: list[str]) -> int:

@@ -153,3 +153,16 @@ def test_a_console_that_was_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Records(tmp_path / "records").write(running_record())
     assert main(["usage", "show", "0123456789", "--console"]) == 125
     assert capsys.readouterr().err.startswith("dayfly: the console of this job was not kept")
+
+
+def test_a_folder_that_cannot_be_used_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, inside = tmp_path / "settings.toml", tmp_path / "library/oci-layout"
+    inside.mkdir(parents=True)
+    settings.write_text(f'[library]\nuser = "{inside.parent}"\n')
+    monkeypatch.setenv("DAYFLY_SETTINGS", str(settings))
+    assert main(["image", "list"]) == 125
+    error = capsys.readouterr().err
+    assert error.startswith(f"dayfly: {inside}: Is a directory")
+    assert error.count("\n") == 1
