@@ -84,3 +84,8 @@ class NoSpace(DayflyError):
 
 class MachineFailed(DayflyError):
     """A machine did not come up, or died under its job."""
+
+
+def in_words(error: DayflyError | OSError) -> str:
+    """An error for people: the system's without their numbers."""
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)

@@ -173,7 +173,15 @@ def test_the_hosts_disk_fills_while_the_job_writes(site: Site) -> None:
 def test_no_room_for_the_cache(site: Site) -> None:
     (site.work / "small").mkdir()
     site.configure(cache_folder=str(site.work / "small"))
-    finished = site.run("true", before=in_small_disk("64k"), extra={"SMALL": str(site.work / "small")})
+    finished = site.run("echo", "out", before=in_small_disk("64k"), extra={"SMALL": str(site.work / "small")})
+    assert (finished.status, finished.out) == (0, b"out\n"), finished.err
+    site.configure()
+
+
+def test_a_scratch_folder_without_room(site: Site) -> None:
+    (site.work / "small").mkdir()
+    site.configure(scratch_folder=str(site.work / "small"))
+    finished = site.run("true", before=in_small_disk("16k"), extra={"SMALL": str(site.work / "small")})
     assert finished.status == 125
     assert "no space left" in one_line(finished)
     site.configure()

@@ -16,7 +16,7 @@ from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_json
 from dayfly.cli.parser import Parser
 from dayfly.cli.ps import user_name
-from dayfly.errors import DayflyError
+from dayfly.errors import DayflyError, in_words
 from dayfly.image.search import Libraries
 from dayfly.job.description import host_memory
 from dayfly.job.start import AGENT_ARCHIVE
@@ -92,11 +92,13 @@ def examine() -> Iterator[Finding]:
         _stale_machines,
         _lost_jobs,
     )
+    needed_to_run = (_qemu, _sharing, _agent, _scratch, _formatter, _memory)
     for check in checks:
         try:
             yield check(settings)
         except (DayflyError, OSError) as error:
-            yield Finding(check.__name__.strip("_").replace("_", " "), Health.FAILED, str(error))
+            health = Health.FAILED if check in needed_to_run else Health.WARNING
+            yield Finding(check.__name__.strip("_").replace("_", " "), health, in_words(error))
 
 
 def parse_version(text: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, NotFound
-from dayfly.image.library import Library, Listed
+from dayfly.image.library import Listed
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
 from dayfly.image.search import Libraries
 from dayfly.settings import Settings
@@ -171,10 +171,10 @@ def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     reference: Reference = arguments.image
-    library: Library
-    library, entry, notice = Libraries(settings).find(reference)
-    if notice:
+    libraries = Libraries(settings)
+    if reference.library is None and reference.name is not None and libraries.both_have(reference.name):
         raise DayflyError(f"both libraries have {reference}", f"write system/{reference} or user/{reference}")
+    library, entry, _ = libraries.find(reference)
     library.remove(reference)
     name = entry.name if reference.digest == "" else entry.descriptor.digest
     collect = "dayfly image gc --system" if library.kind is LibraryKind.SYSTEM else "dayfly image gc"

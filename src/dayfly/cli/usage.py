@@ -79,7 +79,8 @@ class Filter:
 
 
 def _day(text: str) -> str:
-    if _DAY.fullmatch(text) is None:
+    _, month, day = (*text.split("-"), "01", "01")[:3]
+    if _DAY.fullmatch(text) is None or not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day: write it like 2026-11-23, or 2026-11 for a month")
     return text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dayfly.errors import NotFound, Refused
+from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.layout import Entry
 from dayfly.image.library import Library, Listed, OpenImage
 from dayfly.image.reference import LibraryKind, Name, Reference, parse
@@ -35,6 +35,9 @@ class Libraries:
                 found.append((library, library.resolve(wanted)))
             except NotFound:
                 continue
+            except (DayflyError, OSError):
+                if not found:  # the system's image can be run whatever the user's library is like
+                    raise
         if not found:
             raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all, `dayfly image build` makes one")
         digests = {entry.descriptor.digest for _, entry in found}
@@ -43,6 +46,10 @@ class Libraries:
         if wanted.digest:
             raise Refused(f"{wanted.digest} is the beginning of {len(digests)} digests", "write more digits of it")
         return *found[0], f"{wanted} is the system library's image; write user/{wanted} for the one in your own"
+
+    def both_have(self, name: Name) -> bool:
+        """Whether both libraries have an image of this name, the same one or not."""
+        return all(library.index().find(str(name)) is not None for library in (self.system, self.user))
 
     def open(self, reference: Reference | str) -> OpenImage:
         """Open an image to run it, see `Library.open`."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dayfly import process
-from dayfly.errors import DayflyError
+from dayfly.errors import DayflyError, in_words
 from dayfly.job import identity
 from dayfly.job.runner import Outcome, Run
 from dayfly.job.start import Prepared, spawn
@@ -202,4 +202,4 @@ def _never_fatal(what: str) -> Iterator[None]:
         yield
     except (OSError, DayflyError) as error:
         sys.stdout.flush()
-        process.warn(f"{what}: {error}")
+        process.warn(f"{what}: {in_words(error)}")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from dayfly import files, process
-from dayfly.errors import DayflyError, ProgramFailed
+from dayfly.errors import DayflyError, NoSpace, ProgramFailed
 
 FILESYSTEM = "ext4"
 # No journal and no reserve: nobody mounts this a second time.
@@ -18,6 +18,7 @@ def create(folder: Path, size: int, cache: Path) -> int:
     """A descriptor of a new, empty filesystem of `size` bytes in `folder`.
 
     Formatting takes longer than a job's start should: an empty filesystem of each size is kept in `cache`, its few blocks copied.
+    Where the cache cannot be used, the scratch disk itself is formatted.
     Raises `NoSpace`, and `DayflyError` where the folder cannot hold such a file.
     """
     size -= size % 4096
@@ -25,12 +26,17 @@ def create(folder: Path, size: int, cache: Path) -> int:
     try:
         with files.full_disk_told(folder):
             os.ftruncate(descriptor, size)
-            with open(_formatted(cache, size), "rb") as empty:  # noqa: PTH123 (on the way to every job's start)
-                _copy_data(empty.fileno(), descriptor, size)
+            empty = _formatted(cache, size)
+            if empty is None:
+                _format(descriptor)
+            else:
+                _copy_data(empty, descriptor, size)
+                os.close(empty)
     except OSError as error:
         os.close(descriptor)
+        message = f"cannot make a scratch disk of {size} bytes in {folder}: {error.strerror}"
         raise DayflyError(
-            f"cannot make a scratch disk of {size} bytes in {folder}: {error.strerror}", "is ulimit -f below it?"
+            message, "is ulimit -f below it?" if error.errno == errno.EFBIG else "see what that folder is on"
         ) from error
     except BaseException:
         os.close(descriptor)
@@ -38,19 +44,32 @@ def create(folder: Path, size: int, cache: Path) -> int:
     return descriptor
 
 
-def _formatted(cache: Path, size: int) -> Path:
+def _formatted(cache: Path, size: int) -> int | None:
+    """An empty filesystem of this size from the cache, made on the first call; None where the cache cannot be used."""
     path = cache / "scratch" / f"{FILESYSTEM}-{size}"
-    if not path.exists():
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    try:
         with files.writing(path, durable=False) as descriptor:
             os.ftruncate(descriptor, size)
-            program = process.find("mke2fs", "e2fsprogs")
-            try:
-                process.run([program, *_FORMAT, f"/proc/self/fd/{descriptor}"], keep=[descriptor])
-            except ProgramFailed as error:
-                if os.fstatvfs(descriptor).f_bavail == 0:
-                    raise OSError(errno.ENOSPC, "no space left") from error
-                raise
-    return path
+            _format(descriptor)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, NoSpace):
+        return None
+
+
+def _format(descriptor: int) -> None:
+    program = process.find("mke2fs", "e2fsprogs")
+    try:
+        process.run([program, *_FORMAT, f"/proc/self/fd/{descriptor}"], keep=[descriptor])
+    except ProgramFailed as error:
+        if os.fstatvfs(descriptor).f_bavail == 0:  # mke2fs does not say so itself
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 def _copy_data(source: int, target: int, size: int) -> None:
