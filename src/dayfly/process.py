@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import select
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dayfly.errors import ProgramFailed, ProgramMissing
@@ -44,6 +45,13 @@ class Child:
         """Send a signal; a child that has ended already is no mistake."""
         try:
             signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def kill_group(self) -> None:
+        """Kill the child and whatever it started, of a child that was spawned with a group of its own."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
 
@@ -87,12 +95,13 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     shielded: bool = False,
+    grouped: bool = False,
 ) -> Child:
     """Start a program that is killed when this process ends, whatever it ends of.
 
     `stdin`, `stdout`, `stderr` are descriptors (None: /dev/null), `keep` are further descriptors it inherits under their numbers.
     A `shielded` child shares our process group (so that a batch system that stops or kills a group reaches it) but does not
-    act on the signals of a terminal: the parent does, and knows what they mean.
+    act on the signals of a terminal: the parent does, and knows what they mean. A `grouped` one leads a group of its own.
 
     Raises `ProgramMissing` or `ProgramFailed` when it cannot be executed.
     """
@@ -103,7 +112,7 @@ def spawn(
     pid = os.fork()
     if pid == 0:
         streams = [null if stream is None else stream for stream in (stdin, stdout, stderr)]
-        _become(path, argv, streams, keep, env, cwd, shielded, parent, child_report)
+        _become(path, argv, streams, keep, env, cwd, shielded, grouped, parent, child_report)
     os.close(child_report)
     os.close(null)
     with os.fdopen(report, "rb") as pipe:
@@ -122,6 +131,7 @@ def _become(
     env: Mapping[str, str] | None,
     cwd: str | None,
     shielded: bool,
+    grouped: bool,
     parent: int,
     report: int,
 ) -> NoReturn:
@@ -136,6 +146,8 @@ def _become(
             os.set_inheritable(descriptor, True)
         if cwd is not None:
             os.chdir(cwd)
+        if grouped:
+            os.setpgid(0, 0)
         if shielded:
             signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -185,37 +197,58 @@ def run(
     reader, writer = os.pipe()
     try:
         output = stdout if captured is None else captured
-        child = spawn(argv, stdin=stdin, stdout=output, stderr=writer, env=env, cwd=cwd, keep=keep)
+        child = spawn(argv, stdin=stdin, stdout=output, stderr=writer, env=env, cwd=cwd, keep=keep, grouped=True)
     except BaseException:
         os.close(reader)
         raise
     finally:
         os.close(writer)
+    tail: list[str] = []
     try:
-        tail = _follow(reader, progress)
-    except BaseException:
-        child.kill()
-        child.wait()
-        raise
-    status, _ = child.wait()
-    content = _read_back(captured)
+        for line in _lines(reader, child):
+            tail = [*tail[-(_TAIL_LINES - 1) :], line]
+            if progress:
+                progress(line)
+    finally:
+        os.close(reader)
+        child.kill_group()
+        status, _ = child.wait()
+        content = _read_back(captured)
     if check and status != 0:
         raise ProgramFailed(argv, status, "\n".join(tail), hint)
     return Completed(status, content)
 
 
-def _follow(reader: int, progress: Callable[[str], None] | None) -> list[str]:
-    """Read lines to the end, hand each on, and keep the last ones."""
-    tail: list[str] = []
-    with os.fdopen(reader, "rb") as lines:
-        while line := lines.readline(_LINE_LIMIT):
-            text = line.decode(errors="replace").rstrip()
-            if not text:
-                continue
-            tail = [*tail[-(_TAIL_LINES - 1) :], text]
-            if progress:
-                progress(text)
-    return tail
+def _lines(reader: int, child: Child) -> Iterator[str]:
+    """The lines that a child writes until it has ended. Whoever has the pipe from it and lives on is not waited for."""
+    os.set_blocking(reader, False)
+    events = select.poll()
+    for descriptor in (reader, child.pidfd):
+        events.register(descriptor, select.POLLIN)
+    rest, reading, ended = b"", True, False
+    while not ended:
+        ended = child.pidfd in dict(events.poll())
+        while chunk := _read_now(reader):
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            rest = rest[-_LINE_LIMIT:]
+            yield from _printable(lines)
+        if chunk is not None and reading:
+            events.unregister(reader)
+            reading = False
+    yield from _printable([rest])
+
+
+def _read_now(descriptor: int) -> bytes | None:
+    """What can be read without waiting: nothing at the end, None when there is nothing yet."""
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return None
+
+
+def _printable(lines: Iterable[bytes]) -> Iterator[str]:
+    texts = (line[:_LINE_LIMIT].decode(errors="replace").rstrip() for line in lines)
+    yield from (text for text in texts if text)
 
 
 def _read_back(captured: int | None) -> bytes:
