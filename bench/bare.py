@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dayfly import process
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.job.start import AGENT_ARCHIVE
+from dayfly.job.prepare import AGENT_ARCHIVE
 from dayfly.machine import scratch
 from dayfly.machine.channel import Decoder, Frame, FromGuest, ToGuest, encode
 from dayfly.machine.command import render

@@ -19,7 +19,7 @@ from dayfly.cli.ps import user_name
 from dayfly.errors import DayflyError, in_words
 from dayfly.image.search import Libraries
 from dayfly.job.description import host_memory
-from dayfly.job.start import AGENT_ARCHIVE
+from dayfly.job.prepare import AGENT_ARCHIVE
 from dayfly.job.usage import Records
 from dayfly.machine import accelerator
 from dayfly.machine.processes import running

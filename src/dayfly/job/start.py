@@ -1,28 +1,18 @@
-"""From a description to a spawned machine: the hot path. Nothing heavy is imported before QEMU runs.
+"""From a description to a running job: the hot path. Nothing heavy is imported before QEMU runs.
 
 `run` is all that the command line and the batch systems call.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
-from dayfly import files, process
-from dayfly.errors import DayflyError
-from dayfly.image.library import OpenImage
+from dayfly import process
 from dayfly.image.search import Libraries
-from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
-from dayfly.machine import accelerator, scratch
-from dayfly.machine.launch import Launched, launch
-from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Share
+from dayfly.job.description import JobDescription
+from dayfly.job.prepare import prepare, spawn
+from dayfly.machine import accelerator
 from dayfly.settings import Settings
-
-AGENT_ARCHIVE = Path(__file__).parent.parent / "machine/guest/agent.cpio"
-"""The guest agent as the first part of an initramfs. Made when Dayfly is installed (hatch_build.py)."""
 
 HELD_SIGNALS = frozenset(
     (
@@ -39,37 +29,15 @@ HELD_SIGNALS = frozenset(
 """From the spawn on, these wait until there is somebody who knows what they mean for the machine."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A job that is ready to be given a machine. `begun` is on the monotonic clock, `begun_at` since the epoch, in seconds."""
-
-    description: JobDescription
-    image: OpenImage
-    identity: str
-    boot: Boot
-    terminal: bool
-    shares: tuple[Share, ...]
-    directory: str
-    limits: tuple[tuple[int, int], ...]
-    begun: float
-    begun_at: float
-
-
 def run(description: JobDescription, settings: Settings) -> int:
     """Run a job in a fresh machine; returns what to exit with.
 
     Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the record.
     """
-    begun, begun_at = time.monotonic(), time.time()
-    check_shape(description.shape, description.scratch)
-    terminal = _terminal(description)
-    shares, directory = _folders(description)
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)
-        boot = description.boot or Boot(image.config.boot)
-        name = os.urandom(5).hex()
-        prepared = Prepared(description, image, name, boot, terminal, shares, directory, process.limits(), begun, begun_at)
+        prepared = prepare(description, image)
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
@@ -79,68 +47,3 @@ def run(description: JobDescription, settings: Settings) -> int:
         from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine boots)
 
         return supervise(prepared, settings, launched, verdict if trial else None)
-
-
-def spawn(prepared: Prepared, settings: Settings, accelerated: Accelerator) -> Launched:
-    """Spawn the job's machine. Raises `DayflyError` where the host lacks what it needs."""
-    description, image = prepared.description, prepared.image
-    empty = scratch.create(settings.scratch_folder, description.scratch, settings.cache_folder)
-    disks = [Disk("root", os.dup(image.root.file), image.root.form, readonly=True)]
-    disks += [Disk("modules", os.dup(image.modules.file), image.modules.form, readonly=True)] if image.modules else []
-    disks += [Disk("scratch", empty, scratch.FILESYSTEM, readonly=False)]
-    spec = MachineSpec(
-        identity=prepared.identity,
-        label=image.name or image.digest[:19],
-        accelerator=accelerated,
-        shape=description.shape,
-        boot=prepared.boot,
-        kernel=os.dup(image.kernel.file),
-        initramfs=_initramfs(image),
-        command_line=image.config.kernel.command_line,
-        disks=tuple(disks),
-        shares=prepared.shares,
-        network=description.network,
-        mac=_mac(prepared.identity),
-    )
-    return launch(settings.machine_qemu, spec)
-
-
-def _initramfs(image: OpenImage) -> int:
-    """The agent of this Dayfly and the boot modules of this image, one after the other as the kernel accepts them, in memory."""
-    descriptor = os.memfd_create("initramfs", os.MFD_CLOEXEC)
-    try:
-        with AGENT_ARCHIVE.open("rb") as agent:
-            files.copy_range(agent.fileno(), descriptor, 0, os.fstat(agent.fileno()).st_size)
-    except FileNotFoundError:
-        raise DayflyError("this installation of Dayfly has no guest agent", "install it by pip, which builds it") from None
-    if image.boot_modules:
-        files.copy_range(image.boot_modules.file, descriptor, 0, image.boot_modules.size)
-    return descriptor
-
-
-def _mac(name: str) -> str:
-    """A MAC address in the range of locally administered ones, from the machine's name."""
-    return ":".join(["52", "54", *(name[at : at + 2] for at in range(0, 8, 2))])
-
-
-def _terminal(description: JobDescription) -> bool:
-    there_is_one = os.isatty(0) and os.isatty(1)
-    if description.terminal and not there_is_one:
-        raise DayflyError("-t needs a terminal, and stdin or stdout is none", "leave -t out when streams are redirected")
-    return there_is_one if description.terminal is None else description.terminal
-
-
-def _folders(description: JobDescription) -> tuple[tuple[Share, ...], str]:
-    """What the machine shares, and the directory that the job starts in."""
-    wanted = description.share_directory
-    shared = wanted and not hides_image(description.directory)
-    if wanted and not shared:
-        process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
-    own = (Folder(description.directory),) if shared else ()
-    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else _home(description))
-
-
-def _home(description: JobDescription) -> str:
-    from dayfly.job import identity  # noqa: PLC0415 (jobs in a shared directory do without it)
-
-    return "/root" if description.root else identity.home()

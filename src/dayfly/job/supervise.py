@@ -15,8 +15,8 @@ from dataclasses import replace
 from dayfly import process
 from dayfly.errors import DayflyError, in_words
 from dayfly.job import identity
+from dayfly.job.prepare import Prepared, spawn
 from dayfly.job.runner import Outcome, Run
-from dayfly.job.start import Prepared, spawn
 from dayfly.job.terminal import raw, same_file, size
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
 from dayfly.machine.accelerator import TRIAL_SECONDS, Verdict

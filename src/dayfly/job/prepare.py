@@ -1,0 +1,122 @@
+"""A job made ready: what it shares, where it starts, its image open and locked; and the machine spawned for it.
+
+On the way to every job's start: nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayfly import files, process
+from dayfly.errors import DayflyError
+from dayfly.image.library import OpenImage
+from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
+from dayfly.machine import scratch
+from dayfly.machine.launch import Launched, launch
+from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Share
+from dayfly.settings import Settings
+
+AGENT_ARCHIVE = Path(__file__).parent.parent / "machine/guest/agent.cpio"
+"""The guest agent as the first part of an initramfs. Made when Dayfly is installed (hatch_build.py)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that is ready to be given a machine. `begun` is on the monotonic clock, `begun_at` since the epoch, in seconds."""
+
+    description: JobDescription
+    image: OpenImage
+    identity: str
+    boot: Boot
+    terminal: bool
+    shares: tuple[Share, ...]
+    directory: str
+    limits: tuple[tuple[int, int], ...]
+    begun: float
+    begun_at: float
+
+
+def prepare(description: JobDescription, image: OpenImage) -> Prepared:
+    """Check and complete what the description leaves open. Raises `DayflyError`."""
+    check_shape(description.shape, description.scratch)
+    shares, directory = _folders(description)
+    return Prepared(
+        description=description,
+        image=image,
+        identity=os.urandom(5).hex(),
+        boot=description.boot or Boot(image.config.boot),
+        terminal=_terminal(description),
+        shares=shares,
+        directory=directory,
+        limits=process.limits(),
+        begun=time.monotonic(),
+        begun_at=time.time(),
+    )
+
+
+def spawn(prepared: Prepared, settings: Settings, accelerated: Accelerator) -> Launched:
+    """Spawn the job's machine. Raises `DayflyError` where the host lacks what it needs."""
+    description, image = prepared.description, prepared.image
+    empty = scratch.create(settings.scratch_folder, description.scratch, settings.cache_folder)
+    disks = [Disk("root", os.dup(image.root.file), image.root.form, readonly=True)]
+    disks += [Disk("modules", os.dup(image.modules.file), image.modules.form, readonly=True)] if image.modules else []
+    disks += [Disk("scratch", empty, scratch.FILESYSTEM, readonly=False)]
+    spec = MachineSpec(
+        identity=prepared.identity,
+        label=image.name or image.digest[:19],
+        accelerator=accelerated,
+        shape=description.shape,
+        boot=prepared.boot,
+        kernel=os.dup(image.kernel.file),
+        initramfs=_initramfs(image),
+        command_line=image.config.kernel.command_line,
+        disks=tuple(disks),
+        shares=prepared.shares,
+        network=description.network,
+        mac=_mac(prepared.identity),
+    )
+    return launch(settings.machine_qemu, spec)
+
+
+def _initramfs(image: OpenImage) -> int:
+    """The agent of this Dayfly and the boot modules of this image, one after the other as the kernel accepts them, in memory."""
+    descriptor = os.memfd_create("initramfs", os.MFD_CLOEXEC)
+    try:
+        with AGENT_ARCHIVE.open("rb") as agent:
+            files.copy_range(agent.fileno(), descriptor, 0, os.fstat(agent.fileno()).st_size)
+    except FileNotFoundError:
+        raise DayflyError("this installation of Dayfly has no guest agent", "install it by pip, which builds it") from None
+    if image.boot_modules:
+        files.copy_range(image.boot_modules.file, descriptor, 0, image.boot_modules.size)
+    return descriptor
+
+
+def _mac(name: str) -> str:
+    """A MAC address in the range of locally administered ones, from the machine's name."""
+    return ":".join(["52", "54", *(name[at : at + 2] for at in range(0, 8, 2))])
+
+
+def _terminal(description: JobDescription) -> bool:
+    there_is_one = os.isatty(0) and os.isatty(1)
+    if description.terminal and not there_is_one:
+        raise DayflyError("-t needs a terminal, and stdin or stdout is none", "leave -t out when streams are redirected")
+    return there_is_one if description.terminal is None else description.terminal
+
+
+def _folders(description: JobDescription) -> tuple[tuple[Share, ...], str]:
+    """What the machine shares, and the directory that the job starts in."""
+    wanted = description.share_directory
+    shared = wanted and not hides_image(description.directory)
+    if wanted and not shared:
+        process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
+    own = (Folder(description.directory),) if shared else ()
+    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else _home(description))
+
+
+def _home(description: JobDescription) -> str:
+    from dayfly.job import identity  # noqa: PLC0415 (jobs in a shared directory do without it)
+
+    return "/root" if description.root else identity.home()
