@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dayfly.image.library import Library
 from tests.framework.site import Site
 
 TEST_LIBRARY = Path(__file__).parent.parent / "build/test-library"
@@ -22,10 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--soak"):
-        skip = pytest.mark.skip(reason="many rounds: part of `make soak`")
-        for item in items:
-            if item.get_closest_marker("soak"):
-                item.add_marker(skip)
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
 def build(image: str, library: Path) -> None:
@@ -62,3 +62,15 @@ def site(tmp_path: Path, library: Path) -> Iterator[Site]:
     site = Site(tmp_path / "site", library)
     yield site
     assert site.leftovers() == []
+
+
+@pytest.fixture
+def own_library(site: Site) -> Library:
+    """The site's library copied into the site, to be changed or damaged."""
+    copy = site.work / "library"
+    copy.mkdir()
+    for part in ("oci-layout", "index.json"):
+        shutil.copy(site.library / part, copy / part)
+    shutil.copytree(site.library / "blobs", copy / "blobs")
+    site.configure(library_user=str(copy))
+    return Library(copy)

@@ -369,21 +369,6 @@ def test_a_console_without_end_is_kept_short(site: Site) -> None:
 # Blobs that are not what they should be
 
 
-@pytest.fixture
-def own_library(site: Site) -> Library:
-    """The library's image copied into the site, to be damaged."""
-    copy = site.work / "library"
-    for part in ("oci-layout", "index.json", "blobs"):
-        source = site.library / part
-        if source.is_dir():
-            shutil.copytree(source, copy / part)
-        else:
-            copy.mkdir(exist_ok=True)
-            shutil.copy(source, copy / part)
-    site.configure(library_user=str(copy))
-    return Library(copy)
-
-
 @pytest.mark.parametrize("role", ["root", "kernel", "boot-modules"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated"])
 def test_damaged_blobs_are_refused_by_name(site: Site, own_library: Library, role: str, damage: str) -> None:
