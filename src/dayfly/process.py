@@ -260,6 +260,18 @@ def _read_back(captured: int | None) -> bytes:
 
 
 def warn(line: str) -> None:
-    """Tell the user something on stderr, in the form of all of Dayfly's own lines."""
-    sys.stderr.write(f"dayfly: {line}\n")
-    sys.stderr.flush()
+    """Tell the user something on stderr, in the form of all of Dayfly's own lines. Where nobody listens, nobody is told."""
+    try:
+        sys.stderr.write(f"dayfly: {line}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # closed or full; Python has no sys.stderr at all when it starts without one
+        return
+
+
+def open_standard_streams() -> None:
+    """Lead the standard descriptors that we were started without to /dev/null, before a file of ours gets their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one

@@ -151,3 +151,23 @@ def test_interactive_use_of_pipes(site: Site) -> None:
 def test_sizes_around_the_limits(site: Site, size: int) -> None:
     content = os.urandom(size)
     assert site.run("cat", stdin=content).out == content
+
+
+def test_without_standard_streams(site: Site) -> None:
+    """Started with none of the three: no file of Dayfly's takes their place."""
+    finished = site.shell("cat; echo lost; exit 6", before=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    assert (finished.status, finished.out, finished.err) == (6, b"", "")
+    assert site.record()["used"]["bytes_in"] == 0
+
+
+def test_ended_while_only_the_output_waits(site: Site) -> None:
+    """The job is done, its reader stalls for good, and somebody ends us."""
+    with site.start("run", IMAGE, "--", "sh", "-c", "head -c 300000 /dev/zero; echo done >&2") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"done\n"
+        time.sleep(2)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        process.stdout.close()

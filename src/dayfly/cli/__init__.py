@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dayfly import __version__
+from dayfly import __version__, process
 from dayfly.errors import DayflyError
 
 COMMANDS = {
@@ -28,15 +28,14 @@ def command(name: str) -> ModuleType:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dayfly` with these arguments; returns what to exit with."""
+    process.open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
-            return _execute(words[0], words[1:])
-        from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)
-
-        return parse_whole(words)
+        status = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that went away is no traceback
     except DayflyError as error:
-        sys.stderr.write(f"dayfly: {error}\n")
+        process.warn(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -47,8 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise  # nobody could do anything about it: a mistake of ours
         hint = "`dayfly doctor` checks the folders that Dayfly uses"
-        sys.stderr.write(f"dayfly: {error.filename}: {error.strerror} ({hint})\n")
+        process.warn(f"{error.filename}: {error.strerror} ({hint})")
         return DayflyError.exit_status
+    return status
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
+        return _execute(words[0], words[1:])
+    from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)
+
+    return parse_whole(words)
 
 
 def _execute(name: str, words: list[str]) -> int:

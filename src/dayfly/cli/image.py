@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from dayfly import process
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
@@ -85,7 +86,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     libraries = Libraries(settings)
     name: Name = arguments.name or wanted.name
     if warning := libraries.warning(name, arguments.kind):
-        sys.stderr.write(f"dayfly: {warning}\n")
+        process.warn(warning)
     begun = time.monotonic()
 
     def progress(text: str) -> None:
@@ -126,7 +127,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         print_json({"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers})
         return 0
     if notice:
-        sys.stderr.write(f"dayfly: {notice}\n")
+        process.warn(notice)
     fields = {
         "image": str(arguments.image),
         "library": library.title,

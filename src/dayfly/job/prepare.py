@@ -39,7 +39,7 @@ class Prepared:
     begun_at: float
 
 
-def prepare(description: JobDescription, image: OpenImage) -> Prepared:
+def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prepared:
     """Check and complete what the description leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
     shares, directory = _folders(description)
@@ -52,8 +52,8 @@ def prepare(description: JobDescription, image: OpenImage) -> Prepared:
         shares=shares,
         directory=directory,
         limits=process.limits(),
-        begun=time.monotonic(),
-        begun_at=time.time(),
+        begun=begun,
+        begun_at=time.time() - (time.monotonic() - begun),
     )
 
 

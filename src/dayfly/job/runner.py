@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dayfly.errors import MachineFailed
+from dayfly.errors import MachineFailed, Refused
 from dayfly.job.streams import Inlet, Outlet
 from dayfly.job.terminal import size
 from dayfly.machine.channel import INPUT_WINDOW, OUTPUT_WINDOW, Frame, FromGuest, ProtocolBroken, Stream, ToGuest
@@ -118,7 +118,10 @@ class Run:
         ended = self._loop.create_task(self._watch())
         self._machine.on_frame = self._received
         self._machine.on_event = self._told
-        self._machine.start(self._request())
+        try:
+            self._machine.start(self._request())
+        except Refused as error:
+            self._finish(Outcome(error.exit_status, "not-started", error.message, error.hint))
         outcome = await self._outcome
         await self._drained.wait()
         ended.cancel()
@@ -261,12 +264,19 @@ class Run:
         elif number == signal.SIGWINCH:
             if self._terminal and self._started:
                 self._machine.send(ToGuest.WINDOW, size(0).encode())
+        elif self._outcome.done():
+            self._give_up_output(number)
         elif self._started:
             self._send_signal(number)
         elif number in _ASKED_TO_END:
             self._finish(Outcome(128 + number, "cancelled", f"ended by {number.name} before the job started"))
         else:
             self._waiting_signals.append(number)
+
+    def _give_up_output(self, number: signal.Signals) -> None:
+        """The job has ended and only its output waits, for a reader that stalls: who ends us now does not want it."""
+        if number in _ASKED_TO_END:
+            self._drained.set()
 
     def _send_signal(self, number: signal.Signals) -> None:
         if number in _ASKED_TO_END:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 from dayfly import process
 from dayfly.image.search import Libraries
@@ -34,10 +35,11 @@ def run(description: JobDescription, settings: Settings) -> int:
 
     Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the record.
     """
+    begun = time.monotonic()
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)
-        prepared = prepare(description, image)
+        prepared = prepare(description, image, begun)
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)

@@ -13,7 +13,10 @@ from dayfly.machine.guest.protocol import WindowSize
 
 def size(descriptor: int) -> WindowSize:
     """The terminal's size (24 lines of 80 where it does not know)."""
-    rows, columns = termios.tcgetwinsize(descriptor)
+    try:
+        rows, columns = termios.tcgetwinsize(descriptor)
+    except termios.error:  # it hung up
+        rows, columns = 0, 0
     return WindowSize(rows or 24, columns or 80)
 
 
