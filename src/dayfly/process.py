@@ -264,7 +264,7 @@ def warn(line: str) -> None:
     try:
         sys.stderr.write(f"dayfly: {line}\n")
         sys.stderr.flush()
-    except (OSError, AttributeError):  # closed or full; Python has no sys.stderr at all when it starts without one
+    except OSError:  # closed or full
         return
 
 
@@ -275,3 +275,5 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (open as long as we are)
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115

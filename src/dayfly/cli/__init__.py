@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -32,23 +33,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _dispatch(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a reader that went away is no traceback
+        sys.stdout.flush()  # here, where a reader that went away is no traceback
     except DayflyError as error:
         process.warn(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 141
     except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            _drop_output()
+            process.warn(f"stdout cannot be written to: {error.strerror}")
+            return DayflyError.exit_status
         if error.filename is None:
             raise  # nobody could do anything about it: a mistake of ours
         hint = "`dayfly doctor` checks the folders that Dayfly uses"
         process.warn(f"{error.filename}: {error.strerror} ({hint})")
         return DayflyError.exit_status
     return status
+
+
+def _drop_output() -> None:
+    """Lead stdout to nowhere, so that Python does not try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _dispatch(words: list[str]) -> int:
