@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import qemu.qmp
+
+import dayfly
 from dayfly.machine.processes import Running, running
 
 COMMAND = [sys.executable, "-m", "dayfly"]
@@ -37,6 +41,7 @@ class Site:
     folder: Path
     library: Path
     settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    command: list[str] = field(default_factory=lambda: list(COMMAND))
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True)
@@ -76,6 +81,24 @@ class Site:
         """Its settings."""
         return self.folder / "settings.toml"
 
+    def give_to(self, uid: int) -> None:
+        """Make this an ordinary user's site, with copies of the code and the library: where they are he may not read them."""
+        code = self.folder / "code"
+        for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
+            shutil.copytree(package, code / package.name)
+        shutil.copytree(self.library / "blobs", self.work / "library/blobs")
+        for name in ("oci-layout", "index.json"):
+            shutil.copy(self.library / name, self.work / "library" / name)
+        self.library = self.work / "library"
+        self.configure()
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, uid, uid)
+        for path in (self.folder, *self.folder.parents[:-1]):
+            if path.stat().st_uid in (0, uid):
+                path.chmod(path.stat().st_mode | 0o011)
+        become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+        self.command = [*become, "env", f"PYTHONPATH={code}", "HOME=/", os.path.realpath(sys.executable), "-m", "dayfly"]
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of its commands."""
         return {**os.environ, "DAYFLY_SETTINGS": str(self.settings_file), **(extra or {})}
@@ -89,7 +112,7 @@ class Site:
             "cwd": self.work,
             "env": self.environment(options.pop("extra", None)),
         }
-        return subprocess.Popen([*options.pop("before", []), *COMMAND, *words], **(settings | options))
+        return subprocess.Popen([*options.pop("before", []), *self.command, *words], **(settings | options))
 
     def dayfly(self, *words: str, stdin: bytes = b"", seconds: float = SECONDS, **options: Any) -> Finished:
         """Run `dayfly` to its end."""
@@ -154,7 +177,7 @@ class Site:
             return path.suffix in (".json", ".console") and not path.name.startswith(".")
         if top == "cache":
             return not path.name.startswith(".")
-        return top in ("work", "settings.toml")
+        return top in ("work", "code", "settings.toml")
 
 
 def mounts() -> set[str]:

@@ -106,44 +106,26 @@ def test_who_the_job_is(site: Site) -> None:
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
 
-def as_user(site: Site, uid: int) -> list[str]:
-    """The words before a command that make it an ordinary user's, who owns the site."""
-    for path in (site.folder, *site.folder.rglob("*")):
-        os.chown(path, uid, uid)
-    for path in (site.folder, *site.folder.parents):
-        if path.stat().st_uid in (0, uid) and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    return ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
-
-
 @needs_root
 def test_an_ordinary_user_and_root_inside(site: Site) -> None:
-    before = as_user(site, 4242)
-    home = {"HOME": str(site.folder)}
-    finished = site.shell(
-        "id -u; id -g; touch mine; ls -ln mine | cut -d' ' -f3,4; touch /usr/no 2>/dev/null || echo readonly",
-        before=before,
-        extra=home,
-    )
+    site.give_to(4242)
+    finished = site.shell("id -u; id -g; touch mine; ls -ln mine | cut -d' ' -f3,4; touch /usr/no 2>/dev/null || echo readonly")
     assert finished.out.decode().split("\n") == ["4242", "4242", "4242 4242", "readonly", ""], finished.err
-    inside = site.shell(
-        "id -u; touch /usr/yes && echo root; touch roots; cat secret", "--user", "root", before=before, extra=home
-    )
+    inside = site.shell("id -u; touch /usr/yes && echo root; touch roots", "--user", "root")
     assert inside.out == b"0\nroot\n"
     assert (site.work / "roots").stat().st_uid == 4242
 
 
 @needs_root
 def test_root_inside_has_no_more_rights_on_shares(site: Site) -> None:
+    site.give_to(4242)
     secret = site.work / "secret"
-    before = as_user(site, 4242)
     secret.write_text("the host's root alone")
     secret.chmod(0o600)
-    finished = site.shell(
-        "cat secret; echo more >> secret; rm -f secret; ls", "--user", "root", before=before, extra={"HOME": "/"}
-    )
+    finished = site.shell("cat secret; echo more >> secret; ls", "--user", "root")
     assert b"alone" not in finished.out
     assert "ermission denied" in finished.err
+    assert secret.read_text() == "the host's root alone"
 
 
 def test_host_name_machine_id_and_clock_are_its_own(site: Site) -> None:
