@@ -17,7 +17,7 @@ static const struct shape {
     uint8_t streams;
 } shapes[] = {
     [HOST_START - HOST_START] = {0, FRAME_START_LIMIT, 1 << 0},
-    [HOST_DATA - HOST_START] = {1, FRAME_DATA_LIMIT, 1 << 0},
+    [HOST_DATA - HOST_START] = {1, FRAME_INPUT_LIMIT, 1 << 0},
     [HOST_END - HOST_START] = {0, 0, 1 << 0},
     [HOST_GRANT - HOST_START] = {4, 4, 1 << 1 | 1 << 2},
     [HOST_CLOSED - HOST_START] = {0, 0, 1 << 1 | 1 << 2},

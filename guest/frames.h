@@ -9,7 +9,8 @@
 enum {
     PROTOCOL_VERSION = 1,
     FRAME_HEADER = 8,
-    FRAME_DATA_LIMIT = 65536,
+    FRAME_INPUT_LIMIT = 64 << 10, /* of a frame of stdin */
+    FRAME_OUTPUT_LIMIT = 256 << 10, /* of stdout or stderr */
     FRAME_FAILED_LIMIT = 1024,
     FRAME_START_LIMIT = 4 << 20,
     WINDOW_OUTPUT = 1 << 20,
@@ -42,7 +43,7 @@ struct decoder {
     uint8_t header[FRAME_HEADER];
     size_t have; /* bytes of the header and the payload so far */
     uint8_t *start; /* where the payload of START is collected: on the heap, since only this one is large */
-    uint8_t small[FRAME_DATA_LIMIT];
+    uint8_t small[FRAME_INPUT_LIMIT];
 };
 
 enum decoded { DECODED_MORE, DECODED_FRAME, DECODED_BROKEN };

@@ -14,8 +14,9 @@
 #include <unistd.h>
 
 enum {
-    /* With its header a full frame is 64 KiB, which the port's driver takes as two writes of its most, 32 KiB. */
-    DATA_MOST = FRAME_DATA_LIMIT - FRAME_HEADER,
+    PAGE = 4096,
+    /* What passes without being copied: the pages that a pipe of the limit's size holds after the one with the frame's header. */
+    PASSING = FRAME_OUTPUT_LIMIT - PAGE,
     /* For all frames but DATA that can be waiting at a time: at most FAILED, STARTED, EXITED, two END, CLOSED and four GRANT. */
     CONTROL_ROOM = 2048,
     GRANT_AT_LEAST = 64 << 10,
@@ -41,11 +42,13 @@ static struct {
     enum state state;
     int port, watch, signals;
     bool hung; /* the host's end of the port is not open */
+    int passing[2]; /* the pipe through which full pages of output pass */
+    bool zero_copy; /* whether they do; else all output is copied */
     struct decoder decoder;
     struct start start;
     uint8_t *start_payload;
     struct job job;
-    uint8_t out[FRAME_DATA_LIMIT + CONTROL_ROOM]; /* to the host; filled with DATA only when it is empty */
+    uint8_t out[FRAME_HEADER + PASSING + CONTROL_ROOM]; /* to the host; filled with DATA only when it is empty */
     size_t out_at, out_end;
     uint32_t credit[3]; /* what we may send of streams 1 and 2, and (0) what the host may send of stdin */
     bool open[3]; /* streams 1 and 2: END was not sent yet */
@@ -226,13 +229,53 @@ static bool wants_output(int stream)
     return l.open[stream] && l.credit[stream] && l.out_end == 0 && l.now >= l.rest_until;
 }
 
-/* One read from the job and one frame to the host. False: nothing to be done at the moment. */
-static bool pump(int stream)
+/* The passing pipe is full of a frame: it goes to the port as it is, and what a kernel leaves of it is copied. Only when every slot of the pipe is
+   full is this safe: a slot without bytes becomes a buffer without bytes for the device, which stops QEMU's. */
+static void send_passing(void)
 {
-    if (!wants_output(stream))
+    size_t left = FRAME_HEADER + PASSING;
+    ssize_t n = splice(l.passing[0], NULL, l.port, NULL, left, 0);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        l.zero_copy = false; /* a driver that cannot do it */
+    left -= n > 0 ? (size_t)n : 0;
+    l.out_end = left;
+    if (left && read(l.passing[0], l.out, left) != (ssize_t)left) {
+        struct failure failure; /* the driver drops what it took when it finds no memory to hand it on */
+        failure_set(&failure, FAILED_AGENT, KIND_NONE, ENOMEM, "output of the job was lost");
+        l.open[1] = l.open[2] = false;
+        l.out_end = 0;
+        put_failed(&failure, OVER);
+    }
+}
+
+/* As read(2) into a frame in l.out. With *passing, what fills the passing pipe stays there instead; where its pages are not full, it is copied after all. */
+static ssize_t take_output(int stream, bool *passing)
+{
+    if (!*passing)
+        return read(l.job.out[stream], l.out + FRAME_HEADER, l.credit[stream] < PASSING ? l.credit[stream] : PASSING);
+    write_all(l.passing[1], l.out, encode_header(l.out, GUEST_DATA, (uint8_t)stream, PASSING));
+    ssize_t n = splice(l.job.out[stream], NULL, l.passing[1], NULL, PASSING, SPLICE_F_NONBLOCK);
+    *passing = n == PASSING;
+    int error = errno;
+    if (!*passing && read(l.passing[0], l.out, sizeof l.out) < FRAME_HEADER + n)
+        l.zero_copy = false; /* cannot be: it is all in the pipe */
+    errno = error;
+    return n;
+}
+
+static bool can_pass(int stream)
+{
+    int waiting = 0;
+    return l.zero_copy && l.job.terminal < 0 && l.credit[stream] >= PASSING && ioctl(l.job.out[stream], FIONREAD, &waiting) == 0 && waiting >= PASSING;
+}
+
+/* One piece of output and one frame to the host. False: nothing to be done at the moment. In bulk, what is less than a full frame waits for more. */
+static bool pump(int stream, bool bulk)
+{
+    bool passing = wants_output(stream) && can_pass(stream);
+    if (!wants_output(stream) || (bulk && !passing))
         return false;
-    size_t most = l.credit[stream] < DATA_MOST ? l.credit[stream] : DATA_MOST;
-    ssize_t n = read(l.job.out[stream], l.out + FRAME_HEADER, most);
+    ssize_t n = take_output(stream, &passing);
     if (n < 0 && errno == EINTR)
         return true;
     if (n < 0 && errno == EAGAIN && l.state != DRAINING)
@@ -241,9 +284,12 @@ static bool pump(int stream)
         end_output(stream);
         return true;
     }
-    l.out_end = encode_header(l.out, GUEST_DATA, (uint8_t)stream, (uint32_t)n) + (size_t)n;
     l.credit[stream] -= (uint32_t)n;
     l.bytes_out += (uint64_t)n;
+    if (passing)
+        send_passing();
+    else
+        l.out_end = encode_header(l.out, GUEST_DATA, (uint8_t)stream, (uint32_t)n) + (size_t)n;
     flush();
     return true;
 }
@@ -253,8 +299,9 @@ static void pump_all(void)
     uint64_t before = l.bytes_out;
     bool more = true;
     for (int round = 0; more && round < ROUNDS && l.state != GONE; round++) {
-        more = pump(1);
-        more = pump(2) || more; /* both have their turn */
+        bool bulk = l.bytes_out - before >= PASSING;
+        more = pump(1, bulk);
+        more = pump(2, bulk) || more; /* both have their turn */
     }
     if (!more && l.state == RUNNING && l.bytes_out - before >= BULK)
         l.rest_until = monotonic() + REST_NANOSECONDS;
@@ -463,6 +510,7 @@ static void run(int port)
         say("cannot watch the port: %s", strerror(errno));
         return;
     }
+    l.zero_copy = pipe2(l.passing, O_CLOEXEC | O_NONBLOCK) == 0 && fcntl(l.passing[0], F_SETPIPE_SZ, FRAME_OUTPUT_LIMIT) == FRAME_OUTPUT_LIMIT;
     flush();
     while (l.state != GONE)
         turn();

@@ -40,7 +40,7 @@ static void take(void *to, size_t length)
 
 static struct frame next(void)
 {
-    static uint8_t payload[FRAME_DATA_LIMIT];
+    static uint8_t payload[FRAME_OUTPUT_LIMIT];
     uint8_t header[FRAME_HEADER];
     take(header, sizeof header);
     struct frame frame = {.type = header[0], .stream = header[1], .length = get_u32(header + 4), .payload = payload};
@@ -134,7 +134,7 @@ static void test_leftovers_are_killed(void)
 
 static void test_input_and_its_credit(void)
 {
-    static uint8_t bytes[FRAME_DATA_LIMIT];
+    static uint8_t bytes[FRAME_INPUT_LIMIT];
     size_t counts[3] = {0};
     begin();
     start("wc -c");

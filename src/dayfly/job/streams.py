@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from dayfly.machine.channel import DATA_LIMIT
+from dayfly.machine.channel import INPUT_LIMIT
 
 
 class Outlet:
@@ -101,4 +101,4 @@ class Inlet:
     def _next_size(self) -> int:
         with self._changed:
             self._changed.wait_for(lambda: self._credit > 0 or self._closed)
-            return 0 if self._closed else min(self._credit, DATA_LIMIT)
+            return 0 if self._closed else min(self._credit, INPUT_LIMIT)

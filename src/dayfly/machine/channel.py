@@ -14,7 +14,8 @@ from dayfly.errors import Refused
 
 VERSION = 1
 MAGIC = b"DFLY"
-DATA_LIMIT = 65536
+INPUT_LIMIT = 64 * 1024
+OUTPUT_LIMIT = 256 * 1024
 OUTPUT_WINDOW = 1024 * 1024
 INPUT_WINDOW = 256 * 1024
 _HEADER = struct.Struct("<BBHI")
@@ -67,7 +68,7 @@ _RULES = {
     FromGuest.STAGE: (_NO_STREAM, 1, 1),
     FromGuest.FAILED: (_NO_STREAM, 4, 1024),
     FromGuest.STARTED: (_NO_STREAM, 4, 4),
-    FromGuest.DATA: (_OUTPUTS, 1, DATA_LIMIT),
+    FromGuest.DATA: (_OUTPUTS, 1, OUTPUT_LIMIT),
     FromGuest.END: (_OUTPUTS, 0, 0),
     FromGuest.GRANT: (_INPUT, 4, 4),
     FromGuest.CLOSED: (_INPUT, 0, 0),
@@ -97,25 +98,34 @@ class Decoder:
     """Cuts what comes from the guest into frames. Holds at most one incomplete frame."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._chunks: list[bytes] = []  # of the incomplete frame, joined only once it is complete: they may be small
+        self._have = 0
+        self._need = _HEADER.size
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
         """The frames that are complete with this chunk. Raises `ProtocolBroken`; the decoder is of no use after that."""
-        content = self._rest + chunk if self._rest else chunk
+        self._chunks.append(chunk)
+        self._have += len(chunk)
+        if self._have < self._need:
+            return
+        content = b"".join(self._chunks)
         at, end = 0, len(content)
+        self._need = _HEADER.size
         while end - at >= _HEADER.size:
             kind, stream, length = _check(*_HEADER.unpack_from(content, at))
             start = at + _HEADER.size
             if end - start < length:
+                self._need = _HEADER.size + length
                 break
             at = start + length
             yield Frame(kind, stream, content[start:at])
-        self._rest = content[at:]
+        self._chunks = [content[at:]]
+        self._have = end - at
 
     @property
     def idle(self) -> bool:
         """Whether the last frame was complete."""
-        return not self._rest
+        return self._have == 0
 
 
 def _check(number: int, stream: int, reserved: int, length: int) -> tuple[FromGuest, int, int]:

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.machine.channel import DATA_LIMIT, Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
+from dayfly.machine.channel import OUTPUT_LIMIT, Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
 
 SIZES = {
     FromGuest.HELLO: (8, 256),
     FromGuest.STAGE: (1, 1),
     FromGuest.FAILED: (4, 1024),
     FromGuest.STARTED: (4, 4),
-    FromGuest.DATA: (1, DATA_LIMIT),
+    FromGuest.DATA: (1, OUTPUT_LIMIT),
     FromGuest.END: (0, 0),
     FromGuest.GRANT: (4, 4),
     FromGuest.CLOSED: (0, 0),
@@ -52,7 +52,7 @@ def test_garbage_is_frames_or_broken(garbage: bytes) -> None:
             assert least <= len(frame.payload) <= most
     except ProtocolBroken:
         return
-    assert len(decoder._rest) <= DATA_LIMIT + 8
+    assert decoder._have <= OUTPUT_LIMIT + 8
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_garbage_is_frames_or_broken(garbage: bytes) -> None:
         raw(FromGuest.EXITED, 0, b"\0" * 47),
         raw(FromGuest.HELLO, 0, b"DFLY"),
         raw(FromGuest.END, 1, b"", reserved=1),
-        struct.pack("<BBHI", FromGuest.DATA, 1, 0, DATA_LIMIT + 1),
+        struct.pack("<BBHI", FromGuest.DATA, 1, 0, OUTPUT_LIMIT + 1),
         struct.pack("<BBHI", FromGuest.DATA, 1, 0, 2**32 - 1),
     ],
 )
