@@ -16,8 +16,7 @@ from pathlib import Path
 
 from dayfly.image.library import Library
 from dayfly.image.reference import parse
-from dayfly.job.start import AGENT
-from dayfly.machine.guest import initramfs
+from dayfly.job.prepare import AGENT_ARCHIVE
 
 HELLO, STAGE, FAILED, STARTED, DATA, END, GRANT, CLOSED, EXITED = range(1, 10)
 START, H_DATA, H_END, H_GRANT, H_CLOSED, H_SIGNAL, H_WINDOW, H_CLOCK, H_DONE = range(0x41, 0x4A)
@@ -222,7 +221,7 @@ def spawn(
 ) -> Guest:
     """Start a machine, whose files are in the folder. `more_modules` is laid over the image's."""
     initrd, console = folder / "initrd", folder / "console"
-    initrd.write_bytes(initramfs.agent_archive(AGENT.read_bytes()) + parts.modules + more_modules)
+    initrd.write_bytes(AGENT_ARCHIVE.read_bytes() + parts.modules + more_modules)
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     # fmt: off
