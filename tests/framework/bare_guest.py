@@ -30,19 +30,21 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Parts:
-    """What a machine is made of; the root's type is the one in the image."""
+    """What a machine is made of: the image's blobs, its root's type, and its own words for the kernel's command line."""
 
     kernel: Path
     root: Path
     form: str
     modules: bytes
+    words: str
 
 
 def parts_of(library: Path, image: str) -> Parts:
     """Those of an image in a library. The blobs stay there as long as the image does."""
     with Library(library).open(parse(image)) as opened:
         assert opened.boot_modules is not None
-        return Parts(opened.kernel.path, opened.root.path, opened.root.form, opened.boot_modules.path.read_bytes())
+        modules = opened.boot_modules.path.read_bytes()
+        return Parts(opened.kernel.path, opened.root.path, opened.root.form, modules, opened.config.kernel.command_line)
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ def spawn(
         *("-M", "q35,usb=off,vmport=off,sata=off,smbus=off,hpet=off"),
         *("-m", str(memory), "-no-reboot"),
         *("-kernel", str(parts.kernel), "-initrd", str(initrd)),
-        *("-append", f"{KERNEL_OPTIONS} dayfly.root={root or f'vda:{parts.form}'} {cmdline}"),
+        *("-append", f"{KERNEL_OPTIONS} {parts.words} dayfly.root={root or f'vda:{parts.form}'} {cmdline}"),
         *("-chardev", f"file,id=console,path={console}", "-device", "isa-serial,chardev=console"),
         *disk("root", parts.root, "readonly=on,file.locking=off"),
         *("-device", "virtio-serial-pci,id=vser,max_ports=16"),

@@ -1,0 +1,73 @@
+"""An image that boots its own systemd: the job finds what it finds in every machine, and a system around it that has settled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.framework.site import Site
+
+
+def test_a_job_in_a_whole_system(site: Site, system_image: str) -> None:
+    """Status, streams, user, shared folder, network, host name and clock: as where the agent is init."""
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(site.work)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    (site.work / "page").write_text("from the host\n")
+    script = (
+        "cat /proc/1/comm; cat; echo err >&2; id -u; pwd; hostname; cat /etc/machine-id; cat /proc/self/cgroup; "
+        "curl -s http://10.0.2.2:$1/page; echo made > made; touch /tmp/mine /var/tmp/mine; "
+        "(setsid sleep 600; echo late) & exit 7"
+    )
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().decode().split(" port ")[1].split()[0]
+        words = ("--network", "nat", "--", "sh", "-c", script, "sh", port)
+        finished = site.dayfly("run", f"user/{system_image}", *words, stdin=b"stdin\n")
+    finally:
+        server.kill()
+        server.communicate()
+    assert (finished.status, finished.err) == (7, "err\n")
+    init, stdin, uid, folder, host, machine_id, group, page = finished.out.decode().splitlines()
+    assert (init, stdin, int(uid), folder, page) == ("systemd", "stdin", os.getuid(), str(site.work), "from the host")
+    assert host == "dayfly-" + site.record()["id"]
+    assert len(machine_id) == 32
+    assert group == "0::/dayfly.job"
+    assert (site.work / "made").read_text() == "made\n"
+    record = site.record()
+    assert (record["machine"]["boot"], record["end"]["reason"]) == ("system", "exit")
+    assert record["used"]["peak_memory"] > 0
+
+
+def test_the_system_has_settled_and_is_whole(site: Site, system_image: str) -> None:
+    script = (
+        "systemctl is-active multi-user.target dbus systemd-logind systemd-udevd systemd-journald; systemctl --failed --no-legend; "
+        "hostnamectl --static; journalctl --no-pager -q -o cat -u dayfly-agent | tail -1; "
+        "readlink -f /dev/disk/by-id/virtio-root; systemctl start systemd-tmpfiles-clean && echo started; "
+        "mountpoint -q . && echo shared; kill -9 $$"
+    )
+    finished = site.dayfly("run", f"user/{system_image}", "--user", "root", "--", "sh", "-c", script)
+    assert finished.status == 137, finished.err
+    name = "dayfly-" + site.record()["id"]
+    assert finished.out.decode().splitlines() == [
+        *["active"] * 5,
+        name,
+        "Started dayfly-agent.service - Dayfly agent.",
+        "/dev/vda",
+        "started",
+        "shared",
+    ]
+
+
+def test_a_timeout_and_a_power_off(site: Site, system_image: str) -> None:
+    site.configure(job_grace="1s")
+    script = "trap '' TERM; echo up; while :; do sleep 1; done"
+    finished = site.dayfly("run", f"user/{system_image}", "--timeout", "3s", "--", "sh", "-c", script)
+    assert (finished.status, finished.out) == (124, b"up\n")
+    off = site.dayfly("run", f"user/{system_image}", "--user", "root", "--", "sh", "-c", "systemctl poweroff; sleep 100")
+    assert off.status == 125
+    assert "switched off from inside" in off.err
+    assert off.seconds < 60
