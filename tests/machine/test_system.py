@@ -44,7 +44,8 @@ def test_a_job_in_a_whole_system(site: Site, system_image: str) -> None:
 
 def test_the_system_has_settled_and_is_whole(site: Site, system_image: str) -> None:
     script = (
-        "systemctl is-active multi-user.target dbus systemd-logind systemd-udevd systemd-journald; systemctl --failed --no-legend; "
+        "systemctl is-active multi-user.target dbus systemd-logind systemd-udevd systemd-journald; "
+        "systemctl --failed --no-legend; "
         "hostnamectl --static; journalctl --no-pager -q -o cat -u dayfly-agent | tail -1; "
         "readlink -f /dev/disk/by-id/virtio-root; systemctl start systemd-tmpfiles-clean && echo started; "
         "mountpoint -q . && echo shared; kill -9 $$"
