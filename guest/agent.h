@@ -48,6 +48,7 @@ struct job {
     struct rusage usage; /* the sum over all children reaped (maxrss: the maximum) */
     uint64_t oom_before;
 };
+extern const struct job no_job;
 void job_prepare(struct job *job); /* makes the cgroup; done before the start, for it takes time */
 bool job_spawn(struct job *job, const struct start *start, struct failure *why);
 void job_signal(const struct job *job, int signal);

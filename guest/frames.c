@@ -1,5 +1,6 @@
 #include "frames.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,23 +103,16 @@ size_t encode_header(uint8_t *out, enum guest_frame type, uint8_t stream, uint32
     return FRAME_HEADER;
 }
 
-size_t encode_hello(uint8_t *out, size_t room, const char *version, const char *kernel)
+size_t encode_hello(uint8_t out[HELLO_ROOM], const char *version, const char *kernel)
 {
-    size_t v = strlen(version), k = strlen(kernel);
-    if (v > 64)
-        v = 64;
-    if (room > FRAME_HEADER + 256)
-        room = FRAME_HEADER + 256;
-    if (k > room - FRAME_HEADER - 8 - v - 1)
-        k = room - FRAME_HEADER - 8 - v - 1;
-    uint8_t *at = out + encode_header(out, GUEST_HELLO, 0, (uint32_t)(8 + v + 1 + k));
+    uint8_t *at = out + FRAME_HEADER;
     memcpy(at, "DFLY", 4);
     put_u16(at + 4, PROTOCOL_VERSION);
     put_u16(at + 6, 0);
-    memcpy(at + 8, version, v);
-    at[8 + v] = 0;
-    memcpy(at + 8 + v + 1, kernel, k);
-    return FRAME_HEADER + 8 + v + 1 + k;
+    int n = snprintf((char *)at + 8, FRAME_HELLO_LIMIT - 8 + 1, "%.64s%c%s", version, 0, kernel);
+    uint32_t length = n < FRAME_HELLO_LIMIT - 8 ? 8 + (uint32_t)n : FRAME_HELLO_LIMIT;
+    encode_header(out, GUEST_HELLO, 0, length);
+    return FRAME_HEADER + length;
 }
 
 size_t encode_stage(uint8_t *out, enum stage stage)

@@ -11,6 +11,7 @@ enum {
     FRAME_HEADER = 8,
     FRAME_INPUT_LIMIT = 64 << 10, /* of a frame of stdin */
     FRAME_OUTPUT_LIMIT = 256 << 10, /* of stdout or stderr */
+    FRAME_HELLO_LIMIT = 256,
     FRAME_FAILED_LIMIT = 1024,
     FRAME_START_LIMIT = 4 << 20,
     WINDOW_OUTPUT = 1 << 20,
@@ -56,7 +57,8 @@ void decoder_free(struct decoder *decoder);
 
 /* Each writes a frame's header, or a whole small frame, and returns its length. */
 size_t encode_header(uint8_t *out, enum guest_frame type, uint8_t stream, uint32_t length);
-size_t encode_hello(uint8_t *out, size_t room, const char *version, const char *kernel);
+enum { HELLO_ROOM = FRAME_HEADER + FRAME_HELLO_LIMIT + 1 };
+size_t encode_hello(uint8_t out[HELLO_ROOM], const char *version, const char *kernel); /* cut to the limit */
 size_t encode_stage(uint8_t *out, enum stage stage);
 size_t encode_u32(uint8_t *out, enum guest_frame type, uint8_t stream, uint32_t value);
 

@@ -37,13 +37,13 @@ static void __attribute__((noreturn)) power_off(void)
 /* The first thing said on the port, as soon as there is one. */
 static void hello(int opened)
 {
-    uint8_t frame[FRAME_HEADER + 256];
+    uint8_t frame[HELLO_ROOM];
     struct utsname system;
     if (opened < 0)
         return;
     port = opened;
     uname(&system);
-    write_all(port, frame, encode_hello(frame, sizeof frame, AGENT_VERSION, system.release));
+    write_all(port, frame, encode_hello(frame, AGENT_VERSION, system.release));
 }
 
 static void __attribute__((noreturn)) fail(const struct failure *failure)

@@ -27,9 +27,11 @@ enum { PIPE_SIZE = 1 << 20, TTY_GROUP = 5 };
 /* Which step of the child's way to the command failed, and how; a child that reaches the command sends nothing. */
 struct report { uint8_t kind; int error; char step[24]; };
 
+const struct job no_job = {.in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1};
+
 void job_prepare(struct job *job)
 {
-    *job = (struct job){.in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1};
+    *job = no_job;
     if (access(CGROUPS "/cgroup.controllers", F_OK))
         return; /* a system with the old hierarchies: everything below has another way */
     write_file(CGROUPS "/cgroup.subtree_control", 0, "+memory");
@@ -108,52 +110,14 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Tries one path; returns only where it could not be executed. */
-static void try_path(char *path, char **argv, char **envp)
-{
-    execve(path, argv, envp);
-    if (errno != ENOEXEC)
-        return;
-    char *shell = argv[0], *name = argv[-1]; /* the two free slots make room for `/bin/sh path`, and argv[0] gives way */
-    argv[-1] = "/bin/sh";
-    argv[0] = path;
-    execve("/bin/sh", argv - 1, envp);
-    argv[0] = shell;
-    argv[-1] = name;
-    errno = ENOEXEC;
-}
-
-/* execvp's rules, with the PATH of the job and not the agent's. */
+/* execvp's rules, with the PATH of the job and not the agent's: the C library takes it from environ. */
 static void execute(char **argv, char **envp)
 {
-    static char path[4096];
-    const char *search = "/usr/local/bin:/usr/bin:/bin";
-    if (strchr(argv[0], '/')) {
-        try_path(argv[0], argv, envp);
-        return;
-    }
-    if (!*argv[0]) {
-        errno = ENOENT;
-        return;
-    }
-    for (char **variable = envp; *variable; variable++)
-        if (strncmp(*variable, "PATH=", 5) == 0)
-            search = *variable + 5;
-    int refused = ENOENT;
-    for (const char *end; ; search = end + 1) {
-        end = strchrnul(search, ':');
-        int length = (int)(end - search);
-        if (snprintf(path, sizeof path, "%.*s%s%s", length, search, length ? "/" : "", argv[0]) < (int)sizeof path) {
-            try_path(path, argv, envp);
-            if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ELOOP)
-                refused = errno;
-            if (refused != ENOENT && refused != EACCES)
-                break;
-        }
-        if (!*end)
-            break;
-    }
-    errno = refused;
+    static char *standard[] = {"PATH=/usr/local/bin:/usr/bin:/bin", NULL};
+    environ = envp;
+    if (!getenv("PATH"))
+        environ = standard;
+    execvpe(argv[0], argv, envp);
 }
 
 static uint8_t kind_of_exec(int error)
@@ -178,10 +142,7 @@ static void __attribute__((noreturn)) child_main(const struct child *child)
             give_up(child, KIND_RESOURCES, "streams");
     write_file("/proc/self/oom_score_adj", 0, "0");
     setpriority(PRIO_PROCESS, 0, 0);
-    if (s->has_umask)
-        umask(s->umask);
-    else
-        umask(022);
+    umask(s->has_umask ? s->umask : 022);
     take_identity(child);
     if (chdir(s->directory))
         give_up(child, KIND_DIRECTORY, "");
@@ -237,19 +198,16 @@ static bool make_pipes(struct job *job, const struct start *s, int fds[3])
 static bool make_terminal(struct job *job, const struct start *s, int fds[3])
 {
     int unlock = 0;
+    unsigned number;
+    char path[32];
     job->terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     if (job->terminal < 0 || ioctl(job->terminal, TIOCSPTLCK, &unlock))
         return false;
     job_window(job, &s->window);
-    fds[0] = ioctl(job->terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (fds[0] < 0) { /* before Linux 4.13 */
-        unsigned number;
-        char path[32];
-        if (ioctl(job->terminal, TIOCGPTN, &number))
-            return false;
-        snprintf(path, sizeof path, "/dev/pts/%u", number);
-        fds[0] = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    }
+    if (ioctl(job->terminal, TIOCGPTN, &number))
+        return false;
+    snprintf(path, sizeof path, "/dev/pts/%u", number);
+    fds[0] = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (fds[0] < 0 || fchown(fds[0], s->uid, TTY_GROUP) || fchmod(fds[0], 0620))
         return false;
     fds[1] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);

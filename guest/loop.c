@@ -256,11 +256,12 @@ static ssize_t take_output(int stream, bool *passing)
     write_all(l.passing[1], l.out, encode_header(l.out, GUEST_DATA, (uint8_t)stream, PASSING));
     ssize_t n = splice(l.job.out[stream], NULL, l.passing[1], NULL, PASSING, SPLICE_F_NONBLOCK);
     *passing = n == PASSING;
+    if (*passing)
+        return n;
     int error = errno;
-    if (!*passing && read(l.passing[0], l.out, sizeof l.out) < FRAME_HEADER + n)
-        l.zero_copy = false; /* cannot be: it is all in the pipe */
+    ssize_t copied = read(l.passing[0], l.out, sizeof l.out) - FRAME_HEADER;
     errno = error;
-    return n;
+    return n > 0 ? copied : n;
 }
 
 static bool can_pass(int stream)
@@ -272,8 +273,10 @@ static bool can_pass(int stream)
 /* One piece of output and one frame to the host. False: nothing to be done at the moment. In bulk, what is less than a full frame waits for more. */
 static bool pump(int stream, bool bulk)
 {
-    bool passing = wants_output(stream) && can_pass(stream);
-    if (!wants_output(stream) || (bulk && !passing))
+    if (!wants_output(stream))
+        return false;
+    bool passing = can_pass(stream);
+    if (bulk && !passing)
         return false;
     ssize_t n = take_output(stream, &passing);
     if (n < 0 && errno == EINTR)
@@ -526,7 +529,7 @@ void serve(int port)
 
 void serve_failure(int port, const struct failure *failure)
 {
-    l.job = (struct job){.in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1};
+    l.job = no_job;
     put_failed(failure, OVER);
     run(port);
 }

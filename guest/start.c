@@ -15,6 +15,26 @@ enum { FIELD_HEADER = 8, GROUPS_MOST = 65536, NO_ID = -1 };
 
 struct field { uint16_t tag; uint8_t *value; uint32_t length; };
 
+/* How long each field's value may be, and how many there may be of it. */
+static const struct shape { uint32_t least, most, count; } shapes[TAG_END] = {
+    [TAG_ARGUMENT] = {0, UINT32_MAX, UINT32_MAX},
+    [TAG_ENVIRONMENT] = {0, UINT32_MAX, UINT32_MAX},
+    [TAG_DIRECTORY] = {1, UINT32_MAX, 1},
+    [TAG_IDENTITY] = {8, 8 + 4 * GROUPS_MOST, 1},
+    [TAG_USER] = {0, UINT32_MAX, 1},
+    [TAG_GROUP] = {0, UINT32_MAX, UINT32_MAX},
+    [TAG_UMASK] = {4, 4, 1},
+    [TAG_LIMIT] = {24, 24, LIMITS_MOST},
+    [TAG_TERMINAL] = {8, 8, 1},
+    [TAG_MERGED] = {0, 0, 1},
+    [TAG_SHARE] = {4, UINT32_MAX, SHARES_MOST},
+    [TAG_HOSTNAME] = {1, 64, 1},
+    [TAG_SEED] = {32, 512, 1},
+    [TAG_CLOCK] = {8, 8, 1},
+    [TAG_NETWORK] = {0, UINT32_MAX, 1},
+    [TAG_MACHINE_ID] = {32, 32, 1},
+};
+
 /* The next field, or false at the end and where the frame is cut short (then *error is set). */
 static bool next_field(uint8_t **at, uint8_t *end, struct field *field, const char **error)
 {
@@ -53,7 +73,7 @@ static const char *absolute(char **to, struct field *f)
 
 static const char *parse_identity(struct start *s, const struct field *f)
 {
-    if (f->length < 8 || f->length % 4 || f->length / 4 - 2 > GROUPS_MOST)
+    if (f->length % 4)
         return "START: identity: wrong length";
     s->uid = get_u32(f->value);
     s->gid = get_u32(f->value + 4);
@@ -81,8 +101,8 @@ static const char *database_line(char **to, struct field *f, int colons)
 
 static const char *parse_limit(struct start *s, const struct field *f)
 {
-    if (f->length != 24 || get_u32(f->value + 4) || s->limit_count == LIMITS_MOST)
-        return "START: limit: wrong length or too many";
+    if (get_u32(f->value + 4))
+        return "START: limit: a reserved field is not zero";
     struct limit *limit = &s->limits[s->limit_count++];
     *limit = (struct limit){.resource = get_u32(f->value), .soft = get_u64(f->value + 8), .hard = get_u64(f->value + 16)};
     return limit->resource < LIMITS_MOST ? NULL : "START: limit: unknown resource";
@@ -90,8 +110,6 @@ static const char *parse_limit(struct start *s, const struct field *f)
 
 static const char *parse_share(struct start *s, struct field *f)
 {
-    if (f->length < 4 || s->share_count == SHARES_MOST)
-        return "START: share: wrong length or too many";
     uint32_t flags = get_u32(f->value);
     uint8_t *tag = f->value + 4, *zero = memchr(tag, 0, f->length - 4);
     if (flags > 1 || !zero || zero == tag || zero - tag > 31)
@@ -109,12 +127,10 @@ static const char *parse_share(struct start *s, struct field *f)
 static const char *parse_hostname(struct start *s, struct field *f)
 {
     char *name = s->hostname = string_of(f);
-    if (!name || !*name || f->length > 64)
-        return "START: hostname: wrong length";
-    for (; *name; name++) /* it becomes a word in /etc/hosts */
+    for (; name && *name; name++) /* it becomes a word in /etc/hosts */
         if (*name <= ' ' || *name >= 0x7f || *name == '#')
             return "START: hostname: a character that no host name has";
-    return NULL;
+    return name ? NULL : "START: hostname: a NUL in it";
 }
 
 static const char *parse_network(struct start *s, struct field *f)
@@ -133,42 +149,9 @@ static const char *parse_network(struct start *s, struct field *f)
 static const char *parse_machine_id(struct start *s, struct field *f)
 {
     s->machine_id = string_of(f);
-    if (!s->machine_id || f->length != 32 || strspn(s->machine_id, "0123456789abcdef") != 32)
+    if (!s->machine_id || strspn(s->machine_id, "0123456789abcdef") != 32)
         return "START: machine-id: not 32 hexadecimal digits";
     return NULL;
-}
-
-static const char *fixed(const struct field *f, uint32_t length)
-{
-    return f->length == length ? NULL : "START: a field has a wrong length";
-}
-
-static const char *parse_number(struct start *s, const struct field *f)
-{
-    const char *error;
-    switch (f->tag) {
-    case TAG_UMASK:
-        if ((error = fixed(f, 4)))
-            return error;
-        s->has_umask = true;
-        s->umask = get_u32(f->value);
-        return s->umask > 0777 ? "START: umask: not a mode" : NULL;
-    case TAG_TERMINAL:
-        if ((error = fixed(f, 8)))
-            return error;
-        s->terminal = true;
-        s->window = (struct window){get_u16(f->value), get_u16(f->value + 2), get_u16(f->value + 4), get_u16(f->value + 6)};
-        return NULL;
-    case TAG_CLOCK:
-        if ((error = fixed(f, 8)))
-            return error;
-        s->has_clock = true;
-        s->clock = get_u64(f->value);
-        return NULL;
-    default:
-        s->merged = true;
-        return fixed(f, 0);
-    }
 }
 
 struct cursors { char **argument, **environment, **group; };
@@ -185,14 +168,28 @@ static const char *parse_field(struct start *s, struct field *f, struct cursors 
     case TAG_IDENTITY: return parse_identity(s, f);
     case TAG_USER: return database_line(&s->user, f, 6);
     case TAG_GROUP: return database_line(to->group++, f, 3);
-    case TAG_UMASK: case TAG_TERMINAL: case TAG_CLOCK: case TAG_MERGED: return parse_number(s, f);
+    case TAG_UMASK:
+        s->has_umask = true;
+        s->umask = get_u32(f->value);
+        return s->umask > 0777 ? "START: umask: not a mode" : NULL;
+    case TAG_TERMINAL:
+        s->terminal = true;
+        s->window = (struct window){get_u16(f->value), get_u16(f->value + 2), get_u16(f->value + 4), get_u16(f->value + 6)};
+        return NULL;
+    case TAG_MERGED:
+        s->merged = true;
+        return NULL;
+    case TAG_CLOCK:
+        s->has_clock = true;
+        s->clock = get_u64(f->value);
+        return NULL;
     case TAG_LIMIT: return parse_limit(s, f);
     case TAG_SHARE: return parse_share(s, f);
     case TAG_HOSTNAME: return parse_hostname(s, f);
     case TAG_SEED:
         s->seed = f->value;
         s->seed_length = f->length;
-        return f->length < 32 || f->length > 512 ? "START: seed: wrong length" : NULL;
+        return NULL;
     case TAG_NETWORK: return parse_network(s, f);
     default: return parse_machine_id(s, f);
     }
@@ -206,9 +203,11 @@ static const char *count_fields(uint8_t *payload, size_t length, size_t counts[T
     for (uint8_t *at = payload; next_field(&at, payload + length, &f, &error);) {
         if (f.tag == 0 || f.tag >= TAG_END)
             return "START: unknown field";
-        bool repeats = f.tag == TAG_ARGUMENT || f.tag == TAG_ENVIRONMENT || f.tag == TAG_GROUP || f.tag == TAG_LIMIT || f.tag == TAG_SHARE;
-        if (counts[f.tag]++ && !repeats)
-            return "START: a field comes twice";
+        const struct shape *shape = &shapes[f.tag];
+        if (f.length < shape->least || f.length > shape->most)
+            return "START: a field has a wrong length";
+        if (counts[f.tag]++ >= shape->count)
+            return "START: a field comes twice, or too often";
     }
     if (error)
         return error;
@@ -224,12 +223,11 @@ const char *start_parse(struct start *s, uint8_t *payload, size_t length)
     const char *error = count_fields(payload, length, counts);
     if (error)
         return error;
-    char **arguments = s->memory[1] = calloc(counts[TAG_ARGUMENT] + 3, sizeof(char *));
+    s->argv = s->memory[1] = calloc(counts[TAG_ARGUMENT] + 1, sizeof(char *));
     s->envp = s->memory[2] = calloc(counts[TAG_ENVIRONMENT] + 1, sizeof(char *));
     s->group_lines = s->memory[3] = calloc(counts[TAG_GROUP] + 1, sizeof(char *));
-    if (!arguments || !s->envp || !s->group_lines)
+    if (!s->argv || !s->envp || !s->group_lines)
         return "START: no memory";
-    s->argv = arguments + 2;
     struct cursors to = {s->argv, s->envp, s->group_lines};
     struct field f;
     /* string_of() writes only below the field's end, so the header that follows is still whole when it is read */

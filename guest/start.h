@@ -15,7 +15,7 @@ struct window { uint16_t rows, columns, width, height; };
 struct ipv4 { uint32_t address, mask, gateway, nameserver; }; /* in network byte order */
 
 struct start {
-    char **argv; /* two slots before argv[0] are free, for a script that /bin/sh must read */
+    char **argv;
     char **envp;
     char *directory;
     uid_t uid;

@@ -112,10 +112,11 @@ static void test_refused_starts(void)
     CHECK(says(with(11, "\0\0\0\0" "01234567890123456789012345678901" "\0/", 38), "tag"));
     CHECK(says(with(12, "a b", 3), "character"));
     CHECK(says(with(12, "", 0), "length"));
-    CHECK(says(with(13, "short", 5), "seed"));
+    CHECK(says(with(13, "short", 5), "wrong length"));
     CHECK(says(with(15, "10.0.2.15/33 10.0.2.2 10.0.2.3", 30), "network"));
     CHECK(says(with(15, "10.0.2.15/24 10.0.2.2", 21), "network"));
     CHECK(says(with(16, "0123456789ABCDEF0123456789abcdef", 32), "machine-id"));
+    CHECK(says(with(16, "0123456789abcdef", 16), "wrong length"));
     CHECK(says(with(5, "pat:x:1:1:Pat:/home", 19), "fields"));
     CHECK(says(with(6, "lab:x:5:\n", 9), "line"));
     CHECK(says(with(5, ":x:1:1:Pat:/home:/bin/sh", 24), "line"));
@@ -153,11 +154,11 @@ static void test_decoder(void)
 static void test_encoders(void)
 {
     uint8_t out[FRAME_HEADER + FRAME_FAILED_LIMIT];
-    CHECK(encode_hello(out, sizeof out, "1", "6.1") == FRAME_HEADER + 8 + 5 && !memcmp(out + 8, "DFLY\1\0\0\0" "1\0" "6.1", 13));
+    CHECK(encode_hello(out, "1", "6.1") == FRAME_HEADER + 8 + 5 && !memcmp(out + 8, "DFLY\1\0\0\0" "1\0" "6.1", 13));
     char kernel[400];
     memset(kernel, 'k', sizeof kernel - 1);
     kernel[sizeof kernel - 1] = 0;
-    CHECK(encode_hello(out, sizeof out, "1", kernel) == FRAME_HEADER + 256);
+    CHECK(encode_hello(out, "1", kernel) == FRAME_HEADER + 256);
     struct failure failure;
     failure_set(&failure, FAILED_START, KIND_NOT_FOUND, 2, "a\xff\xc3\xa9\xed\xa0\x80\n");
     size_t size = encode_failed(out, &failure);
