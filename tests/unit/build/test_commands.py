@@ -17,7 +17,7 @@ from dayfly.errors import NoSpace, ProgramFailed, Refused
 def test_mmdebstrap_fills_a_root() -> None:
     argv = debian.command(
         "bookworm",
-        Path("/work/root.tar"),
+        Path("/builds/root.tar"),
         ["deb http://a/debian bookworm main"],
         variant="minbase",
         packages=["gcc", "make"],
@@ -27,7 +27,7 @@ def test_mmdebstrap_fills_a_root() -> None:
     assert argv[4:6] == ["--architectures=amd64", "--include=gcc,make"]
     assert '--aptopt=Acquire::Check-Date "false";' in argv
     assert "--dpkgopt=path-exclude=/usr/share/man/*" in argv
-    assert argv[-3:] == ["bookworm", "/work/root.tar", "deb http://a/debian bookworm main"]
+    assert argv[-3:] == ["bookworm", "/builds/root.tar", "deb http://a/debian bookworm main"]
 
 
 def test_a_kernel_is_only_unpacked() -> None:
