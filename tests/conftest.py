@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dayfly.build.recipe import find
 from dayfly.image.library import Library
 from tests.framework.site import Site
 
@@ -29,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def build(image: str, library: Path) -> None:
-    """Build a shipped image into the tests' library, once for all workers and later runs."""
+    """Build a shipped image into the tests' library, once for all workers and later runs, until its recipe changes."""
     library.mkdir(parents=True, exist_ok=True)
     settings = library / "settings.toml"
     settings.write_text(f'[library]\nuser = "{library}"\n')
@@ -37,8 +39,8 @@ def build(image: str, library: Path) -> None:
     command = [sys.executable, "-m", "dayfly", "image"]
     with (library / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shown = subprocess.run([*command, "show", f"user/{image}"], env=environment, capture_output=True, check=False)
-        if shown.returncode != 0:
+        shown = subprocess.run([*command, "show", f"user/{image}", "--json"], env=environment, capture_output=True, check=False)
+        if shown.returncode != 0 or json.loads(shown.stdout)["config"]["recipe"] != find(image).digest:
             subprocess.run([*command, "build", image], env=environment, check=True)
 
 
