@@ -55,6 +55,11 @@ class Child:
         except ProcessLookupError:
             return
 
+    def killed(self) -> bool:
+        """Wait for the end, without reaping: whether it was a signal's."""
+        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        return ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+
     def wait(self) -> tuple[int, float]:
         """Wait for the end: its status (negative: the signal that ended it) and the CPU seconds it used."""
         _, status, usage = os.wait4(self.pid, 0)

@@ -1,6 +1,7 @@
 """What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
 
-Only `library.system` is the site's alone: it says whose images are trusted. Every mistake of a file is reported at once.
+Only the site says whose images and templates are trusted (`library.system`, `templates.system`).
+Every mistake of a file is reported at once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class Settings:
     library_user: Path = field(default_factory=lambda: xdg("XDG_DATA_HOME", ".local/share") / "dayfly/library")
     records_folder: Path = field(default_factory=lambda: xdg("XDG_STATE_HOME", ".local/state") / "dayfly/jobs")
     cache_folder: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly")
+    templates_system: Path = Path("/var/lib/dayfly/templates")
+    templates_user: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly/templates")
+    templates_limit: int = 8 * 1024**3
     scratch_folder: Path = Path("/var/tmp")  # noqa: S108 (files there have no name)
     scratch_size: int = 8 * 1024**3
     machine_cpus: int = 1
@@ -50,6 +54,10 @@ def _path(value: object) -> Path:
 
 def _size(value: object) -> int:
     return parse_size(value if isinstance(value, str) else repr(value))
+
+
+def _size_or_none(value: object) -> int:
+    return 0 if value in (0, "0") else _size(value)
 
 
 def _duration(value: object) -> float:
@@ -79,6 +87,9 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "library.user": _path,
     "records.folder": _path,
     "cache.folder": _path,
+    "templates.system": _path,
+    "templates.user": _path,
+    "templates.limit": _size_or_none,
     "scratch.folder": _path,
     "scratch.size": _size,
     "machine.cpus": _count,
@@ -89,7 +100,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "job.grace": _duration,
     "build.mirror": _text,
 }
-_SITE_ONLY = frozenset({"library.system"})
+_SITE_ONLY = frozenset({"library.system", "templates.system"})
 
 
 def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:

@@ -15,6 +15,7 @@ from dayfly.errors import DayflyError
 COMMANDS = {
     "run": "run a command in a fresh virtual machine",
     "image": "build, list, check and remove images",
+    "template": "make, list and remove the booted machines that jobs are cloned from",
     "ps": "show the machines that run on this host",
     "usage": "show what jobs were and what they used",
     "doctor": "check everything that Dayfly depends on",

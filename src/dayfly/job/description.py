@@ -47,6 +47,7 @@ class JobDescription:
     """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
 
     `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
+    A `cold` job's machine boots, whatever templates there are.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals).
     """
 
@@ -65,6 +66,7 @@ class JobDescription:
     terminal: bool | None = None
     timeout: float | None = None
     name: str = ""
+    cold: bool = False
 
 
 def parse_folder(text: str) -> Folder:

@@ -18,6 +18,7 @@ from dayfly.errors import MachineFailed, Refused
 from dayfly.job.streams import Inlet, Outlet
 from dayfly.job.terminal import size
 from dayfly.machine.channel import INPUT_WINDOW, OUTPUT_WINDOW, Frame, FromGuest, ProtocolBroken, Stream, ToGuest
+from dayfly.machine.events import Event
 from dayfly.machine.guest.protocol import (
     Exited,
     Failed,
@@ -28,8 +29,7 @@ from dayfly.machine.guest.protocol import (
     parse_failed,
     parse_grant,
 )
-from dayfly.machine.machine import Machine, Remains
-from dayfly.machine.monitor import Event
+from dayfly.machine.machine import Machine, Remains, State
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 HANDLED = (*FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
@@ -119,7 +119,8 @@ class Run:
         self._machine.on_frame = self._received
         self._machine.on_event = self._told
         try:
-            self._machine.start(self._request())
+            if self._machine.state is State.READY:
+                self._machine.start(self._request())
         except Refused as error:
             self._finish(Outcome(error.exit_status, "not-started", error.message, error.hint))
         outcome = await self._outcome

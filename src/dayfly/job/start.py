@@ -9,25 +9,22 @@ import signal
 import time
 
 from dayfly import process
+from dayfly.errors import Refused
 from dayfly.image.search import Libraries
 from dayfly.job.description import JobDescription
-from dayfly.job.prepare import prepare, spawn
+from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
+from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
 from dayfly.machine import accelerator
+from dayfly.machine.launch import Launched
+from dayfly.machine.spec import MachineSpec
+from dayfly.machine.template.restore import RestoreFailed
+from dayfly.machine.template.store import OpenTemplate
 from dayfly.settings import Settings
 
-HELD_SIGNALS = frozenset(
-    (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGTSTP,
-        signal.SIGWINCH,
-    )
-)
-"""From the spawn on, these wait until there is somebody who knows what they mean for the machine."""
+ENDING_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
+HELD_SIGNALS = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH}
+"""From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
+end of the job, also while a template is made."""
 
 
 def run(description: JobDescription, settings: Settings) -> int:
@@ -43,9 +40,35 @@ def run(description: JobDescription, settings: Settings) -> int:
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
-        launched = spawn(prepared, settings, accelerated)
+        planned = planned_for(prepared, accelerated)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
+        template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        launched, origin = _machine(prepared, settings, planned, template)
 
-        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine boots)
+        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
 
-        return supervise(prepared, settings, launched, verdict if trial else None)
+        return supervise(prepared, settings, launched, origin, verdict if trial else None)
+
+
+def _machine(
+    prepared: Prepared, settings: Settings, planned: MachineSpec, template: OpenTemplate | NoTemplate
+) -> tuple[Launched, Origin]:
+    """The job's machine: a clone of the template that has its job already, or one that boots."""
+    if isinstance(template, NoTemplate):
+        return spawn(prepared, settings, planned), Origin(cold_reason=template.reason)
+    try:
+        launched = clone(prepared, settings, planned, template)
+
+        from dayfly.job.request import request  # noqa: PLC0415 (imported while the clone is restored)
+
+        restored, origin = launched.restored(), Origin(template.name, template.about.qemu)
+        try:
+            return restored.started(request(prepared).encode()), origin
+        except Refused:  # is found again, and told, by whoever supervises the job
+            return restored, origin
+    except RestoreFailed as error:
+        discard(template, error.message, settings)
+        return spawn(prepared, settings, planned), Origin(cold_reason=error.message)
+    finally:
+        template.close()

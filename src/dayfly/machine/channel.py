@@ -55,6 +55,7 @@ class ToGuest(IntEnum):
     WINDOW = 0x47
     CLOCK = 0x48
     DONE = 0x49
+    AGAIN = 0x4A
 
 
 START_LIMIT = 4 * 1024 * 1024
