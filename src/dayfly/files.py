@@ -29,10 +29,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly.errors import Corrupt, DayflyError, NoSpace, Refused
+from dayfly.values import dataclass
 
 DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
 """The name of a file that a process was killed while it gave it its own."""
@@ -53,7 +53,7 @@ def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[
         draft.publish(path, mode, durable=durable)
 
 
-@dataclass
+@dataclass()
 class Draft:
     """A file that is being written where it will get its name. `beside` is its name until then, where it must have one."""
 

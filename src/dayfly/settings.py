@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.units import parse_duration, parse_size
+from dayfly.values import dataclass, field, replace
 
 SITE_FILE = Path("/etc/dayfly/settings.toml")
 _LIMIT = 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -11,6 +12,10 @@ from types import ModuleType
 
 from dayfly import __version__, process
 from dayfly.errors import DayflyError
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 COMMANDS = {
     "run": "run a command in a fresh virtual machine",
@@ -26,6 +31,15 @@ COMMANDS = {
 def command(name: str) -> ModuleType:
     """The module of a command. It has a `DESCRIPTION`, `configure(parser)` and `execute(arguments)`, which returns a status."""
     return importlib.import_module(f"dayfly.cli.{name}")
+
+
+def entry() -> NoReturn:
+    """The command `dayfly`. Ends at once: tidying up memory that ends with the process takes 8 ms."""
+    status = main()
+    with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dayfly.errors import Refused
 from dayfly.machine.command import MOST_SHARES
 from dayfly.machine.spec import Boot, Network, Shape, Share
 from dayfly.units import format_size
+from dayfly.values import dataclass
 
 LEAST_MEMORY = 128 * 1024**2
 LEAST_SCRATCH = 16 * 1024**2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dayfly import files, process
@@ -18,6 +17,7 @@ from dayfly.machine import scratch
 from dayfly.machine.launch import Launched, launch
 from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Network, Shape, Share
 from dayfly.settings import Settings
+from dayfly.values import dataclass, replace
 
 AGENT_ARCHIVE = Path(__file__).parent.parent / "machine/guest/agent.cpio"
 """The guest agent as the first part of an initramfs. Made when Dayfly is installed (hatch_build.py)."""

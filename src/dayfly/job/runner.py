@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dayfly.errors import MachineFailed, Refused
@@ -30,6 +29,7 @@ from dayfly.machine.guest.protocol import (
     parse_grant,
 )
 from dayfly.machine.machine import Machine, Remains, State
+from dayfly.values import dataclass
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 HANDLED = (*FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)

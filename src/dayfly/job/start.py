@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import signal
+import sys
 import time
+from collections.abc import Iterator
 
 from dayfly import process
 from dayfly.errors import Refused
@@ -33,6 +37,7 @@ def run(description: JobDescription, settings: Settings) -> int:
     Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the record.
     """
     begun = time.monotonic()
+    gc.disable()
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)
@@ -46,9 +51,23 @@ def run(description: JobDescription, settings: Settings) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         launched, origin = _machine(prepared, settings, planned, template)
 
-        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
+        with _without_tls():
+            from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
 
         return supervise(prepared, settings, launched, origin, verdict if trial else None)
+
+
+@contextlib.contextmanager
+def _without_tls() -> Iterator[None]:
+    """asyncio does without `ssl` where there is none, and nothing here needs it: OpenSSL is a fifth of asyncio's import."""
+    hidden = "ssl" not in sys.modules
+    if hidden:
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # what makes an import of it fail
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["ssl"]
 
 
 def _machine(

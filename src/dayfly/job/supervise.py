@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
-import platform
 import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 from dayfly import process
 from dayfly.errors import DayflyError, in_words
@@ -26,6 +25,7 @@ from dayfly.machine.launch import Launched
 from dayfly.machine.machine import Machine, Part, Remains, StartFailed
 from dayfly.machine.spec import Accelerator
 from dayfly.settings import Settings
+from dayfly.values import replace
 
 
 def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Verdict | None) -> int:
@@ -76,6 +76,7 @@ class _Supervisor:
 
     def _started(self) -> None:
         """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""
+        gc.enable()  # which `start` has switched off for as long as nothing but imports happens
         if self._prepared.terminal:
             self._until_the_end.enter_context(raw(0))
 
@@ -121,7 +122,7 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
         id=prepared.identity,
         state="running",
         begun=timestamp(prepared.begun_at),
-        host=platform.node(),
+        host=os.uname().nodename,
         uid=os.getuid(),
         user=identity.name(),
         command=shortened(description.command),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 
 from dayfly import process
 from dayfly.errors import DayflyError
@@ -15,6 +14,7 @@ from dayfly.machine.spec import Backing, MachineSpec
 from dayfly.machine.template.key import Key, key
 from dayfly.machine.template.store import Kind, OpenTemplate, Store, Unusable
 from dayfly.settings import Settings
+from dayfly.values import dataclass, replace
 
 _READONLY_SINCE = (8, 2)
 """The first QEMU that can open a memory file for reading only and still give each machine a writable copy of it."""
@@ -84,14 +84,21 @@ def _usable(store: Store, wanted: Key) -> OpenTemplate | None:
 
 
 def _readonly(template: OpenTemplate) -> bool:
+    """Whether its QEMU opens a memory file for reading only."""
     return tuple(int(part) for part in template.about.qemu.split(".")[:2]) >= _READONLY_SINCE
 
 
 def clone(prepared: Prepared, settings: Settings, planned: MachineSpec, template: OpenTemplate) -> Launched:
     """Spawn a machine that is restored from a template. Raises `DayflyError` where the host lacks what it needs."""
-    spec = opened(planned, prepared.image, scratch.copy(settings.scratch_folder, template.scratch))
+    return launch(settings.machine_qemu, cloning(planned, prepared.image, settings, template))
+
+
+def cloning(planned: MachineSpec, image: OpenImage, settings: Settings, template: OpenTemplate) -> MachineSpec:
+    """The plan of a clone, all of it open. Raises `DayflyError` where the host lacks what it needs."""
+    spec = opened(planned, image, scratch.copy(settings.scratch_folder, template.scratch))
     memory = Backing(os.dup(template.memory), shared=False, readonly=_readonly(template))
-    return launch(settings.machine_qemu, replace(spec, backing=memory, state=os.dup(template.state)))
+    state = os.open(f"/proc/self/fd/{template.state}", os.O_RDONLY | os.O_CLOEXEC)  # QEMU reads it from where it stands
+    return replace(spec, backing=memory, state=state)
 
 
 def discard(template: OpenTemplate, reason: str, settings: Settings) -> None:

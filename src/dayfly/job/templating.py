@@ -7,7 +7,6 @@ import contextlib
 import os
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 from dayfly import process
@@ -28,6 +27,7 @@ from dayfly.machine.template.save import save
 from dayfly.machine.template.store import MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
 from dayfly.machine.template.upkeep import collect, sweep
 from dayfly.settings import Settings
+from dayfly.values import replace
 
 _ROOM = 256 * 1024**2
 """Bytes that must be free before one is made: a booted machine has touched about 100 MiB, and is copied once."""

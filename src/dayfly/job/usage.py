@@ -10,12 +10,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dayfly import files
 from dayfly.errors import NotFound, Refused
+from dayfly.values import asdict, dataclass, field, replace
 
 SCHEMA_FILE = Path(__file__).with_name("usage.schema.json")
 VERSION = 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
 
 from dayfly.errors import Refused
+from dayfly.values import dataclass
 
 VERSION = 1
 MAGIC = b"DFLY"
@@ -78,7 +78,8 @@ _RULES = {
 _TYPES = {int(kind): kind for kind in FromGuest}
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """One frame from the guest, known to be well-formed."""
 
     type: FromGuest

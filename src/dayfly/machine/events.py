@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from dayfly.errors import Refused
+from dayfly.values import dataclass
 
 _LIMIT = 1024 * 1024
 _NEGOTIATE = {"execute": "qmp_capabilities"}

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 
 from dayfly import process
@@ -15,6 +14,7 @@ from dayfly.machine.command import render
 from dayfly.machine.events import Listener, beforehand
 from dayfly.machine.spec import Endpoints, MachineSpec
 from dayfly.machine.template import restore
+from dayfly.values import dataclass, replace
 
 _STDERR_LIMIT = 16 * 1024
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import TracebackType
 
@@ -20,6 +19,7 @@ from dayfly.machine.events import Event, Listener, Refusal
 from dayfly.machine.guest.protocol import Failed, FailedStage, Hello, Stage, parse_failed, parse_hello, parse_stage, printable
 from dayfly.machine.launch import Launched, Progress
 from dayfly.machine.spec import Boot
+from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ Format: docs/reference/guest-protocol.md, version 1.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 
 from dayfly.errors import Refused
 from dayfly.machine.channel import MAGIC, START_LIMIT, VERSION, ProtocolBroken
+from dayfly.values import dataclass
 
 _FIELD = struct.Struct("<HHI")
 _WINDOW = struct.Struct("<HHHH")

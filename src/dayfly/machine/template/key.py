@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from dayfly.machine.command import render
 from dayfly.machine.spec import Accelerator, Endpoints, MachineSpec, Share
+from dayfly.values import dataclass, replace
 
 _FORMAT = "1"
 _NO_ENDS = Endpoints(0, 0, 0, 0)

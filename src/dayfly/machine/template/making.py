@@ -12,12 +12,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from dayfly import files
 from dayfly.errors import Corrupt, Refused
 from dayfly.machine.template.store import ABOUT, FILES, VERSION, About, File, Kind, OpenTemplate, Store, fingerprint
+from dayfly.values import asdict, replace
 
 _CHUNK = 16 * 1024
 _ZEROS = bytes(_CHUNK)

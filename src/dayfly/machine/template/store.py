@@ -13,12 +13,12 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from dayfly.errors import DayflyError
 from dayfly.machine.template.key import Key
+from dayfly.values import dataclass
 
 ABOUT = "template.json"
 MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
