@@ -1,4 +1,4 @@
-"""The frames between host and agent: docs/reference/guest-protocol.md, version 1. Pure: bytes in, values out, and back.
+"""The frames between host and agent: docs/reference/guest-protocol.md, version 2. Pure: bytes in, values out, and back.
 
 A machine is run by its user, so whatever comes out of it is hostile: every frame is checked, and no more is kept than one frame.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dayfly.errors import Refused
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"DFLY"
 INPUT_LIMIT = 64 * 1024
 OUTPUT_LIMIT = 256 * 1024
@@ -55,6 +55,7 @@ class ToGuest(IntEnum):
     WINDOW = 0x47
     CLOCK = 0x48
     DONE = 0x49
+    AGAIN = 0x4A
 
 
 START_LIMIT = 4 * 1024 * 1024
