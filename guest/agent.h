@@ -36,11 +36,13 @@ void own(const struct start *start);
 /* settle.c: what else START says about the machine; the end of the shared folders */
 void settle_prepare(void); /* before START */
 bool settle(const struct start *start, struct failure *why);
+void sync_shares(const struct start *start); /* what the job wrote is with the host */
 void release_shares(const struct start *start);
 void set_clock(uint64_t nanoseconds);
 
 /* net.c */
 int loopback_up(void);
+void network_prepare(void); /* before START */
 int network_configure(const struct ipv4 *network, const uint8_t *mac); /* either may be NULL */
 
 /* job.c: the job's processes */

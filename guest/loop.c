@@ -328,7 +328,6 @@ static void begin(struct frame *frame)
     }
     own(&l.start);
     if (!settle(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
-        release_shares(&l.start);
         put_failed(&why, OVER);
         return;
     }
@@ -344,6 +343,7 @@ static void begin(struct frame *frame)
 /* As if there had been no job. What waits to be sent stays, and so does what the job did to the machine's files. */
 static void again(void)
 {
+    release_shares(&l.start);
     start_free(&l.start);
     free(l.start_payload);
     l.start_payload = NULL;
@@ -455,7 +455,7 @@ static void finish(void)
 {
     uint8_t frame[FRAME_HEADER + EXITED_LENGTH];
     struct exited exited = {.bytes_out = l.bytes_out, .bytes_in = l.bytes_in};
-    release_shares(&l.start);
+    sync_shares(&l.start);
     job_account(&l.job, &exited);
     put(frame, encode_exited(frame, &exited));
     l.state = OVER;

@@ -32,6 +32,7 @@ int loopback_up(void)
 }
 
 static struct ipv4 configured; /* the last that was */
+static int control = -1; /* the socket for the ioctls: open before START, since to make one is as much work as to configure an interface */
 
 /* The first interface that is Ethernet: the lowest index. */
 static int first_interface(int fd, struct ifreq *request)
@@ -68,8 +69,10 @@ static int set_route(int fd, struct rtentry *route)
 static int set_mac(int fd, const uint8_t *mac)
 {
     struct ifreq request;
-    if (first_interface(fd, &request)) /* it leaves the address' family there */
+    if (first_interface(fd, &request)) /* it leaves the address that there is */
         return -1;
+    if (memcmp(request.ifr_hwaddr.sa_data, mac, MAC_LENGTH) == 0)
+        return 0;
     memcpy(request.ifr_hwaddr.sa_data, mac, MAC_LENGTH);
     return ioctl(fd, SIOCSIFHWADDR, &request);
 }
@@ -103,21 +106,22 @@ static int configure(int fd, const struct ipv4 *network)
     return set_route(fd, &route);
 }
 
+void network_prepare(void)
+{
+    if (control < 0)
+        control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
 int network_configure(const struct ipv4 *network, const uint8_t *mac)
 {
     char line[64], text[INET_ADDRSTRLEN];
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
+    network_prepare();
+    if (mac && set_mac(control, mac))
         return -1;
-    int done = mac ? set_mac(fd, mac) : 0;
-    bool configures = done == 0 && network && !is_configured(fd, network);
-    if (configures)
-        done = configure(fd, network);
-    int error = errno;
-    close(fd);
-    errno = error;
-    if (done || !configures)
-        return done;
+    if (!network || is_configured(control, network))
+        return 0;
+    if (configure(control, network))
+        return -1;
     configured = *network;
     snprintf(line, sizeof line, "nameserver %s\n", inet_ntop(AF_INET, &network->nameserver, text, sizeof text));
     unlink("/etc/resolv.conf"); /* often a link to a file of a resolver that does not run here */

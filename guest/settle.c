@@ -109,15 +109,18 @@ static bool mount_share(const struct share *share, struct failure *why)
     return done;
 }
 
-/* Opening them for writing makes the overlay copy them up. */
+/* The overlay copies up what will be changed: files when they are opened for writing, a folder when something is made in it. */
 void settle_prepare(void)
 {
+    network_prepare();
     static const char *const databases[] = {"/etc/passwd", "/etc/group"};
     for (size_t i = 0; i < sizeof databases / sizeof *databases; i++) {
         int fd = open(databases[i], O_WRONLY | O_CLOEXEC);
         if (fd >= 0)
             close(fd);
     }
+    if (mkdir("/home/.dayfly", 0700) == 0)
+        rmdir("/home/.dayfly");
 }
 
 bool settle(const struct start *start, struct failure *why)
@@ -136,18 +139,25 @@ bool settle(const struct start *start, struct failure *why)
     return true;
 }
 
+/* Every write has reached the host by now but those to mapped files. Unmounting would wait for the kernel to take the mounts' devices apart. */
+void sync_shares(const struct start *start)
+{
+    for (size_t i = mounted; i > 0; i--) {
+        const struct share *share = &start->shares[i - 1];
+        int fd = share->read_only ? -1 : open(share->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && !share->read_only)
+            sync(); /* a folder that root may not read on the host */
+        if (fd >= 0 && syncfs(fd))
+            say("cannot synchronise %s: %s", share->path, strerror(errno));
+        close_fd(&fd);
+    }
+}
+
 void release_shares(const struct start *start)
 {
     for (; mounted > 0; mounted--) {
-        const struct share *share = &start->shares[mounted - 1];
-        int fd = open(share->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-            sync(); /* a folder that root may not read on the host */
-        else if (!share->read_only && syncfs(fd))
-            say("cannot synchronise %s: %s", share->path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        if (umount2(share->path, 0) && umount2(share->path, MNT_DETACH))
-            say("cannot unmount %s: %s", share->path, strerror(errno));
+        const char *path = start->shares[mounted - 1].path;
+        if (umount2(path, 0) && umount2(path, MNT_DETACH))
+            say("cannot unmount %s: %s", path, strerror(errno));
     }
 }
