@@ -328,6 +328,7 @@ static void begin(struct frame *frame)
     }
     own(&l.start);
     if (!settle(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
+        close_fd(&l.job.in); /* or that nobody reads it would be told, maybe after AGAIN */
         put_failed(&why, OVER);
         return;
     }
