@@ -37,7 +37,15 @@ FULL = b"".join(
         *(tlv(15, b"10.0.2.15/24 10.0.2.2 10.0.2.3"), tlv(16, b"0" * 32), tlv(17, bytes.fromhex("525400123456"))),
     )
 )
-STARTS = (MINIMAL, FULL, FULL[:-1], FULL + tlv(18, b""), MINIMAL + tlv(7, b""), MINIMAL + tlv(11, bytes(4) + b"\0/"), MINIMAL + tlv(17, bytes(6)))
+STARTS = (
+    MINIMAL,
+    FULL,
+    FULL[:-1],
+    FULL + tlv(18, b""),
+    MINIMAL + tlv(7, b""),
+    MINIMAL + tlv(11, bytes(4) + b"\0/"),
+    MINIMAL + tlv(17, bytes(6)),
+)
 FRAMES = (
     *(
         frame(0x41, FULL),

@@ -42,8 +42,8 @@ from tests.framework.bare_guest import (
     ROOT,
     SECONDS,
     STAGE,
-    STDIN_WINDOW,
     START,
+    STDIN_WINDOW,
     Guest,
     Outcome,
     Parts,
@@ -374,7 +374,9 @@ def test_system_mode(boot: Boot, library: Path, system_image: str) -> None:
     assert outcome.stdout.decode().splitlines() == expected, (outcome, guest.log())
 
 
-SURROUNDINGS = "hostname; cat /etc/hostname /etc/machine-id; grep -c . /etc/hosts; grep 127.0.1.1 /etc/hosts; cat /sys/class/net/e*/address"
+SURROUNDINGS = (
+    "hostname; cat /etc/hostname /etc/machine-id; grep -c . /etc/hosts; grep 127.0.1.1 /etc/hosts; cat /sys/class/net/e*/address"
+)
 MAC = bytes.fromhex("525400abcdef")
 
 
@@ -388,7 +390,11 @@ def test_again_makes_a_stranger(boot: Boot, tmp_path: Path) -> None:
     lines: list[list[str]] = []
     names = (b"dayfly-0123456789", b"dayfly-abcdefabcd", b"short", b"longer.example.org", b"dayfly-9876543210")
     for number, name in enumerate(names):
-        guest.start(["bash", "-c", SURROUNDINGS], extra=(*named(name, b"%d" % number, MAC[:5] + bytes([number])), share("w", "/w")), directory="/w")
+        guest.start(
+            ["bash", "-c", SURROUNDINGS],
+            extra=(*named(name, b"%d" % number, MAC[:5] + bytes([number])), share("w", "/w")),
+            directory="/w",
+        )
         lines.append(guest.follow().stdout.decode().splitlines())
         guest.send(H_AGAIN)
         assert guest.expect(STAGE).payload == bytes([READY])
@@ -398,11 +404,11 @@ def test_again_makes_a_stranger(boot: Boot, tmp_path: Path) -> None:
         assert said[4].split() == ["127.0.1.1", name.decode(), *([name.decode().split(".")[0]] if b"." in name else [])]
         assert said[5] == f"52:54:00:ab:cd:{number:02x}"
     guest.start(["sh", "-c", "hostname; cat /etc/hostname /etc/machine-id; cat /etc/hosts; grep -c 9p /proc/mounts"])
-    said = guest.follow().stdout.decode()
-    assert said.startswith(f"dayfly-0000000000\ndayfly-0000000000\n{'0' * 32}\n")
-    assert "127.0.1.1\tdayfly-0000000000\n" in said
-    assert said.endswith("\n0\n")  # the folders are not mounted any more
-    assert not [name for name in names if name.decode() in said]
+    left = guest.follow().stdout.decode()
+    assert left.startswith(f"dayfly-0000000000\ndayfly-0000000000\n{'0' * 32}\n")
+    assert "127.0.1.1\tdayfly-0000000000\n" in left
+    assert left.endswith("\n0\n")  # the folders are not mounted any more
+    assert not [name for name in names if name.decode() in left]
     guest.done()
 
 
@@ -428,7 +434,11 @@ def test_again_counts_from_zero(boot: Boot) -> None:
 
 def test_again_after_a_refused_start(boot: Boot) -> None:
     guest = boot().ready()
-    for argv, fields in ((["no-such-command"], {}), (["true"], {"extra": ((99, b""),)}), (["true"], {"extra": (share("none", "/x"),)})):
+    for argv, fields in (
+        (["no-such-command"], {}),
+        (["true"], {"extra": ((99, b""),)}),
+        (["true"], {"extra": (share("none", "/x"),)}),
+    ):
         guest.refused(argv, **fields)
         guest.send(H_AGAIN)
         assert guest.expect(STAGE).payload == bytes([READY])
@@ -469,17 +479,20 @@ def test_random_seed_and_host_keys(boot: Boot) -> None:
         mkdir -p /var/lib/systemd /etc/ssh /usr/sbin; head -c 512 /dev/zero > /var/lib/systemd/random-seed
         touch /etc/ssh/ssh_host_rsa_key /etc/ssh/ssh_host_rsa_key.pub /etc/ssh/sshd_config
         printf '#!/bin/sh\n' > /usr/sbin/sshd
-        printf '#!/bin/sh\nhead -c 16 /dev/urandom | sha1sum > /etc/ssh/ssh_host_ed25519_key\necho "$@" > /etc/ssh/arguments\n' > /usr/bin/ssh-keygen
+        exec > /usr/bin/ssh-keygen
+        printf '#!/bin/sh\nhead -c 16 /dev/urandom | sha1sum > /etc/ssh/ssh_host_ed25519_key\n'
+        printf 'echo "$@" > /etc/ssh/arguments\n'
         chmod 755 /usr/sbin/sshd /usr/bin/ssh-keygen
     """
     guest.start(["sh", "-c", prepare], extra=((13, os.urandom(64)),))
     guest.follow()
+    look = "cd /var/lib/systemd; sha1sum < random-seed; stat -c %s random-seed; cd /etc/ssh; cat arguments; ls ssh_host*; cat ssh_host*"
     said = []
     for _ in range(2):
         guest.send(H_AGAIN)
         guest.expect(STAGE)
         guest.start(
-            ["sh", "-c", "sha1sum < /var/lib/systemd/random-seed; stat -c %s /var/lib/systemd/random-seed; cd /etc/ssh; cat arguments; ls ssh_host*; cat ssh_host*"],
+            ["sh", "-c", look],
             extra=((13, os.urandom(64)), (12, b"dayfly-0123456789")),
         )
         said.append(guest.follow().stdout.decode().splitlines())

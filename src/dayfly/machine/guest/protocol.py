@@ -136,7 +136,7 @@ class StartRequest:
     mac: str = ""
 
     def encode(self) -> bytes:
-        """The payload of the START frame. Raises `Refused` when it is over the protocol's limit, or has no network address in `mac`."""
+        """The payload of the START frame. Raises `Refused` when it is over the protocol's limit, or `mac` is wrong."""
         fields = [(_Tag.ARGUMENT, argument) for argument in self.arguments]
         fields += [(_Tag.ENVIRONMENT, variable) for variable in self.environment]
         fields += [(_Tag.DIRECTORY, self.directory), (_Tag.IDENTITY, self._ids())]
@@ -166,10 +166,10 @@ class StartRequest:
 
 def _mac(text: str) -> bytes:
     if not _MAC.fullmatch(text):
-        raise Refused(f"{text} is not the address of a network interface", "write six pairs of hexadecimal digits, such as 52:54:00:12:34:56")
+        raise Refused(f"{text} is not the address of a network interface", "write it like 52:54:00:12:34:56")
     address = bytes.fromhex(text.replace(":", ""))
     if address[0] & 1 or not any(address):
-        raise Refused(f"{text} is not the address of one network interface", "choose one whose first byte is even, such as 52:54:00:12:34:56")
+        raise Refused(f"{text} is not the address of one network interface", "choose one like 52:54:00:12:34:56")
     return address
 
 
