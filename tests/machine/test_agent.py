@@ -369,8 +369,15 @@ def test_system_mode(boot: Boot, library: Path, system_image: str) -> None:
         "cat /proc/1/comm; cat /proc/self/cgroup; setsid sleep 1000 & "
         "systemctl is-active dayfly-agent multi-user.target; cat /etc/machine-id"
     )
-    outcome = guest.run(["sh", "-c", script], extra=((12, b"pokus"), (16, b"0123456789abcdef" * 2)))
+    guest.start(["sh", "-c", script], extra=((12, b"pokus"), (16, b"0123456789abcdef" * 2)))
+    outcome = guest.follow()
     expected = ["systemd", "0::/dayfly.job", "active", "active", "0123456789abcdef" * 2]
+    assert outcome.stdout.decode().splitlines() == expected, (outcome, guest.log())
+    guest.send(H_AGAIN)
+    assert guest.expect(STAGE).payload == bytes([READY])
+    script = "cat /proc/self/cgroup /etc/machine-id; hostname; hostnamectl hostname; pgrep -c sleep"
+    outcome = guest.run(["sh", "-c", script], extra=((12, b"dayfly-0123456789"), (16, b"a" * 32)))
+    expected = ["0::/dayfly.job", "a" * 32, "dayfly-0123456789", "dayfly-0123456789", "0"]
     assert outcome.stdout.decode().splitlines() == expected, (outcome, guest.log())
 
 
@@ -486,7 +493,8 @@ def test_random_seed_and_host_keys(boot: Boot) -> None:
     """
     guest.start(["sh", "-c", prepare], extra=((13, os.urandom(64)),))
     guest.follow()
-    look = "cd /var/lib/systemd; sha1sum < random-seed; stat -c %s random-seed; cd /etc/ssh; cat arguments; ls ssh_host*; cat ssh_host*"
+    look = "cd /var/lib/systemd; sha1sum < random-seed; stat -c %s random-seed; "
+    look += "cd /etc/ssh; cat arguments; ls ssh_host*; cat ssh_host*"
     said = []
     for _ in range(2):
         guest.send(H_AGAIN)
