@@ -75,6 +75,36 @@ static uint64_t oom_kills(const struct job *job)
     return kills < 0 ? 0 : (uint64_t)kills;
 }
 
+/* The streams of a job without a terminal: pipes, of which one end is ours. They wait for START here. */
+static int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
+
+static int our_end(int stream)
+{
+    return stream == 0 ? 1 : 0;
+}
+
+static void close_pipes(void)
+{
+    for (int stream = 0; stream < 3; stream++) {
+        close_fd(&pipes[stream][0]);
+        close_fd(&pipes[stream][1]);
+    }
+}
+
+static void prepare_pipes(void)
+{
+    close_pipes();
+    for (int stream = 0; stream < 3; stream++) {
+        if (pipe2(pipes[stream], O_CLOEXEC)) {
+            say("cannot make a pipe: %s", strerror(errno));
+            return;
+        }
+        if (stream > 0)
+            fcntl(pipes[stream][0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed; not for stdin, of which no more than needed is taken */
+        fcntl(pipes[stream][our_end(stream)], F_SETFL, O_NONBLOCK);
+    }
+}
+
 /* All that can be opened and read before START is: each file's way through the kernel costs more than the number in it. */
 void job_prepare(struct job *job)
 {
@@ -96,6 +126,7 @@ void job_prepare(struct job *job)
     if (job->oom < 0)
         job->oom = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
     job->oom_before = oom_kills(job);
+    prepare_pipes();
 }
 
 void job_forget(struct job *job)
@@ -232,28 +263,16 @@ static pid_t fork_into(int cgroup, struct child *child)
     return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
 }
 
-/* Both ends belong to the job's user, or it could not open /dev/stdout and its like by name. */
-static bool make_pipe(const struct start *s, int ends[2], int ours)
+/* Both ends of each belong to the job's user, or it could not open /dev/stdout and its like by name. */
+static bool take_pipes(struct job *job, const struct start *s, int fds[3])
 {
-    if (pipe2(ends, O_CLOEXEC))
-        return false;
-    if (ours == 0)
-        fcntl(ends[0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed; not for stdin, of which no more than needed is taken */
-    return fchown(ends[0], s->uid, s->gid) == 0 && fcntl(ends[ours], F_SETFL, O_NONBLOCK) == 0;
-}
-
-static bool make_pipes(struct job *job, const struct start *s, int fds[3])
-{
-    int ends[2];
-    if (!make_pipe(s, ends, 1))
-        return false;
-    fds[0] = ends[0];
-    job->in = ends[1];
-    for (int stream = 1; stream <= (s->merged ? 1 : 2); stream++) {
-        if (!make_pipe(s, ends, 0))
+    for (int stream = 0; stream <= (s->merged ? 1 : 2); stream++) {
+        int *ours = stream == 0 ? &job->in : &job->out[stream], end = our_end(stream);
+        if (fchown(pipes[stream][0], s->uid, s->gid))
             return false;
-        fds[stream] = ends[1];
-        job->out[stream] = ends[0];
+        *ours = pipes[stream][end];
+        fds[stream] = pipes[stream][1 - end];
+        pipes[stream][0] = pipes[stream][1] = -1;
     }
     if (s->merged)
         fds[2] = fcntl(fds[1], F_DUPFD_CLOEXEC, 3);
@@ -318,7 +337,8 @@ bool job_spawn(struct job *job, const struct start *s, struct failure *why)
         report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     raise_file_bound(s);
     child.report = report;
-    bool ready = report != MAP_FAILED && (s->terminal ? make_terminal(job, s, child.fds) : make_pipes(job, s, child.fds));
+    bool ready = report != MAP_FAILED && (s->terminal ? make_terminal(job, s, child.fds) : take_pipes(job, s, child.fds));
+    close_pipes(); /* what a terminal, or merged streams, leave of them */
     if (ready)
         report->failed = false;
     set_adjustment("0"); /* the child inherits it. To write to a file of its own in /proc would cost as much as half a fork */

@@ -53,6 +53,7 @@ static struct mapped hostname = {.path = HOSTNAME_FILE}, hosts = {.path = HOSTS_
 static char hosts_line[LINE_ROOM]; /* what we have put into the file */
 static bool machine_id_given; /* by a START */
 static bool ssh_server;
+static int urandom = -1; /* open before START, as everything here */
 
 static void unmap(struct mapped *m)
 {
@@ -208,7 +209,7 @@ static void prepare_machine_id(void)
 }
 
 /* What systemd would credit at the next boot: of use where the root is kept, and the same in all clones. */
-static void renew_seed_file(int urandom)
+static void renew_seed_file(void)
 {
     char bytes[SEED_FILE_MOST];
     if (is_current(&seed)) {
@@ -232,13 +233,9 @@ static void set_seed(const uint8_t *bytes, size_t length)
 {
     int pool[2 + 512 / sizeof(int)] = {(int)length * 8, (int)length}; /* struct rand_pool_info: bits, bytes, the bytes themselves */
     memcpy(pool + 2, bytes, length);
-    int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-    if (fd < 0 || ioctl(fd, RNDADDENTROPY, pool) || ioctl(fd, RNDRESEEDCRNG))
+    if (ioctl(urandom, RNDADDENTROPY, pool) || ioctl(urandom, RNDRESEEDCRNG))
         say("cannot reseed the random pool: %s", strerror(errno));
-    if (fd >= 0) {
-        renew_seed_file(fd);
-        close(fd);
-    }
+    renew_seed_file();
 }
 
 static bool run(char *const argv[])
@@ -302,6 +299,8 @@ void own_prepare(void)
     unmap(&seed);
     if (stat(SEED_FILE, &status) == 0 && status.st_size <= SEED_FILE_MOST)
         map(&seed, 0, (size_t)status.st_size);
+    if (urandom < 0)
+        urandom = open("/dev/urandom", O_RDWR | O_CLOEXEC);
     ssh_server = access(SSH_SERVER, X_OK) == 0;
 }
 
