@@ -229,8 +229,9 @@ static void __attribute__((noreturn)) child_main(const struct child *child)
     give_up(child, kind_of_exec(error), orphan ? "interpreter" : "");
 }
 
-/* As vfork(2), for copying the agent's memory is half of a fork: the child has the agent's memory and stack, which sleeps meanwhile, and its frames lie below this one's (and below the 128 bytes that the
-   compiler may use there). Not through syscall(3), whose frame the child would destroy by returning from it. */
+/* As vfork(2), for to copy the agent's memory is half of a fork: the agent sleeps, and the child has its memory and its stack, with frames below this one's
+   and the 128 bytes under it that the compiler may use. Not through syscall(3), from whose frame the child would return before the agent does. When the
+   child takes the job's identity, the kernel forbids the job's user to look into this memory (it is not dumpable any more). */
 static pid_t clone_beside(const struct clone_args *arguments, struct child *child)
 {
     long pid;
@@ -330,7 +331,7 @@ static void explain(struct failure *why, const struct start *s, const struct rep
 
 bool job_spawn(struct job *job, const struct start *s, struct failure *why)
 {
-    static struct report *report; /* the child writes to it */
+    static struct report *report; /* shared, since a child that was forked has memory of its own */
     struct child child = {.start = s, .fds = {-1, -1, -1}};
     char **ours = environ;
     if (!report)
@@ -341,7 +342,7 @@ bool job_spawn(struct job *job, const struct start *s, struct failure *why)
     close_pipes(); /* what a terminal, or merged streams, leave of them */
     if (ready)
         report->failed = false;
-    set_adjustment("0"); /* the child inherits it. To write to a file of its own in /proc would cost as much as half a fork */
+    set_adjustment("0"); /* the child inherits it: to open a file of its own in /proc would cost as much as half a fork. The agent has it until exec only */
     pid_t pid = ready ? fork_into(job->cgroup, &child) : -1;
     if (pid == 0)
         child_main(&child);
