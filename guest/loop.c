@@ -60,6 +60,7 @@ static struct {
     bool input_ended; /* END was received */
     uint8_t input_last;
     uint64_t bytes_out, bytes_in;
+    uint64_t heard; /* CLOCK_MONOTONIC when the frame that is being received began */
     uint64_t now, rest_until; /* CLOCK_MONOTONIC, in nanoseconds; now is that of the turn of the loop */
     uint64_t deadline;
 } l;
@@ -86,6 +87,12 @@ static void put_empty(enum guest_frame type, uint8_t stream)
 {
     uint8_t frame[FRAME_HEADER];
     put(frame, encode_header(frame, type, stream, 0));
+}
+
+static void put_ready(void)
+{
+    uint8_t frame[FRAME_HEADER + 1];
+    put(frame, encode_stage(frame, STAGE_READY));
 }
 
 static void put_u32(enum guest_frame type, uint32_t value)
@@ -308,12 +315,11 @@ static void pump_all(void)
 /* Whatever START would have to wait for, and does not depend on what it says, is done before STAGE ready: a clone of the machine has it done already. */
 static void await_start(void)
 {
-    uint8_t frame[FRAME_HEADER + 1];
     own_prepare();
     settle_prepare();
     job_prepare(&l.job);
     l.state = IDLE;
-    put(frame, encode_stage(frame, STAGE_READY));
+    put_ready();
 }
 
 static void begin(struct frame *frame)
@@ -326,6 +332,8 @@ static void begin(struct frame *frame)
         put_failed(&why, OVER);
         return;
     }
+    if (l.start.has_clock)
+        set_clock(l.start.clock + monotonic() - l.heard); /* receiving it took a while: emulated code is slow the first time */
     own(&l.start);
     if (!settle(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
         close_fd(&l.job.in); /* or that nobody reads it would be told, maybe after AGAIN */
@@ -384,6 +392,11 @@ static void handle(struct frame *frame)
         return;
     }
     bool early = (frame->type == HOST_DONE && l.state != OVER && l.state != LOST) || (frame->type == HOST_AGAIN && l.state != OVER);
+    if (l.state == IDLE && frame->type == HOST_CLOCK) { /* how the host sees that a clone is awake, so that the clock in START is not old when it is read */
+        set_clock(get_u64(p));
+        put_ready();
+        return;
+    }
     if (l.state == IDLE || early) {
         broken(l.state == IDLE ? "a frame before START" : "DONE or AGAIN before the end");
         return;
@@ -439,6 +452,8 @@ static void read_port(void)
         l.hung = n == 0;
         if (n <= 0)
             return;
+        if (!l.decoder.have)
+            l.heard = monotonic();
         take_frames(bytes, (size_t)n);
     }
 }

@@ -125,8 +125,6 @@ void settle_prepare(void)
 
 bool settle(const struct start *start, struct failure *why)
 {
-    if (start->has_clock)
-        set_clock(start->clock);
     if (!add_user(start, why))
         return false;
     if ((start->has_network || start->mac) && network_configure(start->has_network ? &start->network : NULL, start->mac)) {

@@ -60,10 +60,21 @@ def system_image(library: Path) -> str:
 
 @pytest.fixture
 def site(tmp_path: Path, library: Path) -> Iterator[Site]:
-    """A site of the test's own; afterwards nothing of its machines may be left."""
-    site = Site(tmp_path / "site", library)
+    """A site of the test's own; afterwards nothing of its machines may be left.
+
+    All share a folder of templates, as jobs of one user do, or most of the time would go into making them.
+    """
+    site = Site(tmp_path / "site", library, library / "templates")
     yield site
     assert site.leftovers() == []
+
+
+@pytest.fixture
+def own_templates(site: Site) -> Path:
+    """A folder of templates that is the test's alone, and empty."""
+    site.templates = site.folder / "cache/templates"
+    site.configure()
+    return site.templates
 
 
 @pytest.fixture

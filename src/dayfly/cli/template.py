@@ -75,7 +75,7 @@ def _configure_build(build_parser: argparse.ArgumentParser) -> None:
 
 
 def _add_template(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("template", metavar="TEMPLATE", help="the beginning of its name, as `dayfly template list` shows it")
+    parser.add_argument("template", metavar="TEMPLATE", help="the beginning of its name; system/ or user/ before it says whose")
 
 
 def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:

@@ -83,7 +83,7 @@ def plan(
         disks=tuple(disks),
         shares=shares,
         network=network,
-        mac=_mac(identity),
+        mac=mac(identity),
     )
 
 
@@ -137,7 +137,7 @@ def _initramfs(image: OpenImage) -> int:
     return descriptor
 
 
-def _mac(name: str) -> str:
+def mac(name: str) -> str:
     """A MAC address in the range of locally administered ones, from the machine's name."""
     return ":".join(["52", "54", *(name[at : at + 2] for at in range(0, 8, 2))])
 

@@ -6,7 +6,7 @@ import os
 import time
 
 from dayfly.job import identity
-from dayfly.job.prepare import Prepared
+from dayfly.job.prepare import Prepared, mac
 from dayfly.job.terminal import same_file, size
 from dayfly.machine.guest.protocol import Mount, StartRequest
 from dayfly.machine.spec import Network
@@ -35,6 +35,7 @@ def request(prepared: Prepared) -> StartRequest:
         clock=time.time_ns(),
         network=SLIRP if description.network is Network.NAT else "",
         machine_id=os.urandom(16).hex(),
+        mac=mac(prepared.identity) if description.network is Network.NAT else "",
     )
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 from dayfly import process
-from dayfly.errors import Refused
+from dayfly.errors import MachineFailed, Refused
 from dayfly.image.search import Libraries
 from dayfly.job.description import JobDescription
 from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
@@ -47,7 +47,12 @@ def run(description: JobDescription, settings: Settings) -> int:
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
         planned = planned_for(prepared, accelerated)
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
-        template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
+        try:
+            template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
+        except MachineFailed as error:
+            from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
+
+            return not_up(prepared, settings, error)
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         launched, origin = _machine(prepared, settings, planned, template)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from dayfly import process
-from dayfly.errors import DayflyError, in_words
+from dayfly.errors import DayflyError, MachineFailed, in_words
 from dayfly.job import identity
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
@@ -35,6 +35,28 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin
     """
     with contextlib.ExitStack() as until_the_end:
         outcome, record = asyncio.run(_Supervisor(prepared, settings, origin, trial, until_the_end).run(launched))
+    return _told(settings, outcome, record)
+
+
+def not_up(prepared: Prepared, settings: Settings, error: MachineFailed) -> int:
+    """A job for whose machine not even a template came up; returns what to exit with."""
+    outcome, record = _not_up(_begun(prepared, Origin(cold_reason="no template could be made")), error)
+    if isinstance(error, StartFailed):
+        with _never_fatal("the console could not be kept"):
+            console = Records(settings.records_folder).open_console(record)
+            os.write(console, error.tail.encode())
+            os.close(console)
+    return _told(settings, outcome, record)
+
+
+def _not_up(record: UsageRecord, error: MachineFailed) -> tuple[Outcome, UsageRecord]:
+    part = error.part if isinstance(error, StartFailed) else Part.QEMU
+    outcome = Outcome(error.exit_status, f"{part.name.lower()}-failed", error.message, error.hint)
+    return outcome, replace(record, state="ended", end=_end(outcome))
+
+
+def _told(settings: Settings, outcome: Outcome, record: UsageRecord) -> int:
+    """Tell the user and the record how the job ended; what to exit with."""
     if outcome.message:
         process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
     with _never_fatal("the usage record could not be written"):
@@ -59,12 +81,12 @@ class _Supervisor:
                 return await self._in(launched, TRIAL_SECONDS)
             except StartFailed as error:
                 if error.part not in (Part.QEMU, Part.KERNEL):
-                    return self._not_up(error)
+                    return _not_up(self._record, error)
             launched = spawn(self._prepared, self._settings, planned_for(self._prepared, Accelerator.TCG))
         try:
             return await self._in(launched, self._settings.machine_boot_timeout)
         except StartFailed as error:
-            return self._not_up(error)
+            return _not_up(self._record, error)
 
     def _up(self, accelerated: Accelerator) -> None:
         """A machine is up: when that was a trial, KVM works; when it is the emulated one after a trial, KVM does not."""
@@ -79,10 +101,6 @@ class _Supervisor:
         gc.enable()  # which `start` has switched off for as long as nothing but imports happens
         if self._prepared.terminal:
             self._until_the_end.enter_context(raw(0))
-
-    def _not_up(self, error: StartFailed) -> tuple[Outcome, UsageRecord]:
-        outcome = Outcome(error.exit_status, f"{error.part.name.lower()}-failed", error.message, error.hint)
-        return outcome, replace(self._record, state="ended", end=_end(outcome))
 
     async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""

@@ -57,7 +57,10 @@ def agent_digest() -> str:
 
 
 def obtain(prepared: Prepared, settings: Settings, planned: MachineSpec) -> OpenTemplate | NoTemplate:
-    """The template for a job's machine: made, when there is none yet."""
+    """The template for a job's machine: made, when there is none yet.
+
+    Raises `MachineFailed` when no machine of the image comes up.
+    """
     if prepared.description.cold:
         return NoTemplate("asked for")
     wanted = key_of(planned, prepared.image, settings, prepared.description.scratch)

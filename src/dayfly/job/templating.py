@@ -18,7 +18,7 @@ from dayfly.job.template import NoTemplate, agent_digest, key_of, stores
 from dayfly.job.usage import timestamp
 from dayfly.machine import accelerator
 from dayfly.machine.launch import launch
-from dayfly.machine.machine import Part, StartFailed
+from dayfly.machine.machine import StartFailed
 from dayfly.machine.spec import Backing, Boot, MachineSpec, Network, Shape, Share
 from dayfly.machine.template import failures
 from dayfly.machine.template.key import Key, program
@@ -34,8 +34,10 @@ _ROOM = 256 * 1024**2
 
 
 def provide(prepared: Prepared, settings: Settings, planned: MachineSpec, wanted: Key) -> OpenTemplate | NoTemplate:
-    """Copy the site's template into the user's store, or make one there; or say why not. What failed a short
-    while ago for the image's sake is not tried again for every job.
+    """Copy the site's template into the user's store, or make one there; or say why not.
+
+    What failed a short while ago is not tried again for every job. Raises `StartFailed` when no machine of the image comes up:
+    then the job's would not either.
     """
     site, own = stores(settings)
     reason = failures.noted(own, wanted.name)
@@ -43,9 +45,11 @@ def provide(prepared: Prepared, settings: Settings, planned: MachineSpec, wanted
         return NoTemplate(reason)
     try:
         found = _adopted(site, own, wanted) or make(own, wanted, prepared.image, settings, planned, prepared.description.scratch)
+    except StartFailed:
+        raise
     except (DayflyError, OSError) as error:
         reason = in_words(error)
-        if not isinstance(error, NoSpace) and not (isinstance(error, StartFailed) and error.part is Part.QEMU):
+        if not isinstance(error, NoSpace):
             failures.note(own, wanted.name, reason)
         return NoTemplate(reason)
     return found

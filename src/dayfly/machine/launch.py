@@ -48,12 +48,13 @@ class Launched:
     unsent: bytes = b""
 
     def restored(self) -> Launched:
-        """Wait until a clone runs. Raises `RestoreFailed`; the machine is gone then.
+        """Wait until a clone's agent is awake. Raises `RestoreFailed`; the machine is gone then.
 
         That somebody killed QEMU is not the template's fault: whoever listens next finds it so, as with a machine that boots.
         """
         try:
             restore.wait(self.events, self.listener)
+            restore.greet(self.channel)
         except restore.RestoreFailed as error:
             if error.ended and self.child.killed():
                 return self

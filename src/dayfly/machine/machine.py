@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CONSOLE_LIMIT = 1024 * 1024
 """A guest may write to its console without end; this much of it is kept in the log."""
 _CONSOLE_TAIL = 8 * 1024
+_END_SECONDS = 1.0
+"""For a QEMU whose sockets are closed to be reaped."""
 
 
 class Part(StrEnum):
@@ -251,6 +253,13 @@ class Machine:
     async def resume(self) -> None:
         """Let them go on. Raises `MachineFailed` when QEMU does not do it."""
         await (await self._commands()).cont()
+
+    async def killed(self) -> StartFailed | None:
+        """When something has just failed: the reason, if it is that somebody killed QEMU."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._ended.wait()
+        return self._not_up("ended") if self.state is State.ENDED and self._status < 0 else None
 
     async def wait(self) -> None:
         """Wait until QEMU has ended and everything that it wrote has been read."""

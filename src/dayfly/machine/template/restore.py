@@ -7,9 +7,11 @@ import socket
 import time
 
 from dayfly.errors import MachineFailed
+from dayfly.machine.channel import Decoder, FromGuest, ProtocolBroken, ToGuest, encode
 from dayfly.machine.events import Listener, Refusal
 
 _SECONDS = 60.0
+_READY = b"\x02"
 
 
 class RestoreFailed(MachineFailed):
@@ -43,3 +45,24 @@ def wait(events: socket.socket, listener: Listener) -> None:
         if resumed:
             return
     raise RestoreFailed(f"the template was not restored within {_SECONDS:g} s")
+
+
+def greet(channel: socket.socket) -> None:
+    """See that the agent of a restored machine is awake, by CLOCK and its answer.
+
+    What a guest is told while it is still waking up is old when it hears it: a clock is of no use then. Raises `RestoreFailed`.
+    """
+    decoder = Decoder()
+    channel.settimeout(_SECONDS)
+    try:
+        channel.sendall(encode(ToGuest.CLOCK, time.time_ns().to_bytes(8, "little")))
+        while said := channel.recv(4096):
+            for frame in decoder.feed(said):
+                if (frame.type, frame.payload) != (FromGuest.STAGE, _READY):
+                    raise RestoreFailed("the template's agent does not know that it was restored")
+                return
+    except TimeoutError:
+        raise RestoreFailed(f"the template's agent did not answer within {_SECONDS:g} s") from None
+    except (ConnectionError, ProtocolBroken) as error:
+        raise RestoreFailed(str(error), ended=isinstance(error, ConnectionError)) from error
+    raise RestoreFailed("QEMU ended when it had restored the template", ended=True)

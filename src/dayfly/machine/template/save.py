@@ -6,12 +6,13 @@ import asyncio
 import os
 import time
 
+from dayfly.errors import MachineFailed
 from dayfly.machine.channel import Frame, FromGuest, ToGuest
 from dayfly.machine.guest.protocol import GuestIdentity, StartRequest, parse_exited, parse_failed
 from dayfly.machine.launch import Launched
-from dayfly.machine.machine import Machine, Part, StartFailed
+from dayfly.machine.machine import Machine
 
-_REHEARSAL_SECONDS = 60.0
+_REHEARSAL_SECONDS = 30.0
 _SHELLS = "for shell in sh bash; do command -v $shell > /dev/null && $shell -c 'true' > /dev/null; done; true"
 
 
@@ -26,9 +27,10 @@ async def save(launched: Launched, state: int, timeout: float) -> str:
         try:
             async with asyncio.timeout(_REHEARSAL_SECONDS):
                 await _rehearse(machine)
-        except TimeoutError:
-            raise StartFailed(Part.AGENT, "the agent did not run a first job within 60 s", machine.console_tail) from None
-        await machine.save(state)
+            await machine.save(state)
+        except (TimeoutError, MachineFailed) as error:
+            why = str(error) or f"it did not rehearse a job within {_REHEARSAL_SECONDS:g} s"
+            raise await machine.killed() or MachineFailed(f"the machine could not be saved: {why}") from error
         return machine.qemu_version
 
 

@@ -80,12 +80,20 @@ def verify(one: Kept) -> str:
 
 
 def find(stores: list[Store], prefix: str) -> Kept:
-    """The template whose name begins so. Raises `NotFound`, also when there are several."""
-    found = [one for store in stores for one in kept(store) if prefix and one.name.startswith(prefix)]
-    if len(found) != 1:
-        what = "no template's name begins" if not found else f"{len(found)} templates' names begin"
-        raise NotFound(f"{what} with {prefix!r}", "`dayfly template list` shows them")
-    return found[0]
+    """The template whose name begins so; `system/` or `user/` before it says whose.
+
+    Raises `NotFound`, also when there are several.
+    """
+    whose, slash, rest = prefix.partition("/")
+    wanted = rest if slash else prefix
+    kinds = [kind for kind in Kind if not slash or whose == kind]
+    found = [one for store in stores if store.kind in kinds for one in kept(store) if wanted and one.name.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if len({one.name for one in found}) == 1:
+        raise NotFound(f"the site and you have a template {found[0].name}", f"write system/{prefix} or user/{prefix}")
+    what = "no template's name begins" if not found else f"{len(found)} templates' names begin"
+    raise NotFound(f"{what} with {prefix!r}", "`dayfly template list` shows them")
 
 
 def remove(folder: Path) -> bool:
