@@ -122,7 +122,10 @@ class BareClones:
                     if Event("RESUME", "") in clone.listener.feed(said):
                         self._start(clone, command, mounting=mounting)
                     continue
-                for frame in clone.decoder.feed(clone.channel.recv(1 << 20)):
+                said = clone.channel.recv(1 << 20)
+                assert said, "QEMU ended"
+                for frame in clone.decoder.feed(said):
+                    assert frame.type is not FromGuest.FAILED, frame.payload
                     if frame.type is FromGuest.DATA and not clone.first_byte:
                         clone.first_byte = time.monotonic()
                     elif frame.type is FromGuest.EXITED:

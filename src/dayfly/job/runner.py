@@ -116,11 +116,13 @@ class Run:
         booting.result()
         self._up()
         ended = self._loop.create_task(self._watch())
-        self._machine.on_frame = self._received
         self._machine.on_event = self._told
         try:
+            self._machine.listen(self._received)
             if self._machine.state is State.READY:
                 self._machine.start(self._request())
+        except ProtocolBroken as error:
+            self._machine.broke(error)
         except Refused as error:
             self._finish(Outcome(error.exit_status, "not-started", error.message, error.hint))
         outcome = await self._outcome

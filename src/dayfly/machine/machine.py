@@ -136,7 +136,7 @@ class _Channel(asyncio.Protocol):
     ) -> None:
         self._decoder = Decoder()
         self._frame = frame
-        self._broken = broken
+        self.broken = broken
         self._lost = lost
 
     def data_received(self, data: bytes) -> None:
@@ -144,7 +144,7 @@ class _Channel(asyncio.Protocol):
             for frame in self._decoder.feed(data):
                 self._frame(frame)
         except ProtocolBroken as error:
-            self._broken(error)
+            self.broken(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._lost()
@@ -160,8 +160,8 @@ class Machine:
         self.hello: Hello | None = None
         self.times: dict[str, float] = dict(launched.times)
         """When each phase was reached, on the monotonic clock in seconds."""
-        self.on_frame: Callable[[Frame], None] = _ignore
-        """Called with each frame that comes while the machine runs a job."""
+        self._early: list[Frame] = []
+        self._on_frame: Callable[[Frame], None] = self._early.append  # a clone that has its job may answer before anybody listens
         self.on_event: Callable[[Event], None] = _ignore
         """Called with what QEMU tells by itself."""
         self.broken: ProtocolBroken | None = None
@@ -198,7 +198,7 @@ class Machine:
     async def __aenter__(self) -> Machine:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._launched.child.pidfd, self._qemu_ended)
-        channel = _Channel(self._received, self._broke, self._lost_one)
+        channel = _Channel(self._received, self.broke, self._lost_one)
         self._channel, _ = await loop.connect_accepted_socket(lambda: channel, self._launched.channel)
         self._channel.write(self._launched.unsent)
         await loop.connect_read_pipe(lambda: self._console, os.fdopen(self._launched.console, "rb", buffering=0))
@@ -217,6 +217,13 @@ class Machine:
         except TimeoutError:
             raise self._not_up(f"did not come up within {timeout:g} s") from None
 
+    def listen(self, on_frame: Callable[[Frame], None]) -> None:
+        """Call `on_frame` with each frame of the job: those that came already, and from now on. Raises what `on_frame` raises."""
+        self._on_frame = on_frame
+        early, self._early = self._early, []
+        for frame in early:
+            on_frame(frame)
+
     def start(self, request: bytes) -> None:
         """Send the START frame's payload. Raises `StateError` when the machine is not ready for it."""
         if self.state is not State.READY:
@@ -234,7 +241,7 @@ class Machine:
         if self.state is not State.RUNNING:
             raise self._not_up("ended during its first job") if self.state is State.ENDED else self._wrong("again", State.RUNNING)
         self.state = State.STARTING
-        self.on_frame = _ignore
+        self._on_frame = _ignore
         self._ready = asyncio.get_running_loop().create_future()
         self.send(ToGuest.AGAIN)
         await self._ready
@@ -294,11 +301,11 @@ class Machine:
 
     def _received(self, frame: Frame) -> None:
         if self.state is State.RUNNING:
-            self.on_frame(frame)
+            self._on_frame(frame)
         elif self.state is State.STARTING:
             self._starting(frame)
         elif self.state is State.READY:
-            self._broke(ProtocolBroken(f"the guest sent {frame.type.name} although it has no job"))
+            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} although it has no job"))
 
     def _starting(self, frame: Frame) -> None:
         """The frames of a machine that comes up, in their order."""
@@ -315,17 +322,17 @@ class Machine:
         elif frame.type is FromGuest.FAILED:
             self._settle(self._reported(parse_failed(frame.payload)))
         else:
-            self._broke(ProtocolBroken(f"the guest sent {frame.type.name} while it was starting"))
+            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} while it was starting"))
 
     def _told(self, event: Event) -> None:
         if event.name == "SHUTDOWN":
             self._reason = event.detail
         self.on_event(event)
 
-    def _broke(self, error: ProtocolBroken) -> None:
+    def broke(self, error: ProtocolBroken) -> None:
         """A guest that breaks the protocol is not listened to any more."""
         self.broken = self.broken or error
-        self.on_frame = _ignore
+        self._on_frame = _ignore
         self._launched.child.kill()
 
     def _qemu_ended(self) -> None:

@@ -49,7 +49,7 @@ async def _rehearse(machine: Machine) -> None:
         if not done.done():
             done.set_result(None)
 
-    machine.on_frame = heard
+    machine.listen(heard)
     machine.start(_rehearsal().encode())
     machine.send(ToGuest.END)
     await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)
