@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import signal
 import sys
 import time
-from collections.abc import Iterator
 
 from dayfly import process
 from dayfly.errors import MachineFailed, Refused
@@ -56,20 +54,22 @@ def run(description: JobDescription, settings: Settings) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         launched, origin = _machine(prepared, settings, planned, template)
 
-        with _without_tls():
-            from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
+        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
 
         return supervise(prepared, settings, launched, origin, verdict if trial else None)
 
 
-@contextlib.contextmanager
-def _without_tls() -> Iterator[None]:
-    """asyncio does without `ssl` where there is none, and nothing here needs it: OpenSSL is a fifth of asyncio's import."""
+def _import_the_rest() -> None:
+    """What runs the job, imported while QEMU starts and restores: there is nothing else to do for the job then, and from the
+    moment that the guest runs every bit of the host's CPUs is the guest's.
+
+    asyncio does without `ssl` where there is none, and nothing here needs it: OpenSSL is a fifth of asyncio's import.
+    """
     hidden = "ssl" not in sys.modules
     if hidden:
         sys.modules["ssl"] = None  # type: ignore[assignment]  # what makes an import of it fail
     try:
-        yield
+        pass
     finally:
         if hidden:
             del sys.modules["ssl"]
@@ -80,11 +80,14 @@ def _machine(
 ) -> tuple[Launched, Origin]:
     """The job's machine: a clone of the template that has its job already, or one that boots."""
     if isinstance(template, NoTemplate):
-        return spawn(prepared, settings, planned), Origin(cold_reason=template.reason)
+        launched = spawn(prepared, settings, planned)
+        _import_the_rest()
+        return launched, Origin(cold_reason=template.reason)
     try:
         launched = clone(prepared, settings, planned, template)
+        _import_the_rest()
 
-        from dayfly.job.request import request  # noqa: PLC0415 (imported while the clone is restored)
+        from dayfly.job.request import request  # noqa: PLC0415 (heavy: imported while the machine starts)
 
         restored, origin = launched.restored(), Origin(template.name, template.about.qemu)
         try:
