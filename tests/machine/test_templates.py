@@ -282,6 +282,22 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
         assert len(set(values)) == ROUNDS
 
 
+@pytest.mark.timeout(300)
+def test_fifty_clones_have_host_keys_of_their_own(site: Site, ssh_image: str) -> None:
+    """Of an image with an ssh server: the keys that were made when the image was built are nobody's any more."""
+    seen = set()
+    script = "ls /etc/ssh/ssh_host_*; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key | cut -d ' ' -f 2"
+    for _ in range(ROUNDS):
+        finished = site.dayfly("run", f"user/{ssh_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
+        assert finished.status == 0, finished.err
+        *names, key = finished.out.decode().split()
+        assert [Path(name).name for name in names] == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
+        assert key.startswith("AAAAC3NzaC1lZDI1NTE5")
+        seen.add(key)
+    assert len(seen) == ROUNDS
+    assert {record["machine"]["start"] for record in site.records()} == {"template"}
+
+
 def _apart(process: subprocess.Popen[bytes]) -> float:
     """By how many seconds the guest's clock is beyond the time in which it was read: between our asking and its answer."""
     assert process.stdin is not None
