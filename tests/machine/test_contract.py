@@ -189,9 +189,9 @@ def test_a_job_ended_by_term(site: Site) -> None:
 
 
 def test_term_while_booting(site: Site) -> None:
-    with site.start("run", IMAGE, "--", "true") as process:
+    with site.start("run", IMAGE, "--", "sleep", "600") as process:
         site.machine_of(process)
-        time.sleep(0.3)
+        time.sleep(0.3 if site.run_options else 0)  # a clone is not long on its way
         process.terminate()
         assert process.wait(10) == 143
     assert site.record()["end"]["reason"] == "cancelled"

@@ -527,6 +527,30 @@ def test_removed_while_it_is_cloned(site: Site, own_templates: Path) -> None:
             assert process.returncode == 0
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_hundreds_of_jobs_leave_nothing(site: Site, at_once: int) -> None:
+    """500 jobs: none fails, and there are no more processes, files or kernel objects afterwards than before."""
+    works(site)
+    before = held()
+    left = 500
+    while left:
+        jobs = [site.start("run", IMAGE, "--", "echo", "fine") for _ in range(min(at_once, left))]
+        for job in jobs:
+            assert job.communicate(timeout=120) == (b"fine\n", b"")
+            assert job.returncode == 0
+        left -= len(jobs)
+    assert site.leftovers() == []
+    eventually(lambda: all(now <= then for now, then in zip(held(), before, strict=True)))
+
+
+def held() -> tuple[int, int, int]:
+    """Our children, our open files, and the machines there are."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return len(children), len(os.listdir("/proc/self/fd")), len(list(running()))  # noqa: PTH208 (its own descriptor is in both)
+
+
 # A whole system
 
 
