@@ -462,6 +462,22 @@ def test_another_user_can_neither_read_nor_lend_one(site: Site, own_templates: P
     assert site.record()["machine"]["start"] == "cold"  # nor can he make one there
 
 
+def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Path) -> None:
+    def health() -> tuple[str, str]:
+        findings = json.loads(site.dayfly("doctor", "--json").out)
+        (found,) = (finding for finding in findings if finding["check"] == "templates")
+        return found["health"], found["found"]
+
+    assert health()[0] == "ok"
+    own_templates.mkdir(parents=True)
+    own_templates.chmod(0o777)
+    assert health() == ("warning", f"{own_templates} can be written to by others than its owner")
+    works(site)
+    start, reason = start_of(site)
+    assert start == "cold"
+    assert "can be written to by others" in reason
+
+
 # Killed, and removed
 
 

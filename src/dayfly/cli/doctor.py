@@ -20,9 +20,11 @@ from dayfly.errors import DayflyError, in_words
 from dayfly.image.search import Libraries
 from dayfly.job.description import host_memory
 from dayfly.job.prepare import AGENT_ARCHIVE
+from dayfly.job.template import stores
 from dayfly.job.usage import Records
 from dayfly.machine import accelerator
 from dayfly.machine.processes import running
+from dayfly.machine.template.upkeep import kept
 from dayfly.settings import Settings
 from dayfly.units import format_size
 
@@ -86,6 +88,7 @@ def examine() -> Iterator[Finding]:
         _formatter,
         _memory,
         _images,
+        _templates,
         _builders,
         _subordinate_ids,
         _namespaces,
@@ -99,6 +102,19 @@ def examine() -> Iterator[Finding]:
         except (DayflyError, OSError) as error:
             health = Health.FAILED if check in needed_to_run else Health.WARNING
             yield Finding(check.__name__.strip("_").replace("_", " "), health, in_words(error))
+
+
+def _templates(settings: Settings) -> Finding:
+    """Whether jobs can be cloned from templates; where not, they boot."""
+    if settings.templates_limit == 0:
+        return Finding("templates", Health.OK, "none are made: templates.limit is 0")
+    trouble = [problem for store in stores(settings) if (problem := store.trouble())]
+    if trouble:
+        return Finding(
+            "templates", Health.WARNING, trouble[0], "see who owns the folder, and chmod go-w; until then machines boot"
+        )
+    count = sum(len(kept(store)) for store in stores(settings))
+    return Finding("templates", Health.OK, f"{count}, at most {format_size(settings.templates_limit)} of your own")
 
 
 def parse_version(text: str) -> tuple[int, ...]:

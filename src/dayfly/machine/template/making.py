@@ -31,6 +31,8 @@ def making(store: Store, name: str) -> Iterator[Path]:
     """
     try:
         store.folder.mkdir(parents=True, exist_ok=True, mode=_folder_mode(store.kind))
+        if trouble := store.trouble():
+            raise Refused(trouble, "see who owns the folder, and chmod go-w")
         descriptor = _locked(store.folder / name, _folder_mode(store.kind))
     except PermissionError as error:
         hint = "only its owner makes the site's templates" if store.kind is Kind.SYSTEM else "see who owns the folder"

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from dayfly.errors import DayflyError
+from dayfly.errors import DayflyError, in_words
 from dayfly.machine.template.key import Key
 from dayfly.values import dataclass
 
@@ -113,6 +113,16 @@ class Store:
             return self._open(key.name, folder, owner, about)
         finally:
             os.close(folder)
+
+    def trouble(self) -> str:
+        """Why nothing of this store is used (may be empty)."""
+        try:
+            self._owner()
+        except FileNotFoundError:
+            return ""
+        except (Unusable, OSError) as error:
+            return in_words(error)
+        return ""
 
     def _owner(self) -> int:
         """Who must own everything here."""
