@@ -20,7 +20,10 @@ from pathlib import Path
 from bench.bare import Bare, BareRun
 from bench.clones import BareClones, Clone
 from bench.figures import Figure, show, show_host
+from dayfly.errors import NotFound
+from dayfly.image.search import Libraries
 from dayfly.machine.spec import Boot
+from dayfly.settings import load
 
 IMPORTS = "import dayfly.cli.run, os; os._exit(0)"
 """What is imported before QEMU is spawned, without the interpreter's own end."""
@@ -225,6 +228,16 @@ def imports(image: str, runs: int) -> None:
     )
 
 
+def there_is(image: str) -> bool:
+    """Whether a library has this image; says so where none has."""
+    try:
+        Libraries(load()).find(image)
+    except NotFound:
+        print(f"\nno figures of a whole system: there is no image {image} (dayfly image build {image})")
+        return False
+    return True
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,7 +256,7 @@ def main() -> None:
         at_once(image, runs)
     if "memory" in wanted:
         memory(image)
-    if "system" in wanted:
+    if "system" in wanted and there_is(arguments.system):
         system(image, arguments.system, runs)
     if "imports" in wanted:
         imports(image, runs)
