@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dayfly.errors import Refused
 from dayfly.machine.command import MOST_SHARES
@@ -47,7 +47,8 @@ class JobDescription:
     """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
 
     `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
-    `terminal`: whether the job gets one (None: when stdin and stdout are both terminals).
+    `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
+    system, for its record; with `as_signal` its death by a signal is told as the signal's negative number, not as 128 + n.
     """
 
     image: str
@@ -65,6 +66,8 @@ class JobDescription:
     terminal: bool | None = None
     timeout: float | None = None
     name: str = ""
+    batch: Mapping[str, str] = field(default_factory=dict)
+    as_signal: bool = False
 
 
 def parse_folder(text: str) -> Folder:

@@ -41,6 +41,8 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, trial:
         process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
     with _never_fatal("the usage record could not be written"):
         Records(settings.records_folder).write(record)
+    if prepared.description.as_signal and outcome.exited is not None and outcome.exited.signal:
+        return -outcome.exited.signal
     return outcome.status
 
 
@@ -169,6 +171,7 @@ def _begun(prepared: Prepared) -> UsageRecord:
             network=str(description.network),
         ),
         name=description.name,
+        batch=description.batch,
     )
 
 
