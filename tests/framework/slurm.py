@@ -27,7 +27,7 @@ _SLURM_CONF = """\
 ClusterName=dayfly
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=10
 SlurmUser=root
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -182,8 +182,9 @@ class Cluster:
 
     def _install(self) -> None:
         """Dayfly where the user can read it, the plugin, and what makes Slurm know them."""
-        import dayfly  # noqa: PLC0415 (only for where it is)
         import qemu.qmp  # noqa: PLC0415
+
+        import dayfly  # noqa: PLC0415 (only for where it is)
 
         code = self.folder / "code"
         for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
@@ -192,10 +193,10 @@ class Cluster:
         program.write_text(_LAUNCHER.format(python=os.path.realpath(sys.executable), path=[str(code)]))
         program.chmod(0o755)
         subprocess.run(["make", "-s", "-C", ROOT / "spank", f"BUILD={self.folder}/plugin"], check=True)
-        setup = [program, "batch", "setup", "slurm", "--settings", self.settings]
-        plugin = ["--plugin", self.folder / "plugin/dayfly_spank.so", "--program", program]
+        setup: list[object] = [program, "batch", "setup", "slurm", "--settings", self.settings]
+        plugin: list[object] = ["--plugin", self.folder / "plugin/dayfly_spank.so", "--program", program]
         for name in ("plugstack.conf", "job_submit.lua"):
-            shown = subprocess.run([*setup, *plugin, "--show", name], check=True, stdout=subprocess.PIPE)
+            shown = subprocess.run([*map(str, [*setup, *plugin]), "--show", name], check=True, stdout=subprocess.PIPE)
             (self.folder / name).write_bytes(shown.stdout)
 
     def _start_munge(self) -> None:
@@ -271,7 +272,10 @@ class Cluster:
             if entry.name.isdecimal():
                 with contextlib.suppress(OSError):
                     if mark in entry.joinpath("environ").read_bytes().split(b"\0"):
-                        yield int(entry.name), entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                        yield (
+                            int(entry.name),
+                            entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+                        )
 
     def stop(self) -> None:
         """End the jobs, then the daemons, then what is left of both, and its cgroups."""
@@ -290,7 +294,9 @@ class Cluster:
                 _remove_cgroup(CGROUPS / controller / node)
 
 
-def _run(command: Sequence[str | bytes], environment: Mapping[str, str], cwd: Path, stdin: bytes = b"", seconds: float = 120) -> Ran:
+def _run(
+    command: Sequence[str | bytes], environment: Mapping[str, str], cwd: Path, stdin: bytes = b"", seconds: float = 120
+) -> Ran:
     done = subprocess.run(command, env=environment, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=seconds)
     return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
@@ -306,14 +312,12 @@ def _copy_library(source: Path, target: Path) -> None:
     except (OSError, shutil.Error):  # another filesystem
         shutil.rmtree(target / "blobs", ignore_errors=True)
         shutil.copytree(source / "blobs", target / "blobs")
-    for path in target.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _remove_cgroup(top: Path) -> None:
     for path, _, _ in os.walk(top, topdown=False):
         with contextlib.suppress(OSError):
-            os.rmdir(path)
+            Path(path).rmdir()
 
 
 def eventually(what: Any, said: str, seconds: float = 10, shown: Any = None) -> None:

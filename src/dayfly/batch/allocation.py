@@ -34,8 +34,8 @@ class Host:
 def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
     """The largest machine that stays within the allocation and, with QEMU's own need, within what the host lets us use.
 
-    A site that lets jobs use more than they were given (Slurm's AllowedRAMSpace) gives QEMU its part by that, and machines get all
-    of the allocation. Raises `Refused` when no machine fits.
+    A site that lets jobs use more than they were given (Slurm's AllowedRAMSpace) gives QEMU its part by that, and machines get
+    all of the allocation. Raises `Refused` when no machine fits.
     """
     cpus = max(1, min(allocation.cpus or host.cpus, host.cpus))
     limit = host.memory if allocation.memory else host.memory * cpus // host.all_cpus

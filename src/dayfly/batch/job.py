@@ -12,8 +12,8 @@ from dayfly.batch.allocation import Allocation
 class BatchJob:
     """One task of a batch job on this node.
 
-    `identity` goes into the usage record. `parallel`: it has several tasks or nodes. `several_programs`: each task another one, so that
-    there is no one command to run. `script_folder` is where the batch system keeps the job's script (may be empty).
+    `identity` goes into the usage record. `parallel`: it has several tasks or nodes. `several_programs`: each task another
+    one, so that there is no one command to run. `script_folder` is where the batch system keeps the job's script (may be empty).
     """
 
     system: str

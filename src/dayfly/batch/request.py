@@ -15,7 +15,7 @@ NONE = "none"
 class Request:
     """The hook's words. Empty or 0: not said.
 
-    `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's own.
+    `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's.
     `memory_mib`, `cpus_per_task` and `tasks_here` are what the batch system vouches for; variables that a user could set do not.
     """
 
@@ -55,11 +55,12 @@ def parse(words: Sequence[str]) -> Request:
             numbers[name] = int(value)
         else:
             raise Refused(f"the job shell does not understand {word!r}", "are the plugin and Dayfly of the same version?")
-    return Request(tuple(words[split + 1 :]), **texts, **numbers)  # type: ignore[arg-type]  # _TEXTS and _NUMBERS say which is which
+    # _TEXTS and _NUMBERS say which is which
+    return Request(tuple(words[split + 1 :]), **texts, **numbers)  # type: ignore[arg-type]
 
 
 def variables(block: bytes) -> dict[bytes, bytes]:
-    """The variables of an environment whose `NAME=value` entries end in zero bytes. Of a name that comes twice the first counts."""
+    """The variables of an environment whose `NAME=value` entries end in zero bytes. The first of a name counts."""
     found: dict[bytes, bytes] = {}
     for entry in block.split(b"\0"):
         name, equals, value = entry.partition(b"=")

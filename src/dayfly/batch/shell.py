@@ -27,7 +27,16 @@ TYPE_CHECKING = False  # typing's own costs an import at every start, and checke
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_OURS = (b"HOME", b"USER", b"LOGNAME", b"XDG_CONFIG_HOME", b"XDG_DATA_HOME", b"XDG_STATE_HOME", b"XDG_CACHE_HOME", b"DAYFLY_SETTINGS")
+_OURS = (
+    b"HOME",
+    b"USER",
+    b"LOGNAME",
+    b"XDG_CONFIG_HOME",
+    b"XDG_DATA_HOME",
+    b"XDG_STATE_HOME",
+    b"XDG_CACHE_HOME",
+    b"DAYFLY_SETTINGS",
+)
 """What the job's environment says to Dayfly too: where the user's settings, images and records are."""
 
 

@@ -17,7 +17,7 @@ SYSTEMS = ("slurm",)
 
 
 def serve(words: Sequence[str]) -> int:
-    """Run the job that `SYSTEM WORD=VALUE… -- COMMAND` describes. A job that died by a signal takes us with it by the same one."""
+    """Run the job that `SYSTEM WORD=VALUE… -- COMMAND` describes. One that died by a signal takes us with it by the same one."""
     if not words or words[0] not in SYSTEMS:
         raise Refused("the job shell serves no such batch system", f"these: {', '.join(SYSTEMS)}")
     status = serve_job(words[1:], importlib.import_module(f"dayfly.batch.{words[0]}.job").read)

@@ -1,7 +1,7 @@
 """What Slurm says of a task: who it is, what it was given. Pure.
 
-The variables are those of srun(1) and sbatch(1), "OUTPUT ENVIRONMENT VARIABLES". A user can change them, so they say what a record
-shows and never more than what the cgroup lets a task use.
+The variables are those of srun(1) and sbatch(1), "OUTPUT ENVIRONMENT VARIABLES". A user can change them, so they say what a
+record shows and never more than what the cgroup lets a task use.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def _allocation(request: Request, variables: Mapping[bytes, bytes], *, batch_ste
 
 
 def _several_programs(request: Request) -> bool:
-    """srun --multi-prog hands over its configuration in the place of a command: lines of a task's number and its program."""
+    """srun --multi-prog hands over its configuration in place of a command: lines of a task's number and its program."""
     last = request.command[-1]
     return len(request.command) > 1 and "\n" in last and last.lstrip()[:1].isdigit()
 
 
 def _script_folder(command: str) -> str:
-    """Where slurmd keeps a batch script: `SPOOL/job00042/slurm_script`. It is no folder of the user's, but the script is in it."""
+    """Where slurmd keeps a batch script: `SPOOL/job00042/slurm_script`. The job has to see it."""
     folder, _, name = command.rpartition("/")
     return folder if name == "slurm_script" else ""
 
@@ -75,4 +75,3 @@ def _text(variables: Mapping[bytes, bytes], name: bytes) -> str:
 def _number(variables: Mapping[bytes, bytes], name: bytes) -> int:
     value = variables.get(name, b"")
     return int(value) if value.isdigit() and len(value) < 16 else 0
-
