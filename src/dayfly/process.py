@@ -176,6 +176,14 @@ def limits() -> tuple[tuple[int, int], ...]:
     return tuple(resource.getrlimit(number) for number in RESOURCES)
 
 
+def lower_limits(soft: Mapping[int, int]) -> None:
+    """Set soft limits by their numbers, as far as the hard ones allow."""
+    for number, wanted in soft.items():
+        _, hard = resource.getrlimit(number)
+        within = hard == resource.RLIM_INFINITY or 0 <= wanted <= hard
+        resource.setrlimit(number, (wanted if within else hard, hard))
+
+
 def raise_limits() -> None:
     """A job's soft limits (CPU time, file size) are for the job, not for the programs that carry it. Nor may those dump core."""
     for number in RESOURCES:

@@ -16,10 +16,14 @@ _PAGE_TABLES = 256
 
 @dataclass(frozen=True)
 class Allocation:
-    """What the batch system gave this task on this node: CPUs, and bytes of memory (0: it does not divide memory)."""
+    """What the batch system gave this task on this node: CPUs, and bytes of memory (0: it does not divide memory).
+
+    `tasks` share what the host lets us use.
+    """
 
     cpus: int
     memory: int
+    tasks: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
     all of the allocation. Raises `Refused` when no machine fits.
     """
     cpus = max(1, min(allocation.cpus or host.cpus, host.cpus))
-    limit = host.memory if allocation.memory else host.memory * cpus // host.all_cpus
+    limit = host.memory // allocation.tasks if allocation.memory else host.memory * cpus // host.all_cpus
     usable = limit - overhead
     memory = usable - usable // _PAGE_TABLES
     if allocation.memory:

@@ -52,6 +52,8 @@ def serve(words: Sequence[str], read: Callable[[Request, Mapping[bytes, bytes]],
             os.environb[name] = environment[name]
     settings = site.load(Path(request.settings) if request.settings else None)
     job = read(request, environment)
+    environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
+    process.lower_limits(job.limits)
     image = policy.image(request, policy.rules(settings, job.queue), job.queue or "this queue", parallel=job.parallel)
     if not image:
         _become(request.command, environment)

@@ -12,13 +12,16 @@ from dayfly.cli.parser import Parser, UsageMistake
 DESCRIPTION = """\
 Print what a site adds to its batch system's configuration, made from the site's settings. Nothing is written.
 """
+SETUP = """\
+Print the lines of plugstack.conf and slurm.conf, and a job_submit.lua that refuses what the site's settings do not allow.
+"""
 SYSTEMS = ("slurm",)
 
 
 def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly batch`."""
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", dest="batch_command", required=True)
-    setup = commands.add_parser("setup", help="print what to add to a batch system's configuration")
+    setup = commands.add_parser("setup", help="print what to add to a batch system's configuration", description=SETUP)
     setup.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help="slurm")
     setup.add_argument("--show", metavar="FILE", help="print only what belongs into this file, like plugstack.conf")
     setup.add_argument(

@@ -6,6 +6,7 @@ record shows and never more than what the cgroup lets a task use.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 
 from dayfly.batch.allocation import Allocation
@@ -13,6 +14,11 @@ from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request
 
 _MIB = 1024**2
+_LIMIT = b"SLURM_RLIMIT_"
+_LIMITS = {
+    name: getattr(resource, f"RLIMIT_{name.decode()}")
+    for name in (b"CPU", b"FSIZE", b"DATA", b"STACK", b"CORE", b"RSS", b"NPROC", b"NOFILE", b"MEMLOCK", b"AS")
+}
 _IDENTITY = {
     "job": b"SLURM_JOB_ID",
     "array_job": b"SLURM_ARRAY_JOB_ID",
@@ -44,6 +50,9 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         parallel=_number(variables, b"SLURM_NTASKS") > 1 or _number(variables, b"SLURM_JOB_NUM_NODES") > 1,
         several_programs=_several_programs(request),
         script_folder=_script_folder(request.command[0]) if batch_step else "",
+        limits=_limits(variables),
+        defaults={b"TMPDIR": b"/tmp"},
+        internal=frozenset(name for name in variables if name.startswith(_LIMIT)),
     )
 
 
@@ -53,7 +62,20 @@ def _allocation(request: Request, variables: Mapping[bytes, bytes], *, batch_ste
     cpus = on_node if tasks == 1 else min(on_node, max(request.cpus_per_task, 1))
     memory = request.memory_mib or _number(variables, b"SLURM_MEM_PER_NODE")
     memory = memory or _number(variables, b"SLURM_MEM_PER_CPU") * on_node
-    return Allocation(cpus, memory * _MIB // tasks)
+    return Allocation(cpus, memory * _MIB // tasks, tasks)
+
+
+def _limits(variables: Mapping[bytes, bytes]) -> dict[int, int]:
+    """The submitting process's limits. slurmstepd sets them only after the plugin had its turn, and then forgets the variables.
+
+    A U before the number says that --propagate asked for it.
+    """
+    found: dict[int, int] = {}
+    for name, number in _LIMITS.items():
+        value = variables.get(_LIMIT + name, b"").removeprefix(b"U")
+        if value.isdigit() and len(value) <= 20:
+            found[number] = -1 if int(value) >= 1 << 63 else int(value)
+    return found
 
 
 def _several_programs(request: Request) -> bool:
