@@ -123,7 +123,14 @@ def available():
 x = []
 while available() > 40000:
     x.append(b"1" * (1 << 20))
-print("used")
+print("used", flush=True)
+import importlib, pkgutil  # much code of all kinds, for what an emulator keeps of it
+for module in list(pkgutil.iter_modules()):
+    if not module.name.startswith(("antigravity", "this", "idlelib", "turtle", "tkinter")):
+        try:
+            importlib.import_module(module.name)
+        except BaseException:
+            pass
 E
 head -c 400M /dev/zero > /var/tmp/more
 echo end

@@ -98,10 +98,12 @@ def test_none_in_a_partition_that_always_has_machines(batch: BatchSystem) -> Non
 
 
 def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) -> None:
-    script = "#!/bin/sh\n#SBATCH --signal=B:USR1@55 --time=1 --vm-image=debian:12 --output=%x.%j.%N --error=/dev/null\n"
+    script = "#!/bin/sh\n#SBATCH --signal=B:USR1@5 --time=10 --vm-image=debian:12 --output=%x.%j.%N --error=/dev/null\n"
     script += "trap 'echo told; exit 0' USR1\necho up\nwhile :; do sleep 0.2; done\n"
     done = cluster.run("sbatch", "--parsable", "--job-name=named", stdin=script.encode())
     job = done.out.decode().strip()
+    eventually(lambda: [path for path in batch.work.glob(f"named.{job}.*") if path.read_bytes()], "the job is up", 30)
+    batch.leave(job, 25)
     assert batch.ended(job, 80).why is Why.DONE
     (output,) = batch.work.glob(f"named.{job}.*")
     assert output.read_text() == "up\ntold\n"
