@@ -149,7 +149,7 @@ def test_more_memory_than_a_node_has_is_refused(batch: BatchSystem) -> None:
 def test_too_little_memory_for_a_machine_is_said(batch: BatchSystem) -> None:
     job = batch.submit(SHELL + "true\n", Wish(memory=200))
     assert batch.ended(job).status == 125
-    assert "ask the batch system for 386 MiB or more" in batch.errors(job)
+    assert "ask the batch system for 385 MiB or more" in batch.errors(job)
 
 
 # Images and defaults

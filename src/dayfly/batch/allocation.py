@@ -49,7 +49,7 @@ def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
         memory = min(memory, allocation.memory)
     memory = memory // _MIB * _MIB
     if memory < LEAST_MEMORY:
-        least = LEAST_MEMORY + overhead + (LEAST_MEMORY + overhead) // _PAGE_TABLES
+        least = overhead + LEAST_MEMORY * _PAGE_TABLES // (_PAGE_TABLES - 1)
         raise Refused(
             f"the job has {format_size(limit)} of memory, a machine needs {format_size(overhead)} of it for itself "
             f"and {format_size(LEAST_MEMORY)} for the job",
