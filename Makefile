@@ -25,11 +25,11 @@ slurm-demo: $(VENV)/.test
 test: $(VENV)/.test lint
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --dist loadgroup
 
 soak: $(VENV)/.test
 	$(MAKE) -C guest fuzz SECONDS=600
-	$(PYTEST) -n $(WORKERS) --soak
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --soak
 
 unit: $(VENV)/.test
 	$(PYTEST) tests/unit

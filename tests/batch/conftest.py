@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,13 +11,22 @@ from pathlib import Path
 import pytest
 
 from tests.framework.batch import BatchSystem
-from tests.framework.slurm import Cluster, eventually
+from tests.framework.slurm import CGROUPS, Cluster, eventually
 from tests.framework.slurm_adapter import Slurm
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all of these: the nodes' cgroups have the nodes' names, whichever Slurm they are of."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("batch"))
 
 
 @pytest.fixture(scope="session")
 def slurm(library: Path) -> Iterator[Slurm]:
     """A running Slurm. Its folder is one that an ordinary user can reach."""
+    if os.getuid() != 0 or not (CGROUPS / "freezer").is_dir():
+        pytest.skip("this Slurm needs root, and control groups of version 1")
     folder = Path(tempfile.mkdtemp(prefix="dayfly-slurm-", dir="/var/tmp"))
     try:
         with Cluster(folder, library) as cluster:

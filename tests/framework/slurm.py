@@ -112,7 +112,7 @@ class Cluster:
     folder: Path
     library: Path
     user: str = "nobody"
-    port: int = 16820
+    port: int = field(default_factory=lambda: _free_ports(3))
     nodes: tuple[str, ...] = ("n1", "n2")
     accelerator: str = "tcg"
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -299,6 +299,19 @@ def _run(
 ) -> Ran:
     done = subprocess.run(command, env=environment, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=seconds)
     return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    for first in range(16820, 20000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.create_server(("127.0.0.1", port)):
+                    pass
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
 
 
 def _copy_library(source: Path, target: Path) -> None:
