@@ -103,7 +103,7 @@ def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) ->
     done = cluster.run("sbatch", "--parsable", "--job-name=named", stdin=script.encode())
     job = done.out.decode().strip()
     eventually(lambda: [path for path in batch.work.glob(f"named.{job}.*") if path.read_bytes()], "the job is up", 30)
-    batch.leave(job, 25)
+    batch.leave(job, 45)  # slurmctld looks every 30 seconds
     assert batch.ended(job, 80).why is Why.DONE
     (output,) = batch.work.glob(f"named.{job}.*")
     assert output.read_text() == "up\ntold\n"
