@@ -52,4 +52,4 @@ $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist guest/build src/dayfly/machine/guest/agent.cpio
+	rm -rf $(VENV) build dist guest/build src/dayfly/machine/guest/agent.cpio src/dayfly/machine/guest/agent.sha256

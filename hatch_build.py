@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shlex
@@ -43,5 +44,7 @@ class AgentBuildHook(BuildHookInterface[Any]):
             subprocess.run([*compiler, *FLAGS, "-o", str(agent), *sources], check=True)
             packed = initramfs(root).agent_archive(agent.read_bytes())
         (root / ARCHIVE).write_bytes(packed)
+        digest = hashlib.sha256(packed).hexdigest()  # read at every job's start, where hashing would cost too much
+        (root / ARCHIVE).with_suffix(".sha256").write_text(f"{digest}\n")
         build_data["pure_python"] = False
         build_data["tag"] = "py3-none-linux_x86_64"

@@ -67,15 +67,16 @@ class Bare:
             network=Network.NONE,
             mac="",
         )
-        pairs = [socket.socketpair() for _ in range(2)]
-        ends = Endpoints(pairs[0][1].fileno(), pairs[1][1].fileno(), os.open(os.devnull, os.O_WRONLY))
+        pairs = [socket.socketpair() for _ in range(3)]
+        channel, monitor, events = (theirs.fileno() for _, theirs in pairs)
+        ends = Endpoints(channel, monitor, events, os.open(os.devnull, os.O_WRONLY))
         argv = render(process.find(settings.machine_qemu), spec, ends)
         qemu = subprocess.Popen(argv, pass_fds=(*ends.descriptors(), *spec.descriptors()), stdin=subprocess.DEVNULL)
         for _, theirs in pairs:
             theirs.close()
         for descriptor in (initramfs, empty, ends.console):
             os.close(descriptor)
-        self._monitor = pairs[1][0]  # open, and not listened to
+        self._monitors = pairs[1][0], pairs[2][0]  # open, and not listened to
         return qemu, pairs[0][0]
 
     def run(self, *command: bytes) -> BareRun:

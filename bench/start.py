@@ -1,9 +1,9 @@
 """How long a job's machine takes to start, beside the same machine started by a bare script.
 
-    python -m bench.start [--image debian:12] [--runs 10]
+    python -m bench.start [--image debian:12] [--system debian:12-system] [--runs 10]
+        [--only cold,warm,many,memory,system,imports]
 
-The two take turns, so that both see the same weather. Also measured: the time from the start of `dayfly` to its executing
-QEMU, with a script in QEMU's place that does nothing but look at the clock.
+Floor and figure take turns, so that both see the same weather. The jobs `echo` and `true` run in the settings' shape.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from bench.bare import Bare, BareRun
+from bench.clones import BareClones, Clone
 from bench.figures import Figure, show, show_host
 from dayfly.machine.spec import Boot
 
@@ -25,6 +26,7 @@ IMPORTS = "import dayfly.cli.run, os; os._exit(0)"
 """What is imported before QEMU is spawned, without the interpreter's own end."""
 
 DAYFLY = str(Path(sys.executable).with_name("dayfly"))
+AT_ONCE = 16
 
 
 def whole_command(image: str, *options: str, env: dict[str, str] | None = None) -> float:
@@ -34,11 +36,46 @@ def whole_command(image: str, *options: str, env: dict[str, str] | None = None) 
     return time.monotonic() - begun
 
 
+def first_byte(image: str, *options: str) -> float:
+    """Seconds from before the fork of `dayfly run IMAGE -- echo` to the first byte that it writes."""
+    begun = time.monotonic()
+    command = [DAYFLY, "run", image, *options, "--", "echo"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as dayfly:
+        assert dayfly.stdout is not None
+        assert dayfly.stdout.read(1) == b"\n"
+        return time.monotonic() - begun
+
+
+def held(image: str, count: int) -> tuple[list[subprocess.Popen[bytes]], float]:
+    """So many `dayfly run` at once whose jobs have written a byte and wait; and the seconds until the last had."""
+    begun = time.monotonic()
+    command = [DAYFLY, "run", image, "--no-share", "--", "sh", "-c", "echo; read line"]
+    jobs = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(count)]
+    for job in jobs:
+        assert job.stdout is not None
+        assert job.stdout.read(1) == b"\n"
+    return jobs, time.monotonic() - begun
+
+
+def many(image: str) -> float:
+    """Seconds until the last of many jobs at once has written its first byte."""
+    jobs, seconds = held(image, AT_ONCE)
+    for job in jobs:
+        job.communicate()
+    return seconds
+
+
 def phases() -> dict[str, float]:
     """Those of the last job."""
     listed = subprocess.run([DAYFLY, "usage", "list", "--json"], check=True, capture_output=True).stdout
     found: dict[str, float] = json.loads(listed)[-1]["phases"]
     return found
+
+
+def proportional(pid: int) -> float:
+    """The proportional set size of a process, in MB (proc(5), smaps_rollup)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:"))
 
 
 def to_qemu(image: str, folder: Path) -> float:
@@ -51,7 +88,7 @@ def to_qemu(image: str, folder: Path) -> float:
     settings.write_text(own + f'[machine]\nqemu = "{stub}"\n')
     begun = time.time()
     subprocess.run(
-        [DAYFLY, "run", image, "--", "true"],
+        [DAYFLY, "run", image, "--cold", "--", "true"],
         check=False,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -67,45 +104,149 @@ def python(code: str) -> float:
     return time.monotonic() - begun
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", default="debian:12")
-    parser.add_argument("--runs", type=int, default=10)
-    arguments = parser.parse_args()
-    show_host()
-    boot = Boot(Bare(arguments.image).image.config.boot)
-    bare_machine = Bare(arguments.image, boot)
+def cold(image: str, runs: int) -> None:
+    """A machine that boots."""
+    boot = Boot(Bare(image).image.config.boot)
+    bare_machine = Bare(image, boot)
     bare: list[BareRun] = []
     whole: list[float] = []
     times: list[dict[str, float]] = []
-    for round_ in range(arguments.runs + 1):
-        one, other = bare_machine.run(b"true"), whole_command(arguments.image, "--no-share")
+    for round_ in range(runs + 1):
+        one, other = bare_machine.run(b"true"), whole_command(image, "--no-share", "--cold")
         if round_ > 0:  # the first warms the page cache
             bare.append(one)
             whole.append(other)
             times.append(phases())
-    runs = arguments.runs
-    print(f"\ncold start of {arguments.image}, boot {boot}, emulated: to the end of the job `true`")
+    print(f"\ncold start of {image}, boot {boot}, emulated: to the end of the job `true`")
     floor = Figure("bare QEMU, to the job's exit report", tuple(run.exited for run in bare), "s")
     show(
         floor,
         [
             Figure("bare QEMU, until it is gone", tuple(run.gone for run in bare), "s"),
             Figure("dayfly: from the spawn to the exit report", tuple(at["exited"] - at["spawned"] for at in times), "s"),
-            Figure("dayfly run IMAGE -- true, the whole command", tuple(whole), "s"),
+            Figure("dayfly run IMAGE --cold -- true, the whole command", tuple(whole), "s"),
         ],
     )
+
+
+def warm(image: str, runs: int) -> None:
+    """A clone of a template, with nothing shared and with the working directory shared."""
+    for title, share, options in (("nothing shared", "", ("--no-share",)), ("the working directory shared", str(Path.cwd()), ())):
+        clones = BareClones(image, share)
+        floors: list[float] = []
+        mounted: list[float] = []
+        bytes_: list[float] = []
+        whole: list[float] = []
+        for round_ in range(runs + 1):
+            floor, _ = clones.one((b"echo",))
+            own = clones.one((b"echo",), mounting=True)[0] if share else floor
+            figures = first_byte(image, *options), whole_command(image, *options)
+            if round_ > 0:
+                floors.append(floor)
+                mounted.append(own)
+                bytes_.append(figures[0])
+                whole.append(figures[1])
+        print(f"\nclone of {image}, {title}: to the job's first byte")
+        more = [Figure("bare clone that mounts the share", tuple(mounted), "s")] if share else []
+        show(
+            Figure("bare clone", tuple(floors), "s"),
+            [
+                *more,
+                Figure("dayfly run IMAGE -- echo, its first byte", tuple(bytes_), "s"),
+                Figure("dayfly run IMAGE -- true, the whole command", tuple(whole), "s"),
+            ],
+        )
+
+
+def at_once(image: str, runs: int) -> None:
+    """Many clones at once."""
+    clones = BareClones(image)
+    floors: list[float] = []
+    jobs: list[float] = []
+    for round_ in range(runs + 1):
+        with clones.held(AT_ONCE) as (_, seconds):
+            floor = seconds
+        other = many(image)
+        if round_ > 0:
+            floors.append(floor)
+            jobs.append(other)
+    print(f"\n{AT_ONCE} clones of {image} at once: until the last has written its first byte")
+    show(
+        Figure(f"{AT_ONCE} bare clones", tuple(floors), "s"),
+        [Figure(f"{AT_ONCE} times dayfly run", tuple(jobs), "s")],
+    )
+
+
+def memory(image: str) -> None:
+    """What a clone takes of the host's memory, by how many there are. One run each: it does not move."""
+    clones = BareClones(image)
+    print(f"\nproportional memory of a clone's QEMU, {image}, a machine of {clones.settings.machine_memory >> 20} MiB")
+    for count in (1, 2, 4, 8, AT_ONCE):
+        with clones.held(count) as (held_, _):
+            show(Figure(f"{count} at once, each", tuple(_memory_of(held_)), "MB"), [])
+
+
+def _memory_of(clones: list[Clone]) -> list[float]:
+    return [proportional(clone.qemu.pid) for clone in clones]
+
+
+def system(agent_image: str, system_image: str, runs: int) -> None:
+    """The clone of a whole system beside that of an agent alone."""
+    bare = BareClones(agent_image), BareClones(system_image)
+    figures: list[list[float]] = [[], [], [], []]
+    for round_ in range(runs + 1):
+        taken = [clones.one((b"echo",))[0] for clones in bare]
+        taken += [first_byte(image, "--no-share") for image in (agent_image, system_image)]
+        if round_ > 0:
+            for values, value in zip(figures, taken, strict=True):
+                values.append(value)
+    print(f"\nclone of {system_image}, a whole system, beside {agent_image}: to the job's first byte")
+    show(
+        Figure(f"bare clone of {agent_image}", tuple(figures[0]), "s"),
+        [Figure("bare clone of the system", tuple(figures[1]), "s")],
+    )
+    show(
+        Figure(f"dayfly run {agent_image} -- echo", tuple(figures[2]), "s"),
+        [Figure("dayfly run SYSTEM -- echo", tuple(figures[3]), "s")],
+    )
+
+
+def imports(image: str, runs: int) -> None:
+    """What comes before QEMU."""
     print("\nbefore QEMU is executed")
     with tempfile.TemporaryDirectory() as folder:
-        before = [to_qemu(arguments.image, Path(folder)) * 1000 for _ in range(runs)]
+        before = [to_qemu(image, Path(folder)) * 1000 for _ in range(runs)]
     show(
         Figure("python -c pass", tuple(python("pass") * 1000 for _ in range(runs)), "ms"),
         [
             Figure("interpreter start and imports before QEMU", tuple(python(IMPORTS) * 1000 for _ in range(runs)), "ms"),
-            Figure("dayfly: exec to QEMU's exec", tuple(before), "ms"),
+            Figure("dayfly --cold: exec to QEMU's exec", tuple(before), "ms"),
         ],
     )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", default="debian:12")
+    parser.add_argument("--system", default="debian:12-system")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--only", default="cold,warm,many,memory,system,imports")
+    arguments = parser.parse_args()
+    image, runs, wanted = arguments.image, arguments.runs, arguments.only.split(",")
+    show_host()
+    if "cold" in wanted:
+        cold(image, runs)
+    if "warm" in wanted:
+        warm(image, runs)
+    if "many" in wanted:
+        at_once(image, runs)
+    if "memory" in wanted:
+        memory(image)
+    if "system" in wanted:
+        system(image, arguments.system, runs)
+    if "imports" in wanted:
+        imports(image, runs)
 
 
 if __name__ == "__main__":

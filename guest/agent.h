@@ -20,6 +20,7 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a li
 void failure_set(struct failure *failure, int stage, int kind, int error, const char *format, ...) __attribute__((format(printf, 5, 6)));
 ssize_t read_file(const char *path, char *buffer, size_t size); /* a C string of at most size - 1 bytes */
 int write_file(const char *path, int flags, const char *text); /* flags: those of open(2), such as O_CREAT; mode 0644 */
+void close_fd(int *fd); /* where there is one */
 int make_directories(const char *path); /* as mkdir -p */
 int write_all(int fd, const void *bytes, size_t length);
 int wait_for_device(bool (*there)(void *), void *argument, int seconds);
@@ -28,28 +29,35 @@ int wait_for_device(bool (*there)(void *), void *argument, int seconds);
 int port_open(void); /* -1: not there (yet) */
 int port_wait(int seconds);
 
-/* settle.c: what START says about the machine; the end of the shared folders */
+/* own.c: what makes this machine itself and no other clone of its template */
+void own_prepare(void); /* before START */
+void own(const struct start *start);
+
+/* settle.c: what else START says about the machine; the end of the shared folders */
+void settle_prepare(void); /* before START */
 bool settle(const struct start *start, struct failure *why);
+void sync_shares(const struct start *start); /* what the job wrote is with the host */
 void release_shares(const struct start *start);
 void set_clock(uint64_t nanoseconds);
 
 /* net.c */
 int loopback_up(void);
-int network_configure(const struct ipv4 *network);
+void network_prepare(void); /* before START */
+int network_configure(const struct ipv4 *network, const uint8_t *mac); /* either may be NULL */
 
 /* job.c: the job's processes */
 struct job {
     pid_t pid; /* of the main process; it stays set after its end */
     int in, out[3]; /* our ends of the streams; -1: closed. out[0] is not used */
     int terminal; /* the pseudo-terminal's master, or -1 */
-    int cgroup, kill, events; /* the cgroup, its cgroup.kill and cgroup.events; -1 where the kernel has none */
+    int cgroup, kill, events, cpu, peak, oom; /* the cgroup and files of it, see job_prepare(); -1 where the kernel has none */
     bool ended; /* the main process was reaped: status is set */
     int status;
     struct rusage usage; /* the sum over all children reaped (maxrss: the maximum) */
     uint64_t oom_before;
 };
 extern const struct job no_job;
-void job_prepare(struct job *job); /* makes the cgroup; done before the start, for it takes time */
+void job_prepare(struct job *job); /* makes the cgroup, whose figures all begin at zero */
 bool job_spawn(struct job *job, const struct start *start, struct failure *why);
 void job_signal(const struct job *job, int signal);
 void job_window(const struct job *job, const struct window *window);
@@ -57,6 +65,8 @@ bool job_reap(struct job *job); /* true: no child is left */
 void job_kill_all(const struct job *job);
 bool job_alone(const struct job *job, bool no_child);
 void job_account(const struct job *job, struct exited *exited);
+void job_forget(struct job *job); /* its streams and its cgroup are no more */
+void job_protect_agent(void); /* from the out-of-memory killer; jobs are not protected */
 
 /* loop.c: from STAGE ready to DONE; returns when the machine may be powered off */
 void serve(int port);

@@ -26,13 +26,14 @@ static const struct shape {
     [HOST_WINDOW - HOST_START] = {8, 8, 1 << 0},
     [HOST_CLOCK - HOST_START] = {8, 8, 1 << 0},
     [HOST_DONE - HOST_START] = {0, 0, 1 << 0},
+    [HOST_AGAIN - HOST_START] = {0, 0, 1 << 0},
 };
 
 static const char *check_header(const uint8_t *header)
 {
     unsigned type = header[0], stream = header[1];
     uint32_t length = get_u32(header + 4);
-    if (type < HOST_START || type > HOST_DONE)
+    if (type < HOST_START || type > HOST_AGAIN)
         return "unknown frame type";
     const struct shape *shape = &shapes[type - HOST_START];
     if (stream > 2 || !(shape->streams >> stream & 1))

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum {
-    PROTOCOL_VERSION = 1,
+    PROTOCOL_VERSION = 2,
     FRAME_HEADER = 8,
     FRAME_INPUT_LIMIT = 64 << 10, /* of a frame of stdin */
     FRAME_OUTPUT_LIMIT = 256 << 10, /* of stdout or stderr */
@@ -24,7 +24,7 @@ enum guest_frame {
 };
 
 enum host_frame {
-    HOST_START = 0x41, HOST_DATA, HOST_END, HOST_GRANT, HOST_CLOSED, HOST_SIGNAL, HOST_WINDOW, HOST_CLOCK, HOST_DONE,
+    HOST_START = 0x41, HOST_DATA, HOST_END, HOST_GRANT, HOST_CLOSED, HOST_SIGNAL, HOST_WINDOW, HOST_CLOCK, HOST_DONE, HOST_AGAIN,
 };
 
 enum stage { STAGE_ROOT = 1, STAGE_READY = 2 };

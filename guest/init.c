@@ -248,7 +248,7 @@ static void furnish(void)
 /* The agent must answer when the job has taken all memory and every process slot. */
 static void stay_alive(void)
 {
-    write_file("/proc/self/oom_score_adj", 0, "-1000");
+    job_protect_agent();
     setpriority(PRIO_PROCESS, 0, -20);
     if (mlockall(MCL_CURRENT | MCL_FUTURE))
         say("cannot lock memory: %s", strerror(errno));

@@ -91,6 +91,13 @@ int write_file(const char *path, int flags, const char *text)
     return done;
 }
 
+void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 int make_directories(const char *path)
 {
     char part[4096];

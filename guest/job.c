@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -24,32 +25,41 @@
 
 enum { PIPE_SIZE = 1 << 20, TTY_GROUP = 5 };
 
-/* Which step of the child's way to the command failed, and how; a child that reaches the command sends nothing. */
-struct report { uint8_t kind; int error; char step[24]; };
+/* Which step of the child's way to the command failed, and how; a child that reaches the command says nothing. */
+struct report { bool failed; uint8_t kind; int error; char step[24]; };
 
-const struct job no_job = {.in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1};
+const struct job no_job = {
+    .in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1, .cpu = -1, .peak = -1, .oom = -1,
+};
 
-void job_prepare(struct job *job)
+static int adjustment = -1; /* the agent's own oom_score_adj, where it was lowered */
+
+static void set_adjustment(const char *value)
 {
-    *job = no_job;
-    if (access(CGROUPS "/cgroup.controllers", F_OK))
-        return; /* a system with the old hierarchies: everything below has another way */
-    write_file(CGROUPS "/cgroup.subtree_control", 0, "+memory");
-    if (mkdir(JOB_CGROUP, 0755) && errno != EEXIST) {
-        say("cannot make the job's cgroup: %s", strerror(errno));
-        return;
-    }
-    job->cgroup = open(JOB_CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    job->kill = openat(job->cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC);
-    job->events = openat(job->cgroup, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    if (adjustment >= 0 && write_all(adjustment, value, strlen(value)))
+        say("cannot set the out-of-memory adjustment: %s", strerror(errno));
+}
+
+void job_protect_agent(void)
+{
+    adjustment = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    set_adjustment("-1000");
+}
+
+
+static int open_figure(const struct job *job, const char *name)
+{
+    return openat(job->cgroup, name, O_RDONLY | O_CLOEXEC);
 }
 
 /* A number from a file of lines `key number`; without a key, from a file that is only the number. -1: not there. */
-static int64_t number_of(const char *path, const char *key)
+static int64_t number_of(int fd, const char *key)
 {
     static char text[16384]; /* /proc/vmstat is the largest */
-    if (read_file(path, text, sizeof text) <= 0)
+    ssize_t have = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (have <= 0)
         return -1;
+    text[have] = 0;
     if (!key)
         return (int64_t)strtoull(text, NULL, 10);
     size_t length = strlen(key);
@@ -59,21 +69,87 @@ static int64_t number_of(const char *path, const char *key)
     return -1;
 }
 
-static uint64_t oom_kills(void)
+static uint64_t oom_kills(const struct job *job)
 {
-    int64_t kills = number_of(JOB_CGROUP "/memory.events", "oom_kill");
-    if (kills < 0)
-        kills = number_of("/proc/vmstat", "oom_kill");
+    int64_t kills = number_of(job->oom, "oom_kill");
     return kills < 0 ? 0 : (uint64_t)kills;
 }
 
-struct child { const struct start *start; int fds[3]; int report; bool join; };
+/* The streams of a job without a terminal: pipes, of which one end is ours. They wait for START here. */
+static int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
+
+static int our_end(int stream)
+{
+    return stream == 0 ? 1 : 0;
+}
+
+static void close_pipes(void)
+{
+    for (int stream = 0; stream < 3; stream++) {
+        close_fd(&pipes[stream][0]);
+        close_fd(&pipes[stream][1]);
+    }
+}
+
+static void prepare_pipes(void)
+{
+    close_pipes();
+    for (int stream = 0; stream < 3; stream++) {
+        if (pipe2(pipes[stream], O_CLOEXEC)) {
+            say("cannot make a pipe: %s", strerror(errno));
+            return;
+        }
+        if (stream > 0)
+            fcntl(pipes[stream][0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed; not for stdin, of which no more than needed is taken */
+        fcntl(pipes[stream][our_end(stream)], F_SETFL, O_NONBLOCK);
+    }
+}
+
+/* All that can be opened and read before START is: each file's way through the kernel costs more than the number in it. */
+void job_prepare(struct job *job)
+{
+    *job = no_job;
+    if (access(CGROUPS "/cgroup.controllers", F_OK) == 0) { /* else a system with the old hierarchies: everything has another way */
+        write_file(CGROUPS "/cgroup.subtree_control", 0, "+memory");
+        if (mkdir(JOB_CGROUP, 0755) && errno != EEXIST)
+            say("cannot make the job's cgroup: %s", strerror(errno));
+        else
+            job->cgroup = open(JOB_CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (job->cgroup >= 0) {
+        job->kill = openat(job->cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+        job->events = open_figure(job, "cgroup.events");
+        job->cpu = open_figure(job, "cpu.stat");
+        job->peak = open_figure(job, "memory.peak");
+        job->oom = open_figure(job, "memory.events");
+    }
+    if (job->oom < 0)
+        job->oom = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+    job->oom_before = oom_kills(job);
+    prepare_pipes();
+}
+
+void job_forget(struct job *job)
+{
+    int *const all[] = {
+        &job->in, &job->out[0], &job->out[1], &job->out[2], &job->terminal, &job->kill, &job->events, &job->cpu, &job->peak, &job->oom, &job->cgroup,
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        close_fd(all[i]);
+    if (rmdir(JOB_CGROUP) && errno != ENOENT)
+        say("cannot remove the job's cgroup: %s", strerror(errno));
+    *job = no_job;
+}
+
+struct child { const struct start *start; int fds[3]; struct report *report; bool join; };
 
 static void __attribute__((noreturn)) give_up(const struct child *child, uint8_t kind, const char *step)
 {
-    struct report report = {.kind = kind, .error = errno};
-    snprintf(report.step, sizeof report.step, "%s", step);
-    write_all(child->report, &report, sizeof report);
+    struct report *report = child->report;
+    report->error = errno;
+    report->kind = kind;
+    snprintf(report->step, sizeof report->step, "%s", step);
+    report->failed = true;
     _exit(127);
 }
 
@@ -140,7 +216,6 @@ static void __attribute__((noreturn)) child_main(const struct child *child)
     for (int i = 0; i < 3; i++)
         if (dup2(child->fds[i], i) < 0)
             give_up(child, KIND_RESOURCES, "streams");
-    write_file("/proc/self/oom_score_adj", 0, "0");
     setpriority(PRIO_PROCESS, 0, 0);
     umask(s->has_umask ? s->umask : 022);
     take_identity(child);
@@ -154,41 +229,51 @@ static void __attribute__((noreturn)) child_main(const struct child *child)
     give_up(child, kind_of_exec(error), orphan ? "interpreter" : "");
 }
 
-/* Straight into the cgroup where the kernel can (5.7): moving a process there later waits for an RCU grace period. */
+/* As vfork(2), for to copy the agent's memory is half of a fork: the agent sleeps, and the child has its memory and its stack, with frames below this one's
+   and the 128 bytes under it that the compiler may use. Not through syscall(3), from whose frame the child would return before the agent does. When the
+   child takes the job's identity, the kernel forbids the job's user to look into this memory (it is not dumpable any more). */
+static pid_t clone_beside(const struct clone_args *arguments, struct child *child)
+{
+    long pid;
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "lea -256(%%rsp), %%rsp\n\t"
+                     "and $-16, %%rsp\n\t"
+                     "mov %[child], %%rdi\n\t"
+                     "call *%[main]\n"
+                     "1:"
+                     : "=a"(pid)
+                     : "a"(SYS_clone3), "D"(arguments), "S"(sizeof *arguments), [child] "r"(child), [main] "r"(child_main)
+                     : "rcx", "r11", "cc", "memory");
+    errno = pid < 0 ? (int)-pid : 0;
+    return pid < 0 ? -1 : (pid_t)pid;
+}
+
+/* Returns when the command runs, or the child has said why it does not (CLONE_VFORK). Straight into the cgroup where the kernel can (5.7): moving a
+   process there later waits for an RCU grace period. */
 static pid_t fork_into(int cgroup, struct child *child)
 {
-    struct clone_args arguments = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+    struct clone_args arguments = {.flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
     if (cgroup >= 0) {
-        pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+        pid_t pid = clone_beside(&arguments, child);
         if (pid >= 0 || errno == EAGAIN || errno == ENOMEM)
             return pid;
         child->join = true;
     }
-    return fork();
+    return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
 }
 
-/* Both ends belong to the job's user, or it could not open /dev/stdout and its like by name. */
-static bool make_pipe(const struct start *s, int ends[2], int ours)
+/* Both ends of each belong to the job's user, or it could not open /dev/stdout and its like by name. */
+static bool take_pipes(struct job *job, const struct start *s, int fds[3])
 {
-    if (pipe2(ends, O_CLOEXEC))
-        return false;
-    if (ours == 0)
-        fcntl(ends[0], F_SETPIPE_SZ, PIPE_SIZE); /* only for speed; not for stdin, of which no more than needed is taken */
-    return fchown(ends[0], s->uid, s->gid) == 0 && fcntl(ends[ours], F_SETFL, O_NONBLOCK) == 0;
-}
-
-static bool make_pipes(struct job *job, const struct start *s, int fds[3])
-{
-    int ends[2];
-    if (!make_pipe(s, ends, 1))
-        return false;
-    fds[0] = ends[0];
-    job->in = ends[1];
-    for (int stream = 1; stream <= (s->merged ? 1 : 2); stream++) {
-        if (!make_pipe(s, ends, 0))
+    for (int stream = 0; stream <= (s->merged ? 1 : 2); stream++) {
+        int *ours = stream == 0 ? &job->in : &job->out[stream], end = our_end(stream);
+        if (fchown(pipes[stream][0], s->uid, s->gid))
             return false;
-        fds[stream] = ends[1];
-        job->out[stream] = ends[0];
+        *ours = pipes[stream][end];
+        fds[stream] = pipes[stream][1 - end];
+        pipes[stream][0] = pipes[stream][1] = -1;
     }
     if (s->merged)
         fds[2] = fcntl(fds[1], F_DUPFD_CLOEXEC, 3);
@@ -244,45 +329,34 @@ static void explain(struct failure *why, const struct start *s, const struct rep
     why->error = (uint16_t)report->error;
 }
 
-/* Waits until the command runs (the pipe closes at exec) or the child has said why it does not. */
-static bool executed(int report_fd, const struct start *s, struct failure *why)
-{
-    struct report report;
-    size_t have = 0;
-    ssize_t n;
-    while (have < sizeof report && (n = read(report_fd, (char *)&report + have, sizeof report - have)) != 0)
-        if (n > 0)
-            have += (size_t)n;
-        else if (errno != EINTR)
-            break;
-    if (have == sizeof report)
-        explain(why, s, &report);
-    return have != sizeof report;
-}
-
 bool job_spawn(struct job *job, const struct start *s, struct failure *why)
 {
-    struct child child = {.start = s, .fds = {-1, -1, -1}, .report = -1};
-    int report[2] = {-1, -1};
+    static struct report *report; /* shared, since a child that was forked has memory of its own */
+    struct child child = {.start = s, .fds = {-1, -1, -1}};
+    char **ours = environ;
+    if (!report)
+        report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     raise_file_bound(s);
-    job->oom_before = oom_kills();
-    bool ready = (s->terminal ? make_terminal(job, s, child.fds) : make_pipes(job, s, child.fds)) && pipe2(report, O_CLOEXEC) == 0;
-    child.report = report[1];
+    child.report = report;
+    bool ready = report != MAP_FAILED && (s->terminal ? make_terminal(job, s, child.fds) : take_pipes(job, s, child.fds));
+    close_pipes(); /* what a terminal, or merged streams, leave of them */
+    if (ready)
+        report->failed = false;
+    set_adjustment("0"); /* the child inherits it: to open a file of its own in /proc would cost as much as half a fork. The agent has it until exec only */
     pid_t pid = ready ? fork_into(job->cgroup, &child) : -1;
     if (pid == 0)
         child_main(&child);
+    int error = errno;
+    environ = ours; /* the child sets it, in the same memory */
+    set_adjustment("-1000");
     if (pid < 0)
-        failure_set(why, FAILED_START, KIND_RESOURCES, errno, "cannot start a process");
+        failure_set(why, FAILED_START, KIND_RESOURCES, error, "cannot start a process");
+    else if (report->failed)
+        explain(why, s, report);
     for (int i = 0; i < 3; i++)
-        if (child.fds[i] >= 0)
-            close(child.fds[i]);
-    if (report[1] >= 0)
-        close(report[1]);
-    bool done = pid > 0 && executed(report[0], s, why);
-    if (report[0] >= 0)
-        close(report[0]);
+        close_fd(&child.fds[i]);
     job->pid = pid > 0 ? pid : 0;
-    return done;
+    return pid > 0 && !report->failed;
 }
 
 void job_window(const struct job *job, const struct window *window)
@@ -351,10 +425,9 @@ static void kill_children(void)
 
 void job_kill_all(const struct job *job)
 {
-    bool killed = job->kill >= 0 && write(job->kill, "1", 1) == 1;
     if (getpid() == 1)
-        kill(-1, SIGKILL); /* as init: everything but ourselves is the job's, also what root has moved to another cgroup */
-    else if (killed)
+        kill(-1, SIGKILL); /* as init: everything but ourselves is the job's, also what root has moved to another cgroup; nothing is forked meanwhile */
+    else if (job->kill >= 0 && write(job->kill, "1", 1) == 1)
         return;
     else if (job->cgroup < 0 || !kill_members())
         kill_children();
@@ -363,9 +436,11 @@ void job_kill_all(const struct job *job)
 bool job_alone(const struct job *job, bool no_child)
 {
     char text[256];
+    if (no_child)
+        return true;
     ssize_t n = job->events < 0 ? -1 : pread(job->events, text, sizeof text - 1, 0);
     if (n <= 0)
-        return no_child;
+        return false;
     text[n] = 0;
     return strstr(text, "populated 0") != NULL;
 }
@@ -378,13 +453,11 @@ static uint64_t microseconds(const struct timeval *time)
 /* The cgroup's own figures; without it, sums over the children reaped, and as the peak the largest single process. */
 void job_account(const struct job *job, struct exited *exited)
 {
-    int64_t user = number_of(JOB_CGROUP "/cpu.stat", "user_usec"), system = number_of(JOB_CGROUP "/cpu.stat", "system_usec");
-    int64_t peak = number_of(JOB_CGROUP "/memory.peak", NULL);
-    bool counted = job->cgroup >= 0;
+    int64_t user = number_of(job->cpu, "user_usec"), system = number_of(job->cpu, "system_usec"), peak = number_of(job->peak, NULL);
     exited->signalled = WIFSIGNALED(job->status);
     exited->value = (uint8_t)(exited->signalled ? WTERMSIG(job->status) : WEXITSTATUS(job->status));
-    exited->oom_kills = (uint32_t)(oom_kills() - job->oom_before);
-    exited->user_us = counted && user >= 0 ? (uint64_t)user : microseconds(&job->usage.ru_utime);
-    exited->system_us = counted && system >= 0 ? (uint64_t)system : microseconds(&job->usage.ru_stime);
-    exited->peak_bytes = counted && peak >= 0 ? (uint64_t)peak : (uint64_t)job->usage.ru_maxrss * 1024;
+    exited->oom_kills = (uint32_t)(oom_kills(job) - job->oom_before);
+    exited->user_us = user >= 0 ? (uint64_t)user : microseconds(&job->usage.ru_utime);
+    exited->system_us = system >= 0 ? (uint64_t)system : microseconds(&job->usage.ru_stime);
+    exited->peak_bytes = peak >= 0 ? (uint64_t)peak : (uint64_t)job->usage.ru_maxrss * 1024;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -33,7 +34,8 @@ enum state {
     RUNNING,
     KILLING, /* the main process has ended, what it left running is dying */
     DRAINING, /* nothing runs any more; its last output is in the pipes */
-    OVER, /* EXITED or FAILED was said: until DONE */
+    OVER, /* EXITED, or why START could not be done, was said: until DONE or AGAIN */
+    LOST, /* FAILED was said of the machine itself: until DONE */
     BROKEN, /* the peer broke the protocol: nothing it sends is understood */
     GONE, /* power off */
 };
@@ -58,6 +60,7 @@ static struct {
     bool input_ended; /* END was received */
     uint8_t input_last;
     uint64_t bytes_out, bytes_in;
+    uint64_t heard; /* CLOCK_MONOTONIC when the frame that is being received began */
     uint64_t now, rest_until; /* CLOCK_MONOTONIC, in nanoseconds; now is that of the turn of the loop */
     uint64_t deadline;
 } l;
@@ -84,6 +87,12 @@ static void put_empty(enum guest_frame type, uint8_t stream)
 {
     uint8_t frame[FRAME_HEADER];
     put(frame, encode_header(frame, type, stream, 0));
+}
+
+static void put_ready(void)
+{
+    uint8_t frame[FRAME_HEADER + 1];
+    put(frame, encode_stage(frame, STAGE_READY));
 }
 
 static void put_u32(enum guest_frame type, uint32_t value)
@@ -123,13 +132,6 @@ static void flush(void)
         l.out_at += (size_t)n;
     }
     l.out_at = l.out_end = 0;
-}
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
 }
 
 /* The job reads no more, or is no more. */
@@ -244,7 +246,7 @@ static void send_passing(void)
         failure_set(&failure, FAILED_AGENT, KIND_NONE, ENOMEM, "output of the job was lost");
         l.open[1] = l.open[2] = false;
         l.out_end = 0;
-        put_failed(&failure, OVER);
+        put_failed(&failure, LOST);
     }
 }
 
@@ -310,6 +312,16 @@ static void pump_all(void)
         l.rest_until = monotonic() + REST_NANOSECONDS;
 }
 
+/* Whatever START would have to wait for, and does not depend on what it says, is done before STAGE ready: a clone of the machine has it done already. */
+static void await_start(void)
+{
+    own_prepare();
+    settle_prepare();
+    job_prepare(&l.job);
+    l.state = IDLE;
+    put_ready();
+}
+
 static void begin(struct frame *frame)
 {
     struct failure why;
@@ -320,8 +332,11 @@ static void begin(struct frame *frame)
         put_failed(&why, OVER);
         return;
     }
+    if (l.start.has_clock)
+        set_clock(l.start.clock + monotonic() - l.heard); /* receiving it took a while: emulated code is slow the first time */
+    own(&l.start);
     if (!settle(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
-        release_shares(&l.start);
+        close_fd(&l.job.in); /* or that nobody reads it would be told, maybe after AGAIN */
         put_failed(&why, OVER);
         return;
     }
@@ -332,6 +347,27 @@ static void begin(struct frame *frame)
     l.open[1] = l.open[2] = true;
     if (l.job.out[2] < 0)
         end_output(2);
+}
+
+/* As if there had been no job. What waits to be sent stays, and so does what the job did to the machine's files. */
+static void again(void)
+{
+    release_shares(&l.start);
+    start_free(&l.start);
+    free(l.start_payload);
+    l.start_payload = NULL;
+    job_forget(&l.job);
+    for (int stream = 0; stream < 3; stream++) {
+        l.credit[stream] = 0;
+        l.open[stream] = false;
+    }
+    l.ring_at = l.ring_have = 0;
+    l.passed = 0;
+    l.input_ended = false;
+    l.input_last = 0;
+    l.bytes_out = l.bytes_in = 0;
+    l.rest_until = 0;
+    await_start();
 }
 
 static void grant(const struct frame *frame)
@@ -355,8 +391,14 @@ static void handle(struct frame *frame)
             broken("a second START");
         return;
     }
-    if (l.state == IDLE || (frame->type == HOST_DONE && l.state != OVER)) {
-        broken(l.state == IDLE ? "a frame before START" : "DONE before the end");
+    bool early = (frame->type == HOST_DONE && l.state != OVER && l.state != LOST) || (frame->type == HOST_AGAIN && l.state != OVER);
+    if (l.state == IDLE && frame->type == HOST_CLOCK) { /* how the host sees that a clone is awake, so that the clock in START is not old when it is read */
+        set_clock(get_u64(p));
+        put_ready();
+        return;
+    }
+    if (l.state == IDLE || early) {
+        broken(l.state == IDLE ? "a frame before START" : "DONE or AGAIN before the end");
         return;
     }
     switch (frame->type) {
@@ -379,6 +421,7 @@ static void handle(struct frame *frame)
         break;
     case HOST_CLOCK: set_clock(get_u64(p)); break;
     case HOST_DONE: l.state = GONE; break;
+    case HOST_AGAIN: again(); break;
     }
 }
 
@@ -409,6 +452,8 @@ static void read_port(void)
         l.hung = n == 0;
         if (n <= 0)
             return;
+        if (!l.decoder.have)
+            l.heard = monotonic();
         take_frames(bytes, (size_t)n);
     }
 }
@@ -426,7 +471,7 @@ static void finish(void)
 {
     uint8_t frame[FRAME_HEADER + EXITED_LENGTH];
     struct exited exited = {.bytes_out = l.bytes_out, .bytes_in = l.bytes_in};
-    release_shares(&l.start);
+    sync_shares(&l.start);
     job_account(&l.job, &exited);
     put(frame, encode_exited(frame, &exited));
     l.state = OVER;
@@ -439,7 +484,8 @@ static void advance(bool child_ended)
     if (l.state == RUNNING && l.job.ended) {
         l.state = KILLING;
         close_input();
-        job_kill_all(&l.job);
+        if (!no_child) /* no descendant is left either: orphans become our children */
+            job_kill_all(&l.job);
     } else if (l.state == KILLING && child_ended && l.job.kill < 0)
         job_kill_all(&l.job); /* what was forked while the list was read */
     if (l.state == KILLING && job_alone(&l.job, no_child))
@@ -521,15 +567,13 @@ static void run(int port)
 
 void serve(int port)
 {
-    uint8_t frame[FRAME_HEADER + 1];
-    job_prepare(&l.job);
-    put(frame, encode_stage(frame, STAGE_READY));
+    await_start();
     run(port);
 }
 
 void serve_failure(int port, const struct failure *failure)
 {
     l.job = no_job;
-    put_failed(failure, OVER);
+    put_failed(failure, LOST);
     run(port);
 }

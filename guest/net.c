@@ -31,6 +31,9 @@ int loopback_up(void)
     return done;
 }
 
+static struct ipv4 configured; /* the last that was */
+static int control = -1; /* the socket for the ioctls: open before START, since to make one is as much work as to configure an interface */
+
 /* The first interface that is Ethernet: the lowest index. */
 static int first_interface(int fd, struct ifreq *request)
 {
@@ -50,6 +53,41 @@ static void put_address(struct sockaddr *to, uint32_t address)
     memcpy(to, &in, sizeof in);
 }
 
+/* A route of an earlier job may lead elsewhere. */
+static int set_route(int fd, struct rtentry *route)
+{
+    struct rtentry any = *route;
+    if (ioctl(fd, SIOCADDRT, route) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return -1;
+    put_address(&any.rt_gateway, 0);
+    any.rt_flags = RTF_UP;
+    return ioctl(fd, SIOCDELRT, &any) || ioctl(fd, SIOCADDRT, route) ? -1 : 0;
+}
+
+static int set_mac(int fd, const uint8_t *mac)
+{
+    struct ifreq request;
+    if (first_interface(fd, &request)) /* it leaves the address that there is */
+        return -1;
+    if (memcmp(request.ifr_hwaddr.sa_data, mac, MAC_LENGTH) == 0)
+        return 0;
+    memcpy(request.ifr_hwaddr.sa_data, mac, MAC_LENGTH);
+    return ioctl(fd, SIOCSIFHWADDR, &request);
+}
+
+/* As it was configured for a job before, so that a clone whose template has rehearsed has nothing to do. */
+static bool is_configured(int fd, const struct ipv4 *network)
+{
+    struct ifreq request;
+    struct sockaddr_in address;
+    if (memcmp(&configured, network, sizeof configured) || first_interface(fd, &request) || ioctl(fd, SIOCGIFADDR, &request))
+        return false;
+    memcpy(&address, &request.ifr_addr, sizeof address);
+    return address.sin_addr.s_addr == network->address;
+}
+
 static int configure(int fd, const struct ipv4 *network)
 {
     struct ifreq request;
@@ -65,20 +103,26 @@ static int configure(int fd, const struct ipv4 *network)
     put_address(&route.rt_dst, 0);
     put_address(&route.rt_genmask, 0);
     put_address(&route.rt_gateway, network->gateway);
-    return ioctl(fd, SIOCADDRT, &route) && errno != EEXIST ? -1 : 0;
+    return set_route(fd, &route);
 }
 
-int network_configure(const struct ipv4 *network)
+void network_prepare(void)
+{
+    if (control < 0)
+        control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+int network_configure(const struct ipv4 *network, const uint8_t *mac)
 {
     char line[64], text[INET_ADDRSTRLEN];
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
+    network_prepare();
+    if (mac && set_mac(control, mac))
         return -1;
-    int done = configure(fd, network), error = errno;
-    close(fd);
-    errno = error;
-    if (done)
+    if (!network || is_configured(control, network))
+        return 0;
+    if (configure(control, network))
         return -1;
+    configured = *network;
     snprintf(line, sizeof line, "nameserver %s\n", inet_ntop(AF_INET, &network->nameserver, text, sizeof text));
     unlink("/etc/resolv.conf"); /* often a link to a file of a resolver that does not run here */
     return write_file("/etc/resolv.conf", O_CREAT | O_TRUNC, line);

@@ -1,13 +1,11 @@
-/* What START says about the machine, before the job: its name, time and random state, the user, network and shared folders. */
+/* What START says about the machine's time, user, network and shared folders. */
 #include "agent.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/random.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -22,45 +20,6 @@ void set_clock(uint64_t nanoseconds)
     struct timespec now = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
     if (clock_settime(CLOCK_REALTIME, &now))
         say("cannot set the clock: %s", strerror(errno));
-}
-
-/* Clones of one template have the same random state; only a reseed makes them differ at once. */
-static void set_seed(const uint8_t *seed, size_t length)
-{
-    int pool[2 + 512 / sizeof(int)] = {(int)length * 8, (int)length}; /* struct rand_pool_info: bits, bytes, the bytes themselves */
-    memcpy(pool + 2, seed, length);
-    int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || ioctl(fd, RNDADDENTROPY, pool) || ioctl(fd, RNDRESEEDCRNG))
-        say("cannot reseed the random pool: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
-}
-
-static void set_hostname(const char *name)
-{
-    char hosts[8192], line[160];
-    if (sethostname(name, strlen(name)))
-        say("cannot set the host name: %s", strerror(errno));
-    snprintf(line, sizeof line, "%s\n", name);
-    if (write_file("/etc/hostname", O_CREAT | O_TRUNC, line))
-        say("cannot write /etc/hostname: %s", strerror(errno));
-    ssize_t have = read_file("/etc/hosts", hosts, sizeof hosts);
-    int short_name = (int)strcspn(name, ".");
-    snprintf(line, sizeof line, "%s127.0.1.1\t%s%s%.*s\n", have <= 0 ? "127.0.0.1\tlocalhost\n" : hosts[have - 1] == '\n' ? "" : "\n", name,
-             name[short_name] ? " " : "", name[short_name] ? short_name : 0, name);
-    if (write_file("/etc/hosts", O_CREAT | O_APPEND, line))
-        say("cannot write /etc/hosts: %s", strerror(errno));
-}
-
-static void set_machine_id(const char *id)
-{
-    char line[40];
-    snprintf(line, sizeof line, "%s\n", id);
-    int done = write_file("/etc/machine-id", O_CREAT | O_TRUNC, line);
-    if (done && errno == EROFS && umount2("/etc/machine-id", MNT_DETACH) == 0) /* systemd lays a transient one over it */
-        done = write_file("/etc/machine-id", O_CREAT | O_TRUNC, line);
-    if (done)
-        say("cannot write /etc/machine-id: %s", strerror(errno));
 }
 
 /* Whether a line of passwd(5) or group(5) has this number in its third field. */
@@ -150,19 +109,25 @@ static bool mount_share(const struct share *share, struct failure *why)
     return done;
 }
 
+/* The overlay copies up what will be changed: files when they are opened for writing, a folder when something is made in it. */
+void settle_prepare(void)
+{
+    network_prepare();
+    static const char *const databases[] = {"/etc/passwd", "/etc/group"};
+    for (size_t i = 0; i < sizeof databases / sizeof *databases; i++) {
+        int fd = open(databases[i], O_WRONLY | O_CLOEXEC);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (mkdir("/home/.dayfly", 0700) == 0)
+        rmdir("/home/.dayfly");
+}
+
 bool settle(const struct start *start, struct failure *why)
 {
-    if (start->seed)
-        set_seed(start->seed, start->seed_length);
-    if (start->has_clock)
-        set_clock(start->clock);
-    if (start->hostname)
-        set_hostname(start->hostname);
-    if (start->machine_id)
-        set_machine_id(start->machine_id);
     if (!add_user(start, why))
         return false;
-    if (start->has_network && network_configure(&start->network)) {
+    if ((start->has_network || start->mac) && network_configure(start->has_network ? &start->network : NULL, start->mac)) {
         failure_set(why, FAILED_START, KIND_NETWORK, errno, "network");
         return false;
     }
@@ -172,18 +137,25 @@ bool settle(const struct start *start, struct failure *why)
     return true;
 }
 
+/* Every write has reached the host by now but those to mapped files. Unmounting would wait for the kernel to take the mounts' devices apart. */
+void sync_shares(const struct start *start)
+{
+    for (size_t i = mounted; i > 0; i--) {
+        const struct share *share = &start->shares[i - 1];
+        int fd = share->read_only ? -1 : open(share->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && !share->read_only)
+            sync(); /* a folder that root may not read on the host */
+        if (fd >= 0 && syncfs(fd))
+            say("cannot synchronise %s: %s", share->path, strerror(errno));
+        close_fd(&fd);
+    }
+}
+
 void release_shares(const struct start *start)
 {
     for (; mounted > 0; mounted--) {
-        const struct share *share = &start->shares[mounted - 1];
-        int fd = open(share->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-            sync(); /* a folder that root may not read on the host */
-        else if (!share->read_only && syncfs(fd))
-            say("cannot synchronise %s: %s", share->path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        if (umount2(share->path, 0) && umount2(share->path, MNT_DETACH))
-            say("cannot unmount %s: %s", share->path, strerror(errno));
+        const char *path = start->shares[mounted - 1].path;
+        if (umount2(path, 0) && umount2(path, MNT_DETACH))
+            say("cannot unmount %s: %s", path, strerror(errno));
     }
 }

@@ -9,7 +9,7 @@
 
 enum tag {
     TAG_ARGUMENT = 1, TAG_ENVIRONMENT, TAG_DIRECTORY, TAG_IDENTITY, TAG_USER, TAG_GROUP, TAG_UMASK, TAG_LIMIT, TAG_TERMINAL, TAG_MERGED,
-    TAG_SHARE, TAG_HOSTNAME, TAG_SEED, TAG_CLOCK, TAG_NETWORK, TAG_MACHINE_ID, TAG_END,
+    TAG_SHARE, TAG_HOSTNAME, TAG_SEED, TAG_CLOCK, TAG_NETWORK, TAG_MACHINE_ID, TAG_MAC, TAG_END,
 };
 enum { FIELD_HEADER = 8, GROUPS_MOST = 65536, NO_ID = -1 };
 
@@ -33,6 +33,7 @@ static const struct shape { uint32_t least, most, count; } shapes[TAG_END] = {
     [TAG_CLOCK] = {8, 8, 1},
     [TAG_NETWORK] = {0, UINT32_MAX, 1},
     [TAG_MACHINE_ID] = {32, 32, 1},
+    [TAG_MAC] = {MAC_LENGTH, MAC_LENGTH, 1},
 };
 
 /* The next field, or false at the end and where the frame is cut short (then *error is set). */
@@ -154,6 +155,13 @@ static const char *parse_machine_id(struct start *s, struct field *f)
     return NULL;
 }
 
+static const char *parse_mac(struct start *s, const struct field *f)
+{
+    static const uint8_t none[MAC_LENGTH];
+    s->mac = f->value;
+    return *s->mac & 1 || memcmp(s->mac, none, sizeof none) == 0 ? "START: mac: not one interface's address" : NULL;
+}
+
 struct cursors { char **argument, **environment, **group; };
 
 static const char *parse_field(struct start *s, struct field *f, struct cursors *to)
@@ -191,7 +199,8 @@ static const char *parse_field(struct start *s, struct field *f, struct cursors 
         s->seed_length = f->length;
         return NULL;
     case TAG_NETWORK: return parse_network(s, f);
-    default: return parse_machine_id(s, f);
+    case TAG_MACHINE_ID: return parse_machine_id(s, f);
+    default: return parse_mac(s, f);
     }
 }
 

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { LIMITS_MOST = 16, SHARES_MOST = 64 };
+enum { LIMITS_MOST = 16, SHARES_MOST = 64, MAC_LENGTH = 6 };
 
 struct limit { uint32_t resource; uint64_t soft, hard; };
 struct share { bool read_only; char *tag; char *path; };
@@ -36,6 +36,7 @@ struct start {
     size_t seed_length;
     uint64_t clock;
     struct ipv4 network;
+    uint8_t *mac; /* MAC_LENGTH bytes, or NULL */
     void *memory[4]; /* what start_free() frees */
 };
 

@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
-def build(image: str, library: Path) -> None:
-    """Build a shipped image into the tests' library, once for all workers and later runs, until its recipe changes."""
+def build(recipe: str, library: Path) -> str:
+    """Build a recipe into the tests' library, once for all workers and later runs, until it changes: the image's name."""
+    wanted = find(recipe)
     library.mkdir(parents=True, exist_ok=True)
     settings = library / "settings.toml"
     settings.write_text(f'[library]\nuser = "{library}"\n')
@@ -39,9 +40,12 @@ def build(image: str, library: Path) -> None:
     command = [sys.executable, "-m", "dayfly", "image"]
     with (library / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shown = subprocess.run([*command, "show", f"user/{image}", "--json"], env=environment, capture_output=True, check=False)
-        if shown.returncode != 0 or json.loads(shown.stdout)["config"]["recipe"] != find(image).digest:
-            subprocess.run([*command, "build", image], env=environment, check=True)
+        shown = subprocess.run(
+            [*command, "show", f"user/{wanted.name}", "--json"], env=environment, capture_output=True, check=False
+        )
+        if shown.returncode != 0 or json.loads(shown.stdout)["config"]["recipe"] != wanted.digest:
+            subprocess.run([*command, "build", recipe], env=environment, check=True)
+    return str(wanted.name)
 
 
 @pytest.fixture(scope="session")
@@ -54,16 +58,32 @@ def library() -> Path:
 @pytest.fixture(scope="session")
 def system_image(library: Path) -> str:
     """The name of an image that boots its own systemd."""
-    build("debian:12-system", library)
-    return "debian:12-system"
+    return build("debian:12-system", library)
+
+
+@pytest.fixture(scope="session")
+def ssh_image(library: Path) -> str:
+    """The name of an image with an ssh server."""
+    return build(str(Path(__file__).parent / "framework/debian-12-ssh.toml"), library)
 
 
 @pytest.fixture
 def site(tmp_path: Path, library: Path) -> Iterator[Site]:
-    """A site of the test's own; afterwards nothing of its machines may be left."""
-    site = Site(tmp_path / "site", library)
+    """A site of the test's own; afterwards nothing of its machines may be left.
+
+    All share a folder of templates, as jobs of one user do, or most of the time would go into making them.
+    """
+    site = Site(tmp_path / "site", library, library / "templates")
     yield site
     assert site.leftovers() == []
+
+
+@pytest.fixture
+def own_templates(site: Site) -> Path:
+    """A folder of templates that is the test's alone, and empty."""
+    site.templates = site.folder / "cache/templates"
+    site.configure()
+    return site.templates
 
 
 @pytest.fixture

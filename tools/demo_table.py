@@ -9,6 +9,7 @@ from dayfly.units import format_duration, format_size
 
 STEPS = {
     "spawned": "QEMU spawned",
+    "restored": "cloned from the template",
     "hello": "the guest's kernel is up",
     "ready": "root mounted, agent ready",
     "started": "job started",

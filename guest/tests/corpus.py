@@ -34,10 +34,18 @@ FULL = b"".join(
             tlv(13, bytes(32)),
             tlv(14, bytes(8)),
         ),
-        *(tlv(15, b"10.0.2.15/24 10.0.2.2 10.0.2.3"), tlv(16, b"0" * 32)),
+        *(tlv(15, b"10.0.2.15/24 10.0.2.2 10.0.2.3"), tlv(16, b"0" * 32), tlv(17, bytes.fromhex("525400123456"))),
     )
 )
-STARTS = (MINIMAL, FULL, FULL[:-1], FULL + tlv(17, b""), MINIMAL + tlv(7, b""), MINIMAL + tlv(11, bytes(4) + b"\0/"))
+STARTS = (
+    MINIMAL,
+    FULL,
+    FULL[:-1],
+    FULL + tlv(18, b""),
+    MINIMAL + tlv(7, b""),
+    MINIMAL + tlv(11, bytes(4) + b"\0/"),
+    MINIMAL + tlv(17, bytes(6)),
+)
 FRAMES = (
     *(
         frame(0x41, FULL),
@@ -54,6 +62,7 @@ FRAMES = (
         frame(0x41, MINIMAL) + frame(0x41, MINIMAL),
         frame(0x42, bytes(65536)),
         frame(0x4A),
+        frame(0x4B),
     ),
 )
 

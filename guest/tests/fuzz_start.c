@@ -37,6 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             total += start.groups[i];
         for (size_t i = 0; i < start.seed_length; i++)
             total += start.seed[i];
+        for (size_t i = 0; start.mac && i < MAC_LENGTH; i++)
+            total += start.mac[i];
         touch(start.directory), touch(start.user), touch(start.hostname), touch(start.machine_id);
     }
     start_free(&start);

@@ -152,6 +152,49 @@ static void test_input_and_its_credit(void)
     end();
 }
 
+static void test_again(void)
+{
+    size_t counts[3] = {0};
+    begin();
+    start("read line; echo $line; sleep 1000 & exit 3");
+    expect(GUEST_STARTED);
+    send_frame(HOST_DATA, 0, "one\nmore\n", 9);
+    struct frame frame = follow(counts);
+    CHECK(frame.payload[1] == 3 && counts[1] == 4);
+    send_frame(HOST_AGAIN, 0, "", 0);
+    start("cat; exit 4");
+    expect(GUEST_STARTED);
+    send_frame(HOST_DATA, 0, "two\n", 4);
+    send_frame(HOST_END, 0, "", 0);
+    frame = follow(counts);
+    CHECK(frame.payload[0] == 0 && frame.payload[1] == 4 && counts[1] == 8);
+    CHECK(get_u64(frame.payload + 32) == 4 && get_u64(frame.payload + 40) == 4);
+    send_frame(HOST_AGAIN, 0, "", 0);
+    expect(GUEST_STAGE);
+    send_frame(HOST_START, 0, "junk", 4);
+    expect(GUEST_FAILED);
+    send_frame(HOST_AGAIN, 0, "", 0);
+    start("exit 5");
+    expect(GUEST_STARTED);
+    CHECK(follow(counts).payload[1] == 5);
+    end();
+}
+
+static void test_again_too_early(void)
+{
+    begin();
+    start("sleep 5");
+    expect(GUEST_STARTED);
+    send_frame(HOST_AGAIN, 0, "", 0);
+    struct frame frame;
+    while ((frame = next()).type == GUEST_END)
+        ;
+    CHECK(frame.type == GUEST_FAILED && frame.payload[0] == FAILED_AGENT);
+    send_frame(HOST_AGAIN, 0, "", 0);
+    CHECK(waitpid(agent, NULL, 0) == agent);
+    close(port);
+}
+
 static void test_malformed_start(void)
 {
     begin();
@@ -187,6 +230,8 @@ int main(void)
     test_output_and_code();
     test_leftovers_are_killed();
     test_input_and_its_credit();
+    test_again();
+    test_again_too_early();
     test_malformed_start();
     test_broken_peer();
     puts("loop: ok");

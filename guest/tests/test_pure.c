@@ -70,6 +70,7 @@ static void test_whole_start(void)
     field(11, "\1\0\0\0tag\0/data", 13);
     field(11, "\0\0\0\0work\0/w", 11);
     text(15, "10.0.2.15/24 10.0.2.2 10.0.2.3");
+    field(17, "\x52\x54\0\0\0\1", 6);
     field(10, "", 0);
     CHECK(!parse(&s));
     CHECK(!strcmp(s.argv[0], "sh") && !strcmp(s.argv[1], "") && !strcmp(s.argv[2], "last") && !s.argv[3]);
@@ -78,6 +79,7 @@ static void test_whole_start(void)
     CHECK(!strcmp(s.group_lines[0], "lab:x:5:") && !s.group_lines[1] && !s.user && s.merged && !s.terminal);
     CHECK(s.share_count == 2 && s.shares[0].read_only && !strcmp(s.shares[0].tag, "tag") && !strcmp(s.shares[0].path, "/data"));
     CHECK(!s.shares[1].read_only && !strcmp(s.shares[1].tag, "work") && !strcmp(s.shares[1].path, "/w"));
+    CHECK(!memcmp(s.mac, "\x52\x54\0\0\0\1", 6));
     CHECK(s.has_network && s.network.mask == htonl(0xffffff00) && s.network.gateway == htonl(0x0a000202));
     start_free(&s);
 }
@@ -96,7 +98,7 @@ static void test_refused_starts(void)
     buffer[2] = 1;
     CHECK(says(parse(&s), "reserved"));
     start_free(&s);
-    CHECK(says(with(17, "", 0), "unknown"));
+    CHECK(says(with(18, "", 0), "unknown"));
     CHECK(says(with(0, "", 0), "unknown"));
     CHECK(says(with(3, "/", 1), "twice"));
     CHECK(says(with(1, "a\0b", 3), "NUL"));
@@ -117,6 +119,9 @@ static void test_refused_starts(void)
     CHECK(says(with(15, "10.0.2.15/24 10.0.2.2", 21), "network"));
     CHECK(says(with(16, "0123456789ABCDEF0123456789abcdef", 32), "machine-id"));
     CHECK(says(with(16, "0123456789abcdef", 16), "wrong length"));
+    CHECK(says(with(17, "\x52\x54\0\0\0", 5), "wrong length"));
+    CHECK(says(with(17, "\x53\x54\0\0\0\1", 6), "mac"));
+    CHECK(says(with(17, "\0\0\0\0\0\0", 6), "mac"));
     CHECK(says(with(5, "pat:x:1:1:Pat:/home", 19), "fields"));
     CHECK(says(with(6, "lab:x:5:\n", 9), "line"));
     CHECK(says(with(5, ":x:1:1:Pat:/home:/bin/sh", 24), "line"));
@@ -134,7 +139,7 @@ static void test_decoder(void)
     struct frame frame;
     const char *why;
     static const char *const broken[] = {
-        "\x40\0\0\0\0\0\0\0", "\x4a\0\0\0\0\0\0\0", "\x42\1\0\0\1\0\0\0", "\x44\0\0\0\4\0\0\0", "\x44\3\0\0\4\0\0\0", "\x43\0\1\0\0\0\0\0",
+        "\x40\0\0\0\0\0\0\0", "\x4b\0\0\0\0\0\0\0", "\x4a\0\0\0\1\0\0\0", "\x4a\1\0\0\0\0\0\0", "\x42\1\0\0\1\0\0\0", "\x44\0\0\0\4\0\0\0", "\x44\3\0\0\4\0\0\0", "\x43\0\1\0\0\0\0\0",
         "\x42\0\0\0\0\0\0\0", "\x42\0\0\0\1\0\1\0", "\x41\0\0\0\1\0\x40\0", "\x46\0\0\0\2\0\0\0", "\x49\0\0\0\1\0\0\0", "\x45\x80\0\0\0\0\0\0",
     };
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
@@ -146,6 +151,7 @@ static void test_decoder(void)
     CHECK(feed(&decoder, "c", 1, &frame, &why) == DECODED_FRAME);
     CHECK(frame.type == HOST_DATA && frame.length == 3 && !memcmp(frame.payload, "abc", 3));
     CHECK(feed(&decoder, "\x45\2\0\0\0\0\0\0", 8, &frame, &why) == DECODED_FRAME && frame.stream == 2);
+    CHECK(feed(&decoder, "\x4a\0\0\0\0\0\0\0", 8, &frame, &why) == DECODED_FRAME && frame.type == HOST_AGAIN);
     CHECK(feed(&decoder, "\x41\0\0\0\2\0\0\0xy", 10, &frame, &why) == DECODED_FRAME && !memcmp(frame.payload, "xy", 2));
     free(decoder_take(&decoder));
     decoder_free(&decoder);
@@ -154,7 +160,7 @@ static void test_decoder(void)
 static void test_encoders(void)
 {
     uint8_t out[FRAME_HEADER + FRAME_FAILED_LIMIT];
-    CHECK(encode_hello(out, "1", "6.1") == FRAME_HEADER + 8 + 5 && !memcmp(out + 8, "DFLY\1\0\0\0" "1\0" "6.1", 13));
+    CHECK(encode_hello(out, "1", "6.1") == FRAME_HEADER + 8 + 5 && !memcmp(out + 8, "DFLY\2\0\0\0" "1\0" "6.1", 13));
     char kernel[400];
     memset(kernel, 'k', sizeof kernel - 1);
     kernel[sizeof kernel - 1] = 0;

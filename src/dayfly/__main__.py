@@ -1,5 +1,5 @@
 """`python -m dayfly` is the same as `dayfly`."""
 
-from dayfly.cli import main
+from dayfly.cli import entry
 
-raise SystemExit(main())
+entry()

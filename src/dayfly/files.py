@@ -12,6 +12,11 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
 | `LIBRARY/.dayfly/work/…` | builds under way; each is locked by the process it belongs to |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
+| `/var/lib/dayfly/templates` | the site's templates |
+| `~/.cache/dayfly/templates` | the user's |
+| `TEMPLATES/NAME/memory`, `state`, `scratch` | a saved machine |
+| `TEMPLATES/NAME/template.json` | what it is; written last |
+| `TEMPLATES/NAME.failed` | why it could not be made |
 | `~/.cache/dayfly/…` | what can be made again: empty filesystems for scratch, the verdict on KVM |
 """
 
@@ -24,10 +29,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly.errors import Corrupt, DayflyError, NoSpace, Refused
+from dayfly.values import dataclass
 
 DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
 """The name of a file that a process was killed while it gave it its own."""
@@ -48,7 +53,7 @@ def writing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[
         draft.publish(path, mode, durable=durable)
 
 
-@dataclass
+@dataclass()
 class Draft:
     """A file that is being written where it will get its name. `beside` is its name until then, where it must have one."""
 
@@ -129,6 +134,25 @@ def copy_range(source: int, target: int, start: int, size: int) -> None:
         if copied == 0:
             raise Corrupt(f"a file ended {end - start} bytes too early")
         start += copied
+
+
+def data_of(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where an open file of `size` bytes has data and no hole: beginnings and ends."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole is left
+            return
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def copy_data(source: int, target: int, size: int) -> None:
+    """Copy an open file into another one that has its size already, but for the holes."""
+    for start, end in data_of(source, size):
+        os.lseek(target, start, os.SEEK_SET)
+        copy_range(source, target, start, end - start)
 
 
 def read(path: Path, limit: int) -> bytes:

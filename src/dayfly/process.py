@@ -12,9 +12,9 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from dayfly.errors import ProgramFailed, ProgramMissing
+from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+
+    def killed(self) -> bool:
+        """Wait for the end, without reaping: whether it was a signal's."""
+        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        return ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
 
     def wait(self) -> tuple[int, float]:
         """Wait for the end: its status (negative: the signal that ended it) and the CPU seconds it used."""

@@ -1,17 +1,18 @@
 """What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
 
-Only `library.system` is the site's alone: it says whose images are trusted. Every mistake of a file is reported at once.
+Only the site says whose images and templates are trusted (`library.system`, `templates.system`).
+Every mistake of a file is reported at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.units import parse_duration, parse_size
+from dayfly.values import dataclass, field, replace
 
 SITE_FILE = Path("/etc/dayfly/settings.toml")
 _LIMIT = 1024 * 1024
@@ -40,6 +41,9 @@ class Settings:
     library_user: Path = field(default_factory=lambda: xdg("XDG_DATA_HOME", ".local/share") / "dayfly/library")
     records_folder: Path = field(default_factory=lambda: xdg("XDG_STATE_HOME", ".local/state") / "dayfly/jobs")
     cache_folder: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly")
+    templates_system: Path = Path("/var/lib/dayfly/templates")
+    templates_user: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly/templates")
+    templates_limit: int = 8 * 1024**3
     scratch_folder: Path = Path("/var/tmp")  # noqa: S108 (files there have no name)
     scratch_size: int = 8 * 1024**3
     machine_cpus: int = 1
@@ -65,6 +69,10 @@ def _path(value: object) -> Path:
 
 def _size(value: object) -> int:
     return parse_size(value if isinstance(value, str) else repr(value))
+
+
+def _size_or_none(value: object) -> int:
+    return 0 if value in (0, "0") else _size(value)
 
 
 def _duration(value: object) -> float:
@@ -125,6 +133,9 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "library.user": _path,
     "records.folder": _path,
     "cache.folder": _path,
+    "templates.system": _path,
+    "templates.user": _path,
+    "templates.limit": _size_or_none,
     "scratch.folder": _path,
     "scratch.size": _size,
     "machine.cpus": _count,
@@ -141,7 +152,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.overhead": _size,
     "batch.queues": _queues,
 }
-_SITE_ONLY = frozenset({"library.system"} | {place for place in _READERS if place.startswith("batch.")})
+_SITE_ONLY = frozenset({"library.system", "templates.system"} | {place for place in _READERS if place.startswith("batch.")})
 
 
 def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:

@@ -40,8 +40,11 @@ class Site:
 
     folder: Path
     library: Path
+    templates: Path
     settings: dict[str, dict[str, str]] = field(default_factory=dict)
     command: list[str] = field(default_factory=lambda: list(COMMAND))
+    run_options: tuple[str, ...] = ()
+    """Put behind each `dayfly run`."""
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True)
@@ -64,6 +67,7 @@ class Site:
             "library": {"user": str(self.library)},
             "records": {"folder": str(self.folder / "records")},
             "cache": {"folder": str(self.folder / "cache")},
+            "templates": {"user": str(self.templates)},
             "scratch": {"folder": str(self.scratch), "size": "1G"},
             "machine": {"accelerator": "tcg", "qemu": os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64")},
         }
@@ -90,9 +94,10 @@ class Site:
         for name in ("oci-layout", "index.json"):
             shutil.copy(self.library / name, self.work / "library" / name)
         self.library = self.work / "library"
+        self.templates = self.folder / "cache/templates"
         self.configure()
         for path in (self.folder, *self.folder.rglob("*")):
-            os.chown(path, uid, uid)
+            os.chown(path, uid, uid, follow_symlinks=False)
         for path in (self.folder, *self.folder.parents[:-1]):
             if path.stat().st_uid in (0, uid):
                 path.chmod(path.stat().st_mode | 0o011)
@@ -105,6 +110,8 @@ class Site:
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start `dayfly` with pipes on all streams, in the work folder; `options` are Popen's."""
+        if words[:1] == ("run",):
+            words = ("run", *self.run_options, *words[1:])
         settings: dict[str, Any] = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,

@@ -24,6 +24,7 @@ from tests.framework.bare_guest import (
     END,
     FAILED,
     GRANT,
+    H_AGAIN,
     H_CLOCK,
     H_CLOSED,
     H_DATA,
@@ -33,6 +34,7 @@ from tests.framework.bare_guest import (
     H_SIGNAL,
     H_WINDOW,
     HELLO,
+    INPUT_LIMIT,
     NETWORK,
     OUTPUT_WINDOW,
     PATH,
@@ -41,6 +43,7 @@ from tests.framework.bare_guest import (
     SECONDS,
     STAGE,
     START,
+    STDIN_WINDOW,
     Guest,
     Outcome,
     Parts,
@@ -70,7 +73,7 @@ def boot(library: Path, tmp_path: Path) -> Iterator[Boot]:
 def test_stages_then_true(boot: Boot) -> None:
     guest = boot()
     hello = guest.expect(HELLO).payload
-    assert hello[:8] == b"DFLY\x01\x00\x00\x00"
+    assert hello[:8] == b"DFLY\x02\x00\x00\x00"
     version, kernel = hello[8:].decode().split("\0")
     assert version
     assert kernel[0].isdigit()
@@ -366,6 +369,143 @@ def test_system_mode(boot: Boot, library: Path, system_image: str) -> None:
         "cat /proc/1/comm; cat /proc/self/cgroup; setsid sleep 1000 & "
         "systemctl is-active dayfly-agent multi-user.target; cat /etc/machine-id"
     )
-    outcome = guest.run(["sh", "-c", script], extra=((12, b"pokus"), (16, b"0123456789abcdef" * 2)))
+    guest.start(["sh", "-c", script], extra=((12, b"pokus"), (16, b"0123456789abcdef" * 2)))
+    outcome = guest.follow()
     expected = ["systemd", "0::/dayfly.job", "active", "active", "0123456789abcdef" * 2]
     assert outcome.stdout.decode().splitlines() == expected, (outcome, guest.log())
+    guest.send(H_AGAIN)
+    assert guest.expect(STAGE).payload == bytes([READY])
+    script = "cat /proc/self/cgroup /etc/machine-id; hostname; hostnamectl hostname; pgrep -c sleep"
+    outcome = guest.run(["sh", "-c", script], extra=((12, b"dayfly-0123456789"), (16, b"a" * 32)))
+    expected = ["0::/dayfly.job", "a" * 32, "dayfly-0123456789", "dayfly-0123456789", "0"]
+    assert outcome.stdout.decode().splitlines() == expected, (outcome, guest.log())
+
+
+SURROUNDINGS = (
+    "hostname; cat /etc/hostname /etc/machine-id; grep -c . /etc/hosts; grep 127.0.1.1 /etc/hosts; cat /sys/class/net/e*/address"
+)
+MAC = bytes.fromhex("525400abcdef")
+
+
+def named(name: bytes, digit: bytes, mac: bytes = MAC) -> tuple[tuple[int, bytes], ...]:
+    return (12, name), (16, digit * 32), (17, mac), (13, os.urandom(64)), (15, b"10.0.2.15/24 10.0.2.2 10.0.2.3")
+
+
+def test_again_makes_a_stranger(boot: Boot, tmp_path: Path) -> None:
+    """Jobs one after another in a machine, as a template's rehearsal and its clones' jobs are."""
+    guest = boot(*NETWORK, *nine_p("w", tmp_path, 0)).ready()
+    lines: list[list[str]] = []
+    names = (b"dayfly-0123456789", b"dayfly-abcdefabcd", b"short", b"longer.example.org", b"dayfly-9876543210")
+    for number, name in enumerate(names):
+        guest.start(
+            ["bash", "-c", SURROUNDINGS],
+            extra=(*named(name, b"%d" % number, MAC[:5] + bytes([number])), share("w", "/w")),
+            directory="/w",
+        )
+        lines.append(guest.follow().stdout.decode().splitlines())
+        guest.send(H_AGAIN)
+        assert guest.expect(STAGE).payload == bytes([READY])
+    for number, (name, said) in enumerate(zip(names, lines, strict=True)):
+        assert said[:3] == [name.decode(), name.decode(), str(number) * 32]
+        assert said[3] == lines[0][3]  # no line of /etc/hosts more
+        assert said[4].split() == ["127.0.1.1", name.decode(), *([name.decode().split(".")[0]] if b"." in name else [])]
+        assert said[5] == f"52:54:00:ab:cd:{number:02x}"
+    guest.start(["sh", "-c", "hostname; cat /etc/hostname /etc/machine-id; cat /etc/hosts; grep -c 9p /proc/mounts"])
+    left = guest.follow().stdout.decode()
+    assert left.startswith(f"dayfly-0000000000\ndayfly-0000000000\n{'0' * 32}\n")
+    assert "127.0.1.1\tdayfly-0000000000\n" in left
+    assert left.endswith("\n0\n")  # the folders are not mounted any more
+    assert not [name for name in names if name.decode() in left]
+    guest.done()
+
+
+def test_again_counts_from_zero(boot: Boot) -> None:
+    guest = boot().ready()
+    guest.start(["perl", "-e", "$_ = 'x' x 1e8; for $i (1 .. 3e6) { $n += $i } print 'y' x 1e6; sleep 1 while fork && ++$k < 3"])
+    guest.send(H_DATA, b"input\n")
+    first = guest.follow().exit
+    assert first is not None
+    guest.send(H_AGAIN)
+    guest.expect(STAGE)
+    guest.start(["sh", "-c", "cat; cat /sys/fs/cgroup/dayfly.job/memory.events | grep -w oom_kill"])
+    guest.send(H_DATA, b"more\n")
+    guest.send(H_END)
+    outcome = guest.follow()
+    assert outcome.exit is not None
+    assert outcome.stdout == b"more\noom_kill 0\n"
+    assert (outcome.exit.bytes_in, outcome.exit.bytes_out, outcome.exit.oom_kills) == (5, 16, 0)
+    assert outcome.exit.user_us + outcome.exit.system_us < (first.user_us + first.system_us) / 2
+    assert outcome.exit.peak < first.peak / 4
+    guest.done()
+
+
+def test_again_after_a_refused_start(boot: Boot) -> None:
+    guest = boot().ready()
+    for argv, fields in (
+        (["no-such-command"], {}),
+        (["true"], {"extra": ((99, b""),)}),
+        (["true"], {"extra": (share("none", "/x"),)}),
+    ):
+        guest.refused(argv, **fields)
+        guest.send(H_AGAIN)
+        assert guest.expect(STAGE).payload == bytes([READY])
+    assert guest.run(["sh", "-c", "echo $PATH"]).stdout == f"{PATH.partition('=')[2]}\n".encode()
+
+
+def test_again_gives_the_job_its_window_back(boot: Boot) -> None:
+    guest = boot().ready()
+    for _ in range(2):
+        guest.stdin_credit = 0
+        guest.start(["sh", "-c", "head -c 1; head -c 3000000 /dev/zero"])
+        for _ in range(STDIN_WINDOW // INPUT_LIMIT):
+            guest.send(H_DATA, bytes(INPUT_LIMIT))
+        assert len(guest.follow().stdout) == 3000001
+        guest.send(H_AGAIN)
+        guest.expect(STAGE)
+    guest.run(["true"])
+
+
+def test_files_that_a_job_replaced(boot: Boot) -> None:
+    """What START stores into mapped files must not go to a file that is no more."""
+    guest = boot().ready()
+    script = "echo 192.0.2.1 mine > /etc/new; mv /etc/new /etc/hosts; : > /etc/hostname; rm /etc/machine-id"
+    guest.start(["sh", "-c", script], extra=((12, b"dayfly-0123456789"), (16, b"a" * 32)))
+    guest.follow()
+    guest.send(H_AGAIN)
+    guest.expect(STAGE)
+    extra = ((12, b"dayfly-9876543210"), (16, b"b" * 32))
+    outcome = guest.run(["sh", "-c", "cat /etc/hosts /etc/hostname /etc/machine-id; hostname"], extra=extra)
+    name = b"dayfly-9876543210\n"
+    assert outcome.stdout == b"192.0.2.1 mine\n127.0.1.1\t" + name + name + b"b" * 32 + b"\n" + name
+
+
+def test_random_seed_and_host_keys(boot: Boot) -> None:
+    """An image with a server gets a key of its own at each START; here a script stands for the image's ssh-keygen."""
+    guest = boot().ready()
+    prepare = r"""
+        mkdir -p /var/lib/systemd /etc/ssh /usr/sbin; head -c 512 /dev/zero > /var/lib/systemd/random-seed
+        touch /etc/ssh/ssh_host_rsa_key /etc/ssh/ssh_host_rsa_key.pub /etc/ssh/sshd_config
+        printf '#!/bin/sh\n' > /usr/sbin/sshd
+        exec > /usr/bin/ssh-keygen
+        printf '#!/bin/sh\nhead -c 16 /dev/urandom | sha1sum > /etc/ssh/ssh_host_ed25519_key\n'
+        printf 'echo "$@" > /etc/ssh/arguments\n'
+        chmod 755 /usr/sbin/sshd /usr/bin/ssh-keygen
+    """
+    guest.start(["sh", "-c", prepare], extra=((13, os.urandom(64)),))
+    guest.follow()
+    look = "cd /var/lib/systemd; sha1sum < random-seed; stat -c %s random-seed; "
+    look += "cd /etc/ssh; cat arguments; ls ssh_host*; cat ssh_host*"
+    said = []
+    for _ in range(2):
+        guest.send(H_AGAIN)
+        guest.expect(STAGE)
+        guest.start(
+            ["sh", "-c", look],
+            extra=((13, os.urandom(64)), (12, b"dayfly-0123456789")),
+        )
+        said.append(guest.follow().stdout.decode().splitlines())
+    guest.done()
+    arguments = "-q -t ed25519 -N  -f /etc/ssh/ssh_host_ed25519_key"
+    assert said[0][1:4] == said[1][1:4] == ["512", arguments, "ssh_host_ed25519_key"]
+    assert said[0][0] != said[1][0]
+    assert said[0][4] != said[1][4]

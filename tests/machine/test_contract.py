@@ -18,6 +18,13 @@ from dayfly.job.usage import SCHEMA_FILE
 from tests.framework.site import IMAGE, Site, eventually
 
 
+@pytest.fixture(params=["clone", "cold"])
+def site(request: pytest.FixtureRequest, site: Site) -> Site:
+    """The contract is the same for a machine that was cloned and for one that booted."""
+    site.run_options = ("--cold",) if request.param == "cold" else ()
+    return site
+
+
 def test_output_and_status(site: Site) -> None:
     finished = site.shell("echo out; echo err >&2; exit 7", stdin=b"")
     assert (finished.status, finished.out, finished.err) == (7, b"out\n", "err\n")
@@ -240,12 +247,15 @@ def test_the_usage_record(site: Site) -> None:
     record = site.record()
     jsonschema.validate(record, json.loads(SCHEMA_FILE.read_text()))
     assert (record["name"], record["state"], record["end"]["reason"]) == ("measured", "ended", "exit")
-    assert (record["machine"]["accelerator"], record["machine"]["start"]) == ("tcg", "cold")
+    machine = record["machine"]
+    cold = "--cold" in site.run_options
+    assert (machine["accelerator"], machine["start"]) == ("tcg", "cold" if cold else "template")
+    assert (machine["template"] == "", machine["cold_reason"]) == (cold, "asked for" if cold else "")
     assert (record["used"]["bytes_in"], record["used"]["bytes_out"]) == (1000, 1000)
     assert record["used"]["cpu_host"] > record["used"]["cpu_user"] + record["used"]["cpu_system"] > 0
     assert record["used"]["peak_memory"] > 0
-    order = ["spawned", "hello", "root", "ready", "started", "first_byte", "exited", "gone"]
-    assert list(record["phases"]) == order
+    up = ["hello", "root", "ready"] if cold else ["restored"]
+    assert list(record["phases"]) == ["spawned", *up, "started", "first_byte", "exited", "gone"]
     assert sorted(record["phases"].values()) == list(record["phases"].values())
 
 

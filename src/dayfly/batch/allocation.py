@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dayfly.errors import Refused
 from dayfly.job.description import LEAST_MEMORY
 from dayfly.machine.spec import Shape
 from dayfly.units import format_size
+from dayfly.values import dataclass
 
 _MIB = 1024**2
 _PAGE_TABLES = 256

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from dayfly.batch.allocation import Allocation
+from dayfly.values import dataclass, field
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dayfly.errors import Refused
+from dayfly.values import dataclass
 
 NONE = "none"
 """The image of a job that wants no machine."""

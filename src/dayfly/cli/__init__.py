@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -12,9 +13,14 @@ from types import ModuleType
 from dayfly import __version__, process
 from dayfly.errors import DayflyError
 
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 COMMANDS = {
     "run": "run a command in a fresh virtual machine",
     "image": "build, list, check and remove images",
+    "template": "make, list and remove the booted machines that jobs are cloned from",
     "ps": "show the machines that run on this host",
     "usage": "show what jobs were and what they used",
     "batch": "set up a batch system whose jobs run in machines",
@@ -26,6 +32,15 @@ COMMANDS = {
 def command(name: str) -> ModuleType:
     """The module of a command. It has a `DESCRIPTION`, `configure(parser)` and `execute(arguments)`, which returns a status."""
     return importlib.import_module(f"dayfly.cli.{name}")
+
+
+def entry() -> NoReturn:
+    """The command `dayfly`. Ends at once: tidying up memory that ends with the process takes 8 ms."""
+    status = main()
+    with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What a shell offers for an argument: the names of images, recipes and records. Imported only while a shell completes.
+"""What a shell offers for an argument: names of images, recipes, records, templates. Imported only while a shell completes.
 
 A shell shows whatever a completer prints in the middle of the line that is being typed, so these say nothing when they fail.
 """
@@ -16,6 +16,8 @@ from dayfly import settings as site
 from dayfly.build import recipe
 from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
+from dayfly.job.template import stores
+from dayfly.machine.template.upkeep import kept
 
 
 def images(prefix: str, **_: object) -> list[str]:
@@ -51,10 +53,20 @@ def records(prefix: str, **_: object) -> list[str]:
         return []
 
 
+def templates(prefix: str, **_: object) -> list[str]:
+    """The names of all templates."""
+    try:
+        found = [one.name for store in stores(site.load()) for one in kept(store)]
+    except (DayflyError, OSError):
+        return []
+    return [name for name in found if name.startswith(prefix)]
+
+
 BY_METAVAR: dict[str, Callable[..., Iterable[str]]] = {
     "IMAGE": images,
     "RECIPE": recipes,
     "ID": records,
+    "TEMPLATE": templates,
     "PATH": DirectoriesCompleter(),
     "PATH[:ro]": DirectoriesCompleter(),
     "COMMAND": FilesCompleter(),

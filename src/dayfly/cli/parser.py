@@ -59,6 +59,17 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
     return read
 
 
+def counted(least: int, most: int) -> Callable[[str], int]:
+    """A type for `add_argument`: a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
 def positive(text: str) -> int:
     """A whole number above zero."""
     if not text.isdecimal() or int(text) == 0:

@@ -48,6 +48,9 @@ def configure(parser: Parser) -> None:
         choices=list(Boot),
         help="what is init: agent, or system for the image's own (default: what the image says)",
     )
+    machine.add_argument(
+        "--cold", action="store_true", help="boot it, also where a template of the booted machine could be cloned in a moment"
+    )
     job = parser.add_argument_group("the job")
     job.add_argument(
         "-t",
@@ -120,6 +123,7 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
         terminal=arguments.terminal,
         timeout=arguments.timeout,
         name=arguments.name,
+        cold=arguments.cold,
     )
 
 

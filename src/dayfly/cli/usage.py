@@ -11,7 +11,7 @@ from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser
 from dayfly.errors import NotFound
-from dayfly.job.usage import Records, UsageRecord
+from dayfly.job.usage import MachineUsed, Records, UsageRecord
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = "Show the usage records of jobs: one is kept for each, also for those that failed or were killed."
@@ -139,6 +139,11 @@ def _console(path: Path) -> str:
         raise NotFound(f"the console of this job was not kept: {path} is not there") from None
 
 
+def _from(machine: MachineUsed) -> str:
+    """Which template, or why none."""
+    return f" {machine.template}" if machine.template else f" ({machine.cold_reason})" if machine.cold_reason else ""
+
+
 def _fields(record: UsageRecord) -> dict[str, str]:
     machine, used, end = record.machine, record.used, record.end
     fields = {
@@ -150,7 +155,7 @@ def _fields(record: UsageRecord) -> dict[str, str]:
         "directory": record.directory,
         "image": f"{record.image.reference} {record.image.digest} ({record.image.library})",
         "machine": f"{machine.cpus} CPU, {format_size(machine.memory)}, scratch {format_size(machine.scratch)}",
-        "start": f"{machine.start}, {machine.accelerator}, boot {machine.boot}, QEMU {machine.qemu or '?'}",
+        "start": f"{machine.start}{_from(machine)}, {machine.accelerator}, boot {machine.boot}, QEMU {machine.qemu or '?'}",
         "network": machine.network,
         "phases": ", ".join(f"{name} {format_duration(at)}" for name, at in record.phases.items()),
     }

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from dayfly import files
@@ -17,6 +16,7 @@ from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image.fields import Fields, decode, encode
 from dayfly.image.manifest import ARTIFACT_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, parse_descriptor
 from dayfly.image.reference import is_digest
+from dayfly.values import dataclass, field
 
 REF_NAME = "org.opencontainers.image.ref.name"
 _VERSION = "1.0.0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +27,7 @@ from dayfly.image.manifest import (
     render_manifest,
 )
 from dayfly.image.reference import LibraryKind, Name, Reference
+from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dayfly.errors import Refused
 from dayfly.image.fields import Fields, decode, encode
 from dayfly.image.reference import is_digest
+from dayfly.values import dataclass, field
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"

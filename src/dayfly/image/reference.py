@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from dayfly.errors import Refused
+from dayfly.values import dataclass
 
 DEFAULT_TAG = "latest"
 _LIMIT = 512

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from dayfly.errors import Refused
 from dayfly.machine.command import MOST_SHARES
 from dayfly.machine.spec import Boot, Network, Shape, Share
 from dayfly.units import format_size
+from dayfly.values import dataclass, field
 
 LEAST_MEMORY = 128 * 1024**2
 LEAST_SCRATCH = 16 * 1024**2
@@ -47,6 +47,7 @@ class JobDescription:
     """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
 
     `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
+    A `cold` job's machine boots, whatever templates there are.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
     system, for its record; with `as_signal` its death by a signal is told as the signal's negative number, not as 128 + n.
     """
@@ -68,6 +69,7 @@ class JobDescription:
     name: str = ""
     batch: Mapping[str, str] = field(default_factory=dict)
     as_signal: bool = False
+    cold: bool = False
 
 
 def parse_folder(text: str) -> Folder:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly import files, process
@@ -16,8 +15,9 @@ from dayfly.image.library import OpenImage
 from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
 from dayfly.machine import scratch
 from dayfly.machine.launch import Launched, launch
-from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Share
+from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Network, Shape, Share
 from dayfly.settings import Settings
+from dayfly.values import dataclass, replace
 
 AGENT_ARCHIVE = Path(__file__).parent.parent / "machine/guest/agent.cpio"
 """The guest agent as the first part of an initramfs. Made when Dayfly is installed (hatch_build.py)."""
@@ -57,28 +57,71 @@ def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prep
     )
 
 
-def spawn(prepared: Prepared, settings: Settings, accelerated: Accelerator) -> Launched:
-    """Spawn the job's machine. Raises `DayflyError` where the host lacks what it needs."""
-    description, image = prepared.description, prepared.image
-    empty = scratch.create(settings.scratch_folder, description.scratch, settings.cache_folder)
-    disks = [Disk("root", os.dup(image.root.file), image.root.form, readonly=True)]
-    disks += [Disk("modules", os.dup(image.modules.file), image.modules.form, readonly=True)] if image.modules else []
-    disks += [Disk("scratch", empty, scratch.FILESYSTEM, readonly=False)]
-    spec = MachineSpec(
-        identity=prepared.identity,
+def plan(
+    image: OpenImage,
+    *,
+    identity: str,
+    accelerated: Accelerator,
+    shape: Shape,
+    boot: Boot,
+    shares: tuple[Share, ...],
+    network: Network,
+) -> MachineSpec:
+    """A machine of this image, with nothing of it open yet: every descriptor is -1."""
+    disks = [Disk("root", -1, image.root.form, readonly=True)]
+    disks += [Disk("modules", -1, image.modules.form, readonly=True)] if image.modules else []
+    disks += [Disk("scratch", -1, scratch.FILESYSTEM, readonly=False)]
+    return MachineSpec(
+        identity=identity,
         label=image.name or image.digest[:19],
         accelerator=accelerated,
-        shape=description.shape,
-        boot=prepared.boot,
-        kernel=os.dup(image.kernel.file),
-        initramfs=_initramfs(image),
+        shape=shape,
+        boot=boot,
+        kernel=-1,
+        initramfs=-1,
         command_line=image.config.kernel.command_line,
         disks=tuple(disks),
+        shares=shares,
+        network=network,
+        mac=mac(identity),
+    )
+
+
+def planned_for(prepared: Prepared, accelerated: Accelerator) -> MachineSpec:
+    """The job's machine, as `plan` has it."""
+    description = prepared.description
+    return plan(
+        prepared.image,
+        identity=prepared.identity,
+        accelerated=accelerated,
+        shape=description.shape,
+        boot=prepared.boot,
         shares=prepared.shares,
         network=description.network,
-        mac=_mac(prepared.identity),
     )
-    return launch(settings.machine_qemu, spec)
+
+
+def opened(planned: MachineSpec, image: OpenImage, writable: int) -> MachineSpec:
+    """The plan with its disks open: the image's, and `writable` as the scratch disk."""
+    files_of = {"root": image.root.file, "modules": image.modules.file if image.modules else -1}
+    disks = [
+        replace(disk, descriptor=writable if disk.role == "scratch" else os.dup(files_of[disk.role])) for disk in planned.disks
+    ]
+    return replace(planned, disks=tuple(disks))
+
+
+def booting(planned: MachineSpec, image: OpenImage, settings: Settings, size: int) -> MachineSpec:
+    """The plan of a machine that boots, all of it open, with an empty scratch disk of `size` bytes.
+
+    Raises `DayflyError` where the host lacks what it needs.
+    """
+    spec = opened(planned, image, scratch.create(settings.scratch_folder, size, settings.cache_folder))
+    return replace(spec, kernel=os.dup(image.kernel.file), initramfs=_initramfs(image))
+
+
+def spawn(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Launched:
+    """Spawn a machine that boots. Raises `DayflyError` where the host lacks what it needs."""
+    return launch(settings.machine_qemu, booting(planned, prepared.image, settings, prepared.description.scratch))
 
 
 def _initramfs(image: OpenImage) -> int:
@@ -94,7 +137,7 @@ def _initramfs(image: OpenImage) -> int:
     return descriptor
 
 
-def _mac(name: str) -> str:
+def mac(name: str) -> str:
     """A MAC address in the range of locally administered ones, from the machine's name."""
     return ":".join(["52", "54", *(name[at : at + 2] for at in range(0, 8, 2))])
 

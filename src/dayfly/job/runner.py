@@ -11,13 +11,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dayfly.errors import MachineFailed, Refused
 from dayfly.job.streams import Inlet, Outlet
 from dayfly.job.terminal import size
 from dayfly.machine.channel import INPUT_WINDOW, OUTPUT_WINDOW, Frame, FromGuest, ProtocolBroken, Stream, ToGuest
+from dayfly.machine.events import Event
 from dayfly.machine.guest.protocol import (
     Exited,
     Failed,
@@ -28,8 +28,8 @@ from dayfly.machine.guest.protocol import (
     parse_failed,
     parse_grant,
 )
-from dayfly.machine.machine import Machine, Remains
-from dayfly.machine.monitor import Event
+from dayfly.machine.machine import Machine, Remains, State
+from dayfly.values import dataclass
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 HANDLED = (*FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
@@ -116,10 +116,13 @@ class Run:
         booting.result()
         self._up()
         ended = self._loop.create_task(self._watch())
-        self._machine.on_frame = self._received
         self._machine.on_event = self._told
         try:
-            self._machine.start(self._request())
+            self._machine.listen(self._received)
+            if self._machine.state is State.READY:
+                self._machine.start(self._request())
+        except ProtocolBroken as error:
+            self._machine.broke(error)
         except Refused as error:
             self._finish(Outcome(error.exit_status, "not-started", error.message, error.hint))
         outcome = await self._outcome

@@ -5,29 +5,28 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 import time
 
 from dayfly import process
+from dayfly.errors import MachineFailed, Refused
 from dayfly.image.search import Libraries
 from dayfly.job.description import JobDescription
-from dayfly.job.prepare import prepare, spawn
+from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
+from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
 from dayfly.machine import accelerator
+from dayfly.machine.launch import Launched
+from dayfly.machine.spec import MachineSpec
+from dayfly.machine.template.restore import RestoreFailed
+from dayfly.machine.template.store import OpenTemplate
 from dayfly.settings import Settings
 
-HELD_SIGNALS = frozenset(
-    (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGTSTP,
-        signal.SIGWINCH,
-    )
-)
-"""From the spawn on, these wait until there is somebody who knows what they mean for the machine."""
+ENDING_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
+HELD_SIGNALS = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH}
+"""From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
+end of the job, also while a template is made."""
 
 
 def run(description: JobDescription, settings: Settings) -> int:
@@ -36,6 +35,7 @@ def run(description: JobDescription, settings: Settings) -> int:
     Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the record.
     """
     begun = time.monotonic()
+    gc.disable()
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)
@@ -43,9 +43,59 @@ def run(description: JobDescription, settings: Settings) -> int:
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
-        launched = spawn(prepared, settings, accelerated)
+        planned = planned_for(prepared, accelerated)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
+        try:
+            template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
+        except MachineFailed as error:
+            from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
-        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine boots)
+            return not_up(prepared, settings, error)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        launched, origin = _machine(prepared, settings, planned, template)
 
-        return supervise(prepared, settings, launched, verdict if trial else None)
+        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
+
+        return supervise(prepared, settings, launched, origin, verdict if trial else None)
+
+
+def _import_the_rest() -> None:
+    """What runs the job, imported while QEMU starts and restores: there is nothing else to do for the job then, and from the
+    moment that the guest runs every bit of the host's CPUs is the guest's.
+
+    asyncio does without `ssl` where there is none, and nothing here needs it: OpenSSL is a fifth of asyncio's import.
+    """
+    hidden = "ssl" not in sys.modules
+    if hidden:
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # what makes an import of it fail
+    try:
+        pass
+    finally:
+        if hidden:
+            del sys.modules["ssl"]
+
+
+def _machine(
+    prepared: Prepared, settings: Settings, planned: MachineSpec, template: OpenTemplate | NoTemplate
+) -> tuple[Launched, Origin]:
+    """The job's machine: a clone of the template that has its job already, or one that boots."""
+    if isinstance(template, NoTemplate):
+        launched = spawn(prepared, settings, planned)
+        _import_the_rest()
+        return launched, Origin(cold_reason=template.reason)
+    try:
+        launched = clone(prepared, settings, planned, template)
+        _import_the_rest()
+
+        from dayfly.job.request import request  # noqa: PLC0415 (heavy: imported while the machine starts)
+
+        restored, origin = launched.restored(), Origin(template.name, template.about.qemu)
+        try:
+            return restored.started(request(prepared).encode()), origin
+        except Refused:  # is found again, and told, by whoever supervises the job
+            return restored, origin
+    except RestoreFailed as error:
+        discard(template, error.message, settings)
+        return spawn(prepared, settings, planned), Origin(cold_reason=error.message)
+    finally:
+        template.close()

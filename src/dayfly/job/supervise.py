@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
-import platform
 import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 from dayfly import process
-from dayfly.errors import DayflyError, in_words
+from dayfly.errors import DayflyError, MachineFailed, in_words
 from dayfly.job import identity
-from dayfly.job.prepare import Prepared, spawn
+from dayfly.job.prepare import Prepared, planned_for, spawn
+from dayfly.job.request import request
 from dayfly.job.runner import Outcome, Run
-from dayfly.job.terminal import raw, same_file, size
+from dayfly.job.template import Origin
+from dayfly.job.terminal import raw
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
 from dayfly.machine.accelerator import TRIAL_SECONDS, Verdict
-from dayfly.machine.guest.protocol import Mount, StartRequest
 from dayfly.machine.launch import Launched
 from dayfly.machine.machine import Machine, Part, Remains, StartFailed
-from dayfly.machine.spec import Accelerator, Network
+from dayfly.machine.spec import Accelerator
 from dayfly.settings import Settings
-
-SLIRP = "10.0.2.15/24 10.0.2.2 10.0.2.3"
-"""Address, gateway and name server of QEMU's user-mode network (QEMU's documentation, "Network emulation")."""
+from dayfly.values import replace
 
 
-def supervise(prepared: Prepared, settings: Settings, launched: Launched, trial: Verdict | None) -> int:
+def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Verdict | None) -> int:
     """Run the job in the machine that was spawned for it; returns what to exit with.
 
     With a `trial`, the machine shows whether KVM works here: the verdict is kept, and where not, the job gets another machine.
     """
     with contextlib.ExitStack() as until_the_end:
-        outcome, record = asyncio.run(_Supervisor(prepared, settings, trial, until_the_end).run(launched))
+        outcome, record = asyncio.run(_Supervisor(prepared, settings, origin, trial, until_the_end).run(launched))
+    return _told(prepared, settings, outcome, record)
+
+
+def not_up(prepared: Prepared, settings: Settings, error: MachineFailed) -> int:
+    """A job for whose machine not even a template came up; returns what to exit with."""
+    outcome, record = _not_up(_begun(prepared, Origin(cold_reason="no template could be made")), error)
+    if isinstance(error, StartFailed):
+        with _never_fatal("the console could not be kept"):
+            console = Records(settings.records_folder).open_console(record)
+            os.write(console, error.tail.encode())
+            os.close(console)
+    return _told(prepared, settings, outcome, record)
+
+
+def _not_up(record: UsageRecord, error: MachineFailed) -> tuple[Outcome, UsageRecord]:
+    part = error.part if isinstance(error, StartFailed) else Part.QEMU
+    outcome = Outcome(error.exit_status, f"{part.name.lower()}-failed", error.message, error.hint)
+    return outcome, replace(record, state="ended", end=_end(outcome))
+
+
+def _told(prepared: Prepared, settings: Settings, outcome: Outcome, record: UsageRecord) -> int:
+    """Tell the user and the record how the job ended; what to exit with."""
     if outcome.message:
         process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
     with _never_fatal("the usage record could not be written"):
@@ -48,13 +68,13 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, trial:
 
 class _Supervisor:
     def __init__(
-        self, prepared: Prepared, settings: Settings, trial: Verdict | None, until_the_end: contextlib.ExitStack
+        self, prepared: Prepared, settings: Settings, origin: Origin, trial: Verdict | None, until_the_end: contextlib.ExitStack
     ) -> None:
         self._prepared = prepared
         self._settings = settings
         self._trial = trial
         self._until_the_end = until_the_end
-        self._record = _begun(prepared)
+        self._record = _begun(prepared, origin)
         self._records = Records(settings.records_folder)
 
     async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
@@ -63,12 +83,12 @@ class _Supervisor:
                 return await self._in(launched, TRIAL_SECONDS)
             except StartFailed as error:
                 if error.part not in (Part.QEMU, Part.KERNEL):
-                    return self._not_up(error)
-            launched = spawn(self._prepared, self._settings, Accelerator.TCG)
+                    return _not_up(self._record, error)
+            launched = spawn(self._prepared, self._settings, planned_for(self._prepared, Accelerator.TCG))
         try:
             return await self._in(launched, self._settings.machine_boot_timeout)
         except StartFailed as error:
-            return self._not_up(error)
+            return _not_up(self._record, error)
 
     def _up(self, accelerated: Accelerator) -> None:
         """A machine is up: when that was a trial, KVM works; when it is the emulated one after a trial, KVM does not."""
@@ -80,17 +100,13 @@ class _Supervisor:
 
     def _started(self) -> None:
         """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""
+        gc.enable()  # which `start` has switched off for as long as nothing but imports happens
         if self._prepared.terminal:
             self._until_the_end.enter_context(raw(0))
-
-    def _not_up(self, error: StartFailed) -> tuple[Outcome, UsageRecord]:
-        outcome = Outcome(error.exit_status, f"{error.part.name.lower()}-failed", error.message, error.hint)
-        return outcome, replace(self._record, state="ended", end=_end(outcome))
 
     async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""
         spec = launched.spec
-        spawned = time.monotonic()
         record = replace(
             self._record,
             machine=replace(self._record.machine, accelerator=str(spec.accelerator), pid=launched.child.pid),
@@ -116,46 +132,17 @@ class _Supervisor:
         finally:
             if console is not None:
                 os.close(console)
-        times = {"spawned": spawned, **machine.times, "gone": time.monotonic()}
+        times = {**machine.times, "gone": time.monotonic()}
         return outcome, _ended(record, self._prepared.begun, times, outcome, remains, machine.qemu_version)
 
 
-def request(prepared: Prepared) -> StartRequest:
-    """All that the agent is told. Made at the last moment, so that the clock is right. Raises `Refused` when it is too large."""
-    description = prepared.description
-    present = {variable.partition(b"=")[0] for variable in description.environment}
-    from_image = (os.fsencode(f"{name}={value}") for name, value in prepared.image.config.environment.items())
-    return StartRequest(
-        arguments=tuple(map(os.fsencode, description.command)),
-        environment=(*description.environment, *(line for line in from_image if line.partition(b"=")[0] not in present)),
-        directory=os.fsencode(prepared.directory),
-        identity=identity.caller(root=description.root),
-        umask=_umask(),
-        limits=identity.limits(prepared.limits),
-        terminal=size(0) if prepared.terminal else None,
-        merged=not prepared.terminal and same_file(1, 2),
-        mounts=tuple(Mount(share.tag, os.fsencode(share.target), share.readonly) for share in prepared.shares),
-        hostname=f"dayfly-{prepared.identity}",
-        seed=os.urandom(64),
-        clock=time.time_ns(),
-        network=SLIRP if description.network is Network.NAT else "",
-        machine_id=os.urandom(16).hex(),
-    )
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _begun(prepared: Prepared) -> UsageRecord:
+def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
     description = prepared.description
     return UsageRecord(
         id=prepared.identity,
         state="running",
         begun=timestamp(prepared.begun_at),
-        host=platform.node(),
+        host=os.uname().nodename,
         uid=os.getuid(),
         user=identity.name(),
         command=shortened(description.command),
@@ -167,8 +154,11 @@ def _begun(prepared: Prepared) -> UsageRecord:
             scratch=description.scratch,
             accelerator="",
             boot=str(prepared.boot),
-            start="cold",
+            start="template" if origin.template else "cold",
             network=str(description.network),
+            qemu=origin.qemu,
+            template=origin.template,
+            cold_reason=origin.cold_reason,
         ),
         name=description.name,
         batch=description.batch,
@@ -187,7 +177,7 @@ def _ended(
     return replace(
         record,
         state="ended",
-        machine=replace(record.machine, qemu=qemu, pid=0),
+        machine=replace(record.machine, qemu=qemu or record.machine.qemu, pid=0),
         phases={name: round(at - begun, 6) for name, at in sorted(times.items(), key=lambda item: item[1])},
         used=used,
         end=_end(outcome),

@@ -10,12 +10,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dayfly import files
 from dayfly.errors import NotFound, Refused
+from dayfly.values import asdict, dataclass, field, replace
 
 SCHEMA_FILE = Path(__file__).with_name("usage.schema.json")
 VERSION = 1
@@ -34,7 +34,10 @@ class ImageUsed:
 
 @dataclass(frozen=True)
 class MachineUsed:
-    """What the job got. Memory and scratch in bytes; `start` is `cold` or `template`."""
+    """What the job got. Memory and scratch in bytes.
+
+    `start` is `template` or `cold`: `template` names the one that was cloned, `cold_reason` says why there was none.
+    """
 
     cpus: int
     memory: int
@@ -45,6 +48,8 @@ class MachineUsed:
     network: str
     qemu: str = ""
     pid: int = 0
+    template: str = ""
+    cold_reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The frames between host and agent: docs/reference/guest-protocol.md, version 1. Pure: bytes in, values out, and back.
+"""The frames between host and agent: docs/reference/guest-protocol.md, version 2. Pure: bytes in, values out, and back.
 
 A machine is run by its user, so whatever comes out of it is hostile: every frame is checked, and no more is kept than one frame.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
 
 from dayfly.errors import Refused
+from dayfly.values import dataclass
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"DFLY"
 INPUT_LIMIT = 64 * 1024
 OUTPUT_LIMIT = 256 * 1024
@@ -55,6 +55,7 @@ class ToGuest(IntEnum):
     WINDOW = 0x47
     CLOCK = 0x48
     DONE = 0x49
+    AGAIN = 0x4A
 
 
 START_LIMIT = 4 * 1024 * 1024
@@ -77,7 +78,8 @@ _RULES = {
 _TYPES = {int(kind): kind for kind in FromGuest}
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """One frame from the guest, known to be well-formed."""
 
     type: FromGuest

@@ -42,14 +42,30 @@ def render(qemu: str, spec: MachineSpec, ends: Endpoints) -> list[str]:
         *("-cpu", _CPUS[spec.accelerator]),
         *("-smp", str(spec.shape.cpus)),
         *("-m", f"{spec.shape.memory // 1024}K"),
-        *("-object", f"memory-backend-ram,id=memory,size={spec.shape.memory // 1024}K"),
-        *("-kernel", f"/proc/self/fd/{spec.kernel}"),
-        *("-initrd", f"/proc/self/fd/{spec.initramfs}"),
-        *("-append", kernel_command_line(spec)),
+        *("-object", _memory(spec)),
+        *(_kernel(spec) if spec.state is None else ("-incoming", "defer")),
+        *("-device", "vmgenid,guid=auto"),  # new in each machine: the kernel of a clone reseeds its random state for it
         *_sockets(ends),
         *_disks(spec.disks),
         *_network(spec),
         *_shares(spec.shares),
+    ]
+
+
+def _memory(spec: MachineSpec) -> str:
+    size = f"id=memory,size={spec.shape.memory // 1024}K"
+    backing = spec.backing
+    if backing is None:
+        return f"memory-backend-ram,{size}"
+    how = "share=on" if backing.shared else "share=off,readonly=on,rom=off" if backing.readonly else "share=off"
+    return f"memory-backend-file,{size},mem-path=/proc/self/fd/{backing.descriptor},{how}"
+
+
+def _kernel(spec: MachineSpec) -> list[str]:
+    return [
+        *("-kernel", f"/proc/self/fd/{spec.kernel}"),
+        *("-initrd", f"/proc/self/fd/{spec.initramfs}"),
+        *("-append", kernel_command_line(spec)),
     ]
 
 
@@ -69,6 +85,7 @@ def escape(text: str) -> str:
 def _sockets(ends: Endpoints) -> list[str]:
     return [
         *("-chardev", f"socket,id=monitor,fd={ends.monitor}", "-mon", "chardev=monitor,mode=control"),
+        *("-chardev", f"socket,id=events,fd={ends.events}", "-mon", "chardev=events,mode=control"),
         *("-chardev", f"file,id=console,path=/proc/self/fd/{ends.console},mux=on", "-device", "isa-serial,chardev=console"),
         *("-device", f"virtio-serial-pci,id=serial,max_ports=3,addr={_CHANNEL_SLOT:#x}"),
         *("-device", "virtconsole,bus=serial.0,nr=2,chardev=console"),
@@ -91,7 +108,9 @@ def _network(spec: MachineSpec) -> list[str]:
     if spec.network is Network.NONE:
         return []
     device = f"virtio-net-pci,netdev=net,mac={spec.mac},romfile=,addr={_NETWORK_SLOT:#x}"
-    return ["-netdev", "user,id=net,ipv6=off", "-device", device]
+    # A machine saved with user-mode networking could only be restored with it; a hub's port alone fits every network.
+    saving = spec.backing is not None and spec.backing.shared
+    return ["-netdev", "hubport,id=net,hubid=0" if saving else "user,id=net,ipv6=off", "-device", device]
 
 
 def _shares(shares: tuple[Share, ...]) -> list[str]:

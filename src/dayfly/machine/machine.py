@@ -6,23 +6,30 @@ A `Machine` owns its QEMU process and our ends of its sockets. `destroy` (or lea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import TracebackType
 
-from dayfly.errors import DayflyError, MachineFailed
+from dayfly.errors import DayflyError, MachineFailed, Refused
 from dayfly.machine.channel import Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
+from dayfly.machine.events import Event, Listener, Refusal
 from dayfly.machine.guest.protocol import Failed, FailedStage, Hello, Stage, parse_failed, parse_hello, parse_stage, printable
-from dayfly.machine.launch import Launched
-from dayfly.machine.monitor import Event, Monitor
+from dayfly.machine.launch import Launched, Progress
 from dayfly.machine.spec import Boot
+from dayfly.values import dataclass
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from dayfly.machine.monitor import Monitor
 
 CONSOLE_LIMIT = 1024 * 1024
 """A guest may write to its console without end; this much of it is kept in the log."""
 _CONSOLE_TAIL = 8 * 1024
+_END_SECONDS = 1.0
+"""For a QEMU whose sockets are closed to be reaped."""
 
 
 class Part(StrEnum):
@@ -41,6 +48,9 @@ class State(Enum):
     READY = "ready"
     RUNNING = "running"
     ENDED = "ended"
+
+
+_BEGINS = {Progress.SPAWNED: State.STARTING, Progress.RESTORED: State.READY, Progress.STARTED: State.RUNNING}
 
 
 class StateError(DayflyError):
@@ -100,6 +110,24 @@ class _Console(asyncio.Protocol):
         return "\n".join(line for line in lines if line.strip())
 
 
+class _Events(asyncio.Protocol):
+    """Passes on what QEMU tells."""
+
+    def __init__(self, listener: Listener, told: Callable[[Event], None], lost: Callable[[], None]) -> None:
+        self._listener = listener
+        self._told = told
+        self._lost = lost
+
+    def data_received(self, data: bytes) -> None:
+        with contextlib.suppress(Refused):  # what cannot be understood tells us nothing; that QEMU ends is told by its process
+            for message in self._listener.feed(data):
+                if not isinstance(message, Refusal):
+                    self._told(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        self._lost()
+
+
 class _Channel(asyncio.Protocol):
     """Cuts the channel's bytes into frames, and tells when the guest broke the protocol or the channel ended."""
 
@@ -108,7 +136,7 @@ class _Channel(asyncio.Protocol):
     ) -> None:
         self._decoder = Decoder()
         self._frame = frame
-        self._broken = broken
+        self.broken = broken
         self._lost = lost
 
     def data_received(self, data: bytes) -> None:
@@ -116,7 +144,7 @@ class _Channel(asyncio.Protocol):
             for frame in self._decoder.feed(data):
                 self._frame(frame)
         except ProtocolBroken as error:
-            self._broken(error)
+            self.broken(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._lost()
@@ -128,23 +156,24 @@ class Machine:
     def __init__(self, launched: Launched, console_log: int | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.spec = launched.spec
-        self.state = State.STARTING
+        self.state = _BEGINS[launched.progress]
         self.hello: Hello | None = None
-        self.times: dict[str, float] = {}
+        self.times: dict[str, float] = dict(launched.times)
         """When each phase was reached, on the monotonic clock in seconds."""
-        self.on_frame: Callable[[Frame], None] = _ignore
-        """Called with each frame that comes while the machine runs a job."""
+        self._early: list[Frame] = []
+        self._on_frame: Callable[[Frame], None] = self._early.append  # a clone that has its job may answer before anybody listens
         self.on_event: Callable[[Event], None] = _ignore
         """Called with what QEMU tells by itself."""
         self.broken: ProtocolBroken | None = None
         """What the guest did against the protocol; the machine is ended for it."""
         self._launched = launched
         self._console = _Console(console_log, self._lost_one)
-        self._monitor = Monitor(self._told)
-        self._connecting: asyncio.Task[None] | None = None
+        self._monitor: Monitor | None = None
         self._ready: asyncio.Future[None] = loop.create_future()
+        if self.state is not State.STARTING:
+            self._ready.set_result(None)
         self._ended = asyncio.Event()
-        self._still_open = 3  # QEMU, its channel, its console: all are read to their end
+        self._still_open = 4  # QEMU, its channel, its console, what it tells: all are read to their end
         self._channel: asyncio.Transport | None = None
         self._reason = ""
         self._status, self._cpu = 0, 0.0
@@ -158,8 +187,8 @@ class Machine:
 
     @property
     def qemu_version(self) -> str:
-        """As QEMU's monitor says it; empty before the monitor was greeted."""
-        return self._monitor.version
+        """As QEMU's monitor says it; empty before it has greeted."""
+        return self._launched.listener.version
 
     @property
     def console_tail(self) -> str:
@@ -169,10 +198,12 @@ class Machine:
     async def __aenter__(self) -> Machine:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._launched.child.pidfd, self._qemu_ended)
-        channel = _Channel(self._received, self._broke, self._lost_one)
+        channel = _Channel(self._received, self.broke, self._lost_one)
         self._channel, _ = await loop.connect_accepted_socket(lambda: channel, self._launched.channel)
+        self._channel.write(self._launched.unsent)
         await loop.connect_read_pipe(lambda: self._console, os.fdopen(self._launched.console, "rb", buffering=0))
-        self._connecting = loop.create_task(self._monitor.connect(self._launched.monitor))
+        events = _Events(self._launched.listener, self._told, self._lost_one)
+        await loop.connect_accepted_socket(lambda: events, self._launched.events)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -186,10 +217,17 @@ class Machine:
         except TimeoutError:
             raise self._not_up(f"did not come up within {timeout:g} s") from None
 
+    def listen(self, on_frame: Callable[[Frame], None]) -> None:
+        """Call `on_frame` with each frame of the job: those that came already, and from now on. Raises what `on_frame` raises."""
+        self._on_frame = on_frame
+        early, self._early = self._early, []
+        for frame in early:
+            on_frame(frame)
+
     def start(self, request: bytes) -> None:
         """Send the START frame's payload. Raises `StateError` when the machine is not ready for it."""
         if self.state is not State.READY:
-            raise StateError("start", self.state, State.READY)
+            raise self._wrong("start", State.READY)
         self.state = State.RUNNING
         self.send(ToGuest.START, request)
 
@@ -198,15 +236,37 @@ class Machine:
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(encode(kind, payload, stream))
 
+    async def again(self) -> None:
+        """After EXITED or FAILED: let the agent forget its job and wait for the next. Raises `StartFailed`, `StateError`."""
+        if self.state is not State.RUNNING:
+            raise self._not_up("ended during its first job") if self.state is State.ENDED else self._wrong("again", State.RUNNING)
+        self.state = State.STARTING
+        self._on_frame = _ignore
+        self._ready = asyncio.get_running_loop().create_future()
+        self.send(ToGuest.AGAIN)
+        await self._ready
+
+    async def save(self, state: int) -> None:
+        """Write what the machine is, but for its memory, to the open file `state`. It does not go on afterwards.
+
+        Raises `MachineFailed` when QEMU does not do it.
+        """
+        await (await self._commands()).save(state)
+
     async def pause(self) -> None:
         """Stop the machine's CPUs. Raises `MachineFailed` when QEMU does not do it."""
-        await self._greeted()
-        await self._monitor.stop()
+        await (await self._commands()).stop()
 
     async def resume(self) -> None:
         """Let them go on. Raises `MachineFailed` when QEMU does not do it."""
-        await self._greeted()
-        await self._monitor.cont()
+        await (await self._commands()).cont()
+
+    async def killed(self) -> StartFailed | None:
+        """When something has just failed: the reason, if it is that somebody killed QEMU."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._ended.wait()
+        return self._not_up("ended") if self.state is State.ENDED and self._status < 0 else None
 
     async def wait(self) -> None:
         """Wait until QEMU has ended and everything that it wrote has been read."""
@@ -221,22 +281,31 @@ class Machine:
             self._closed = True
             self._complaints = self._launched.complaints()
             os.close(self._launched.stderr)
-            if self._connecting is not None:
-                await asyncio.gather(self._connecting, return_exceptions=True)
-            await self._monitor.close()
+            if self._monitor is None:
+                self._launched.monitor.close()
+            else:
+                await self._monitor.close()
         return Remains(self._status, self._cpu, self._reason, self._complaints)
 
-    async def _greeted(self) -> None:
-        if self._connecting is not None:
-            await self._connecting
+    async def _commands(self) -> Monitor:
+        """The monitor, connected when it is needed first: most jobs never do."""
+        if self._monitor is None:
+            from dayfly.machine.monitor import Monitor  # noqa: PLC0415 (qemu.qmp, which most jobs do without)
+
+            self._monitor = Monitor()
+            await self._monitor.connect(self._launched.monitor)
+        return self._monitor
+
+    def _wrong(self, call: str, required: State) -> StateError:
+        return StateError(call, self.state, required)
 
     def _received(self, frame: Frame) -> None:
         if self.state is State.RUNNING:
-            self.on_frame(frame)
+            self._on_frame(frame)
         elif self.state is State.STARTING:
             self._starting(frame)
         elif self.state is State.READY:
-            self._broke(ProtocolBroken(f"the guest sent {frame.type.name} although it has no job"))
+            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} although it has no job"))
 
     def _starting(self, frame: Frame) -> None:
         """The frames of a machine that comes up, in their order."""
@@ -253,17 +322,17 @@ class Machine:
         elif frame.type is FromGuest.FAILED:
             self._settle(self._reported(parse_failed(frame.payload)))
         else:
-            self._broke(ProtocolBroken(f"the guest sent {frame.type.name} while it was starting"))
+            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} while it was starting"))
 
     def _told(self, event: Event) -> None:
         if event.name == "SHUTDOWN":
             self._reason = event.detail
         self.on_event(event)
 
-    def _broke(self, error: ProtocolBroken) -> None:
+    def broke(self, error: ProtocolBroken) -> None:
         """A guest that breaks the protocol is not listened to any more."""
         self.broken = self.broken or error
-        self.on_frame = _ignore
+        self._on_frame = _ignore
         self._launched.child.kill()
 
     def _qemu_ended(self) -> None:

@@ -1,57 +1,35 @@
-"""QEMU's monitor (QMP): pausing, resuming, and what QEMU tells of the machine by itself."""
+"""QEMU's monitor (QMP): what a running machine is told. What QEMU tells by itself is in `events`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
-from qemu.qmp.models import Greeting
 
 from dayfly.errors import MachineFailed
+from dayfly.machine.events import SAVING
 
 _ANSWER_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something QEMU told: its name in the QMP reference, and the field of it that matters."""
-
-    name: str
-    detail: str
+_SAVE_SECONDS = 60.0
 
 
 class Monitor:
     """A connection to a running QEMU's monitor."""
 
-    def __init__(self, told: Callable[[Event], None]) -> None:
+    def __init__(self) -> None:
         logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
         logging.getLogger("qemu.qmp").propagate = False
         self._client = QMPClient("machine")
-        self._listener = EventListener(names=("SHUTDOWN", "BLOCK_IO_ERROR", "GUEST_PANICKED"))
-        self._told = told
-        self._follower: asyncio.Task[None] | None = None
-        self.version = ""
 
     async def connect(self, end: socket.socket) -> None:
         """Greet QEMU over our end of its monitor socket. Raises `MachineFailed`."""
-        self._client.register_listener(self._listener)
         try:
             await self._client.connect(end)
         except QMPError as error:
             raise MachineFailed("QEMU did not open its monitor") from error
-        self.version = _version(self._client.greeting)
-        self._follower = asyncio.get_running_loop().create_task(self._follow())
-
-    async def _follow(self) -> None:
-        async for message in self._listener:
-            data = message.get("data")
-            fields = data if isinstance(data, dict) else {}
-            detail = fields.get("reason", fields.get("action", ""))
-            self._told(Event(str(message.get("event")), str(detail)))
 
     async def stop(self) -> None:
         """Pause the machine's CPUs. Raises `MachineFailed` when QEMU does not answer."""
@@ -61,25 +39,39 @@ class Monitor:
         """Let the machine's CPUs run again. Raises `MachineFailed` when QEMU does not answer."""
         await self._execute("cont")
 
-    async def _execute(self, command: str) -> None:
+    async def save(self, state: int) -> None:
+        """Save the machine to an open file, but for its memory, which is in a file already. Raises `MachineFailed`."""
+        await self._execute("migrate-set-capabilities", SAVING)
+        self._client.send_fd_scm(state)
+        await self._execute("getfd", {"fdname": "state"})
+        with self._client.listener("MIGRATION") as listener:
+            await self._execute("migrate", {"uri": "fd:state"})
+            try:
+                status = await asyncio.wait_for(_end_of_migration(listener), _SAVE_SECONDS)
+            except TimeoutError:
+                status = f"not done within {_SAVE_SECONDS:g} s"
+        if status != "completed":
+            raise MachineFailed(f"QEMU did not save the machine: {status}")
+
+    async def _execute(self, command: str, arguments: Mapping[str, object] | None = None) -> None:
         try:
-            await asyncio.wait_for(self._client.execute(command), _ANSWER_SECONDS)
+            await asyncio.wait_for(self._client.execute(command, dict(arguments or {})), _ANSWER_SECONDS)
         except (QMPError, ExecuteError, TimeoutError) as error:
             raise MachineFailed(f"QEMU did not carry out {command!r}: {error}") from error
 
     async def close(self) -> None:
         """Hang up. QEMU's being gone already is no mistake."""
-        if self._follower is not None:
-            self._follower.cancel()
         try:
             await self._client.disconnect()
         except (QMPError, EOFError, OSError):
             return
 
 
-def _version(greeting: Greeting | None) -> str:
-    """`7.2.22` from QMP's greeting (QEMU's docs/interop/qmp-spec, "Server Greeting")."""
-    numbers = greeting.QMP.version.get("qemu") if greeting else None
-    if not isinstance(numbers, dict):
-        return ""
-    return ".".join(str(numbers.get(part, 0)) for part in ("major", "minor", "micro"))
+async def _end_of_migration(listener: EventListener) -> str:
+    """Wait for the status with which it ended (QEMU QMP Reference Manual, "MigrationStatus")."""
+    async for message in listener:
+        data = message.get("data")
+        status = str(data.get("status")) if isinstance(data, dict) else ""
+        if status in ("completed", "failed", "cancelled"):
+            return status
+    return "the monitor was closed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from dayfly import files, process
@@ -22,16 +23,27 @@ def create(folder: Path, size: int, cache: Path) -> int:
     Raises `NoSpace`, and `DayflyError` where the folder cannot hold such a file.
     """
     size -= size % 4096
+    empty = _formatted(cache, size)
+    if empty is None:
+        return _filled(folder, size, _format)
+    try:
+        return copy(folder, empty)
+    finally:
+        os.close(empty)
+
+
+def copy(folder: Path, source: int) -> int:
+    """A descriptor of a new file in `folder` with the content of an open sparse one. Raises as `create`."""
+    size = os.fstat(source).st_size
+    return _filled(folder, size, lambda descriptor: files.copy_data(source, descriptor, size))
+
+
+def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:
     descriptor = files.unnamed(folder)
     try:
         with files.full_disk_told(folder):
             os.ftruncate(descriptor, size)
-            empty = _formatted(cache, size)
-            if empty is None:
-                _format(descriptor)
-            else:
-                _copy_data(empty, descriptor, size)
-                os.close(empty)
+            fill(descriptor)
     except OSError as error:
         os.close(descriptor)
         message = f"cannot make a scratch disk of {size} bytes in {folder}: {error.strerror}"
@@ -70,16 +82,3 @@ def _format(descriptor: int) -> None:
         if os.fstatvfs(descriptor).f_bavail == 0:  # mke2fs does not say so itself
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
-
-
-def _copy_data(source: int, target: int, size: int) -> None:
-    """Copy what is not a hole."""
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(source, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole is left
-            return
-        at = os.lseek(source, start, os.SEEK_HOLE)
-        os.lseek(target, start, os.SEEK_SET)
-        files.copy_range(source, target, start, at - start)

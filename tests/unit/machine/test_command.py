@@ -18,7 +18,7 @@ SPEC = MachineSpec(
     network=Network.NONE,
     mac="52:54:01:23:45:67",
 )
-ENDS = Endpoints(20, 21, 22)
+ENDS = Endpoints(20, 21, 22, 23)
 
 
 def after(argv: list[str], option: str) -> list[str]:
@@ -29,6 +29,7 @@ def test_as_few_devices_as_the_job_needs() -> None:
     argv = render("qemu", SPEC, ENDS)
     assert argv[1:4] == ["-nodefaults", "-no-user-config", "-no-reboot"]
     assert [device.partition(",")[0] for device in after(argv, "-device")] == [
+        "vmgenid",
         "isa-serial",
         "virtio-serial-pci",
         "virtconsole",

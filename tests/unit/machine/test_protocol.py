@@ -56,12 +56,23 @@ def fields_of(payload: bytes) -> list[tuple[int, bytes]]:
 
 
 def test_start_says_everything() -> None:
-    fields = dict(fields_of(request(terminal=WindowSize(24, 80), merged=True, network="10.0.2.15/24 10.0.2.2 10.0.2.3").encode()))
-    assert set(fields) == set(range(1, 17))
+    network = {"network": "10.0.2.15/24 10.0.2.2 10.0.2.3", "mac": "52:54:00:AB:cd:0f"}
+    fields = dict(fields_of(request(terminal=WindowSize(24, 80), merged=True, **network).encode()))
+    assert set(fields) == set(range(1, 18))
     assert fields[4] == struct.pack("<4I", 1000, 100, 100, 4)
     assert fields[8] == struct.pack("<IIQQ", 7, 0, 1024, UNLIMITED)
     assert fields[9] == struct.pack("<4H", 24, 80, 0, 0)
     assert fields[11] == b"\1\0\0\0share0\0/work"
+    assert fields[17] == bytes.fromhex("525400abcd0f")
+
+
+@pytest.mark.parametrize(
+    "mac",
+    ["52:54:00:ab:cd", "52:54:00:ab:cd:0g", "52-54-00-ab-cd-0f", "53:54:00:ab:cd:0f", "00:00:00:00:00:00", "525400abcd0f\n"],
+)
+def test_start_with_no_address_of_one_interface(mac: str) -> None:
+    with pytest.raises(Refused, match="is not the address of"):
+        request(mac=mac).encode()
 
 
 def test_start_leaves_out_what_is_not() -> None:
@@ -81,10 +92,10 @@ def test_too_much_to_start_with() -> None:
 
 
 def test_hello() -> None:
-    assert parse_hello(b"DFLY\1\0\0\0001.0\0006.1.0") == Hello("1.0", "6.1.0")
+    assert parse_hello(b"DFLY\2\0\0\0001.0\0006.1.0") == Hello("1.0", "6.1.0")
 
 
-@pytest.mark.parametrize("payload", [b"DFLY\2\0\0\0", b"XFLY\1\0\0\0"])
+@pytest.mark.parametrize("payload", [b"DFLY\1\0\0\0", b"XFLY\2\0\0\0"])
 def test_another_version_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolBroken, match="version"):
         parse_hello(payload)

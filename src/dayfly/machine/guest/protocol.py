@@ -1,21 +1,23 @@
 """The payloads of the frames as values: the START request, and the agent's reports. Pure.
 
-Format: docs/reference/guest-protocol.md, version 1.
+Format: docs/reference/guest-protocol.md, version 2.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 
 from dayfly.errors import Refused
 from dayfly.machine.channel import MAGIC, START_LIMIT, VERSION, ProtocolBroken
+from dayfly.values import dataclass
 
 _FIELD = struct.Struct("<HHI")
 _WINDOW = struct.Struct("<HHHH")
 _LIMIT = struct.Struct("<IIQQ")
 _EXITED = struct.Struct("<BBHIQQQQQ")
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 UNLIMITED = 2**64 - 1
 
 
@@ -67,6 +69,7 @@ class _Tag(IntEnum):
     CLOCK = 14
     NETWORK = 15
     MACHINE_ID = 16
+    MAC = 17
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,10 @@ class StartRequest:
     clock: int
     network: str
     machine_id: str
+    mac: str = ""
 
     def encode(self) -> bytes:
-        """The payload of the START frame. Raises `Refused` when it is over the protocol's limit."""
+        """The payload of the START frame. Raises `Refused` when it is over the protocol's limit, or `mac` is wrong."""
         fields = [(_Tag.ARGUMENT, argument) for argument in self.arguments]
         fields += [(_Tag.ENVIRONMENT, variable) for variable in self.environment]
         fields += [(_Tag.DIRECTORY, self.directory), (_Tag.IDENTITY, self._ids())]
@@ -146,6 +150,7 @@ class StartRequest:
         fields += [(_Tag.HOSTNAME, self.hostname.encode()), (_Tag.SEED, self.seed)]
         fields += [(_Tag.CLOCK, struct.pack("<Q", self.clock)), (_Tag.MACHINE_ID, self.machine_id.encode())]
         fields += [(_Tag.NETWORK, self.network.encode())] if self.network else []
+        fields += [(_Tag.MAC, _mac(self.mac))] if self.mac else []
         payload = b"".join(_FIELD.pack(tag, 0, len(value)) + value for tag, value in fields)
         if len(payload) > START_LIMIT:
             raise Refused(
@@ -157,6 +162,15 @@ class StartRequest:
     def _ids(self) -> bytes:
         ids = (self.identity.uid, self.identity.gid, *self.identity.groups)
         return struct.pack(f"<{len(ids)}I", *ids)
+
+
+def _mac(text: str) -> bytes:
+    if not _MAC.fullmatch(text):
+        raise Refused(f"{text} is not the address of a network interface", "write it like 52:54:00:12:34:56")
+    address = bytes.fromhex(text.replace(":", ""))
+    if address[0] & 1 or not any(address):
+        raise Refused(f"{text} is not the address of one network interface", "choose one like 52:54:00:12:34:56")
+    return address
 
 
 def _mount(mount: Mount) -> bytes:

@@ -1,0 +1,45 @@
+"""What the agent is told about the job, and about the machine that is to become the job's own."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dayfly.job import identity
+from dayfly.job.prepare import Prepared, mac
+from dayfly.job.terminal import same_file, size
+from dayfly.machine.guest.protocol import Mount, StartRequest
+from dayfly.machine.spec import Network
+
+SLIRP = "10.0.2.15/24 10.0.2.2 10.0.2.3"
+"""Address, gateway and name server of QEMU's user-mode network (QEMU's documentation, "Network emulation")."""
+
+
+def request(prepared: Prepared) -> StartRequest:
+    """All that the agent is told. Made at the last moment, so that the clock is right. Raises `Refused` when it is too large."""
+    description = prepared.description
+    present = {variable.partition(b"=")[0] for variable in description.environment}
+    from_image = (os.fsencode(f"{name}={value}") for name, value in prepared.image.config.environment.items())
+    return StartRequest(
+        arguments=tuple(map(os.fsencode, description.command)),
+        environment=(*description.environment, *(line for line in from_image if line.partition(b"=")[0] not in present)),
+        directory=os.fsencode(prepared.directory),
+        identity=identity.caller(root=description.root),
+        umask=_umask(),
+        limits=identity.limits(prepared.limits),
+        terminal=size(0) if prepared.terminal else None,
+        merged=not prepared.terminal and same_file(1, 2),
+        mounts=tuple(Mount(share.tag, os.fsencode(share.target), share.readonly) for share in prepared.shares),
+        hostname=f"dayfly-{prepared.identity}",
+        seed=os.urandom(64),
+        clock=time.time_ns(),
+        network=SLIRP if description.network is Network.NAT else "",
+        machine_id=os.urandom(16).hex(),
+        mac=mac(prepared.identity) if description.network is Network.NAT else "",
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,188 @@
+"""Making a template for machines of an image: once for all who want it, and only where there is room for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from dayfly import process
+from dayfly.errors import DayflyError, NoSpace, in_words
+from dayfly.image.library import OpenImage
+from dayfly.job.description import check_shape
+from dayfly.job.prepare import Prepared, booting, plan
+from dayfly.job.template import NoTemplate, agent_digest, key_of, stores
+from dayfly.job.usage import timestamp
+from dayfly.machine import accelerator
+from dayfly.machine.launch import launch
+from dayfly.machine.machine import StartFailed
+from dayfly.machine.spec import Backing, Boot, MachineSpec, Network, Shape, Share
+from dayfly.machine.template import failures
+from dayfly.machine.template.key import Key, program
+from dayfly.machine.template.making import adopt, keep, making
+from dayfly.machine.template.save import save
+from dayfly.machine.template.store import MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
+from dayfly.machine.template.upkeep import collect, sweep
+from dayfly.settings import Settings
+from dayfly.values import replace
+
+_ROOM = 256 * 1024**2
+"""Bytes that must be free before one is made: a booted machine has touched about 100 MiB, and is copied once."""
+
+
+def provide(prepared: Prepared, settings: Settings, planned: MachineSpec, wanted: Key) -> OpenTemplate | NoTemplate:
+    """Copy the site's template into the user's store, or make one there; or say why not.
+
+    What failed a short while ago is not tried again for every job. Raises `StartFailed` when no machine of the image comes up:
+    then the job's would not either.
+    """
+    site, own = stores(settings)
+    reason = failures.noted(own, wanted.name)
+    if reason:
+        return NoTemplate(reason)
+    try:
+        found = _adopted(site, own, wanted) or make(own, wanted, prepared.image, settings, planned, prepared.description.scratch)
+    except StartFailed:
+        raise
+    except (DayflyError, OSError) as error:
+        reason = in_words(error)
+        if not isinstance(error, NoSpace):
+            failures.note(own, wanted.name, reason)
+        return NoTemplate(reason)
+    return found
+
+
+def _adopted(site: Store, own: Store, wanted: Key) -> OpenTemplate | None:
+    """What QEMU before 8.2 cannot use where it is, since it opens the memory for writing, the user has a copy of."""
+    try:
+        source = site.find(wanted)
+    except (Unusable, OSError):
+        return None
+    if source is None:
+        return None
+    try:
+        adopt(source, own)
+    finally:
+        source.close()
+    return own.find(wanted)
+
+
+def make(store: Store, wanted: Key, image: OpenImage, settings: Settings, planned: MachineSpec, size: int) -> OpenTemplate:
+    """Boot a machine like the planned one, and keep it as a template. Whoever wants the same one meanwhile waits for it.
+
+    Raises `StartFailed` when it does not come up, `NoSpace`, or `DayflyError` when it cannot be saved or kept.
+    """
+    sweep(store)
+    with making(store, wanted.name) as folder:
+        template = _found(store, wanted)
+        if template is not None:
+            return template
+        _check_room(store)
+        begun = time.monotonic()
+        with contextlib.ExitStack() as until_kept:
+            parts, version = _saved(planned, image, settings, size, folder, until_kept)
+            seconds, made = round(time.monotonic() - begun, 3), timestamp(time.time())
+            keep(folder, store.kind, parts, About(wanted.facts, planned.label, _shown(planned, size), version, made, seconds, {}))
+    collect(store, settings.templates_limit, spare=wanted.name)
+    template = _found(store, wanted)
+    if template is None:
+        raise DayflyError(f"the template {wanted.name} was removed as soon as it was made")
+    return template
+
+
+def build(
+    image: OpenImage,
+    settings: Settings,
+    kind: Kind,
+    *,
+    shape: Shape,
+    scratch: int,
+    boot: Boot | None,
+    network: Network,
+    shares: int,
+) -> OpenTemplate:
+    """Make a template ahead of the first job, or find it. `scratch` is in bytes, `shares` how many folders its jobs share.
+
+    Raises as `make`.
+    """
+    check_shape(shape, scratch)
+    accelerated, trial = accelerator.choose(settings.machine_accelerator, accelerator.Verdict(settings.cache_folder))
+    if trial:
+        raise DayflyError(
+            "nobody has tried yet whether KVM works on this host", f"run a job: dayfly run {image.reference} -- true"
+        )
+    planned = plan(
+        image,
+        identity=os.urandom(5).hex(),
+        accelerated=accelerated,
+        shape=shape,
+        boot=boot or Boot(image.config.boot),
+        shares=tuple(Share(f"share{index}", "", "", readonly=True) for index in range(shares)),
+        network=network,
+    )
+    store = next(store for store in stores(settings) if store.kind is kind)
+    wanted = key_of(planned, image, settings, scratch)
+    failures.forget(store, wanted.name)
+    return make(store, wanted, image, settings, planned, scratch)
+
+
+def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:
+    """Why no job will use a template any more (may be empty). `digests` are those of the images that there are."""
+    facts = about.facts
+    if facts.get("image") not in digests:
+        return "its image is in no library"
+    if facts.get("agent") != agent_digest():
+        return "it was made by another version of Dayfly"
+    if facts.get("qemu") != program(process.find(settings.machine_qemu, "qemu-system-x86")):
+        return "it was made by another QEMU"
+    return ""
+
+
+def _saved(
+    planned: MachineSpec, image: OpenImage, settings: Settings, size: int, folder: Path, until_kept: contextlib.ExitStack
+) -> tuple[dict[str, int], str]:
+    """A machine that was booted and saved: open files with its parts, and QEMU's version.
+
+    They are in memory: a disk that fills up under a machine's memory would kill it. What it shares is an empty folder, for nobody
+    is to find anything there before it is a job's.
+    """
+    parts = {MEMORY: os.memfd_create(MEMORY, os.MFD_CLOEXEC), STATE: os.memfd_create(STATE, os.MFD_CLOEXEC)}
+    os.ftruncate(parts[MEMORY], planned.shape.memory // 1024 * 1024)
+    shares = tuple(Share(share.tag, str(folder), "", readonly=True) for share in planned.shares)
+    backing = Backing(os.dup(parts[MEMORY]), shared=True)
+    spec = booting(replace(planned, shares=shares, backing=backing), image, settings, size)
+    parts[SCRATCH] = os.dup(spec.disks[-1].descriptor)
+    for descriptor in parts.values():
+        until_kept.callback(os.close, descriptor)
+    return parts, asyncio.run(save(launch(settings.machine_qemu, spec), parts[STATE], settings.machine_boot_timeout))
+
+
+def _found(store: Store, wanted: Key) -> OpenTemplate | None:
+    """Like `Store.find`; one that cannot be used is made again."""
+    try:
+        return store.find(wanted)
+    except Unusable:
+        return None
+
+
+def _check_room(store: Store) -> None:
+    free = os.statvfs(store.folder)
+    if free.f_bavail * free.f_frsize < _ROOM:
+        hint = "make some there, or name another folder as templates.user in the settings"
+        raise NoSpace(f"no room for a template in {store.folder}", hint)
+
+
+def _shown(planned: MachineSpec, size: int) -> dict[str, str | int]:
+    """What `dayfly template list` shows of the machine."""
+    return {
+        "accelerator": str(planned.accelerator),
+        "boot": str(planned.boot),
+        "cpus": planned.shape.cpus,
+        "memory": planned.shape.memory,
+        "scratch": size,
+        "shares": len(planned.shares),
+        "network": str(planned.network),
+    }

@@ -1,0 +1,155 @@
+"""Keys of templates, and what they say of themselves."""
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dayfly.machine.command import render
+from dayfly.machine.spec import Accelerator, Backing, Boot, Disk, Endpoints, MachineSpec, Network, Shape, Share
+from dayfly.machine.template.key import Key, key
+from dayfly.machine.template.making import digest_of
+from dayfly.machine.template.making import render as render_about
+from dayfly.machine.template.store import About, File, Unusable, parse_about
+from tests.unit.machine.test_command import SPEC, after
+
+CONTENT = {"image": "sha256:" + "ab" * 32, "agent": "1", "scratch": "8"}
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> str:
+    (tmp_path / "qemu").write_text("")
+    return str(tmp_path / "qemu")
+
+
+def test_what_is_each_machines_own_makes_no_other_template(qemu: str) -> None:
+    share = Share("share0", "/home/ada", "/home/ada", readonly=False)
+    one = replace(SPEC, shares=(share,))
+    other = replace(
+        one,
+        identity="9" * 10,
+        label="another:name",
+        kernel=50,
+        initramfs=51,
+        mac="52:54:99:99:99:99",
+        disks=tuple(replace(disk, descriptor=60) for disk in one.disks),
+        shares=(Share("share0", "/tmp", "/tmp", readonly=True),),
+    )
+    assert key(one, qemu, CONTENT) == key(other, qemu, CONTENT)
+
+
+CHANGES: dict[str, dict[str, object]] = {
+    "cpus": {"shape": Shape(1, SPEC.shape.memory)},
+    "memory": {"shape": Shape(2, 1 << 29)},
+    "boot": {"boot": Boot.SYSTEM},
+    "network": {"network": Network.NAT},
+    "accelerator": {"accelerator": Accelerator.KVM},
+    "shares": {"shares": (Share("share0", "/a", "/a", readonly=False),)},
+    "disks": {"disks": SPEC.disks[:1]},
+    "filesystem": {"disks": (Disk("root", 12, "squashfs", readonly=True), *SPEC.disks[1:])},
+    "kernel words": {"command_line": "debug"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_the_guest_could_see_makes_another(qemu: str, change: str) -> None:
+    changed: MachineSpec = replace(SPEC, **CHANGES[change])  # type: ignore[arg-type]
+    assert key(SPEC, qemu, CONTENT).facts != key(changed, qemu, CONTENT).facts
+    assert key(SPEC, qemu, CONTENT).name != key(changed, qemu, CONTENT).name
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_what_is_in_it_makes_another(qemu: str, name: str) -> None:
+    changed = {**CONTENT, name: "sha256:" + "cd" * 32}
+    assert key(SPEC, qemu, CONTENT).facts != key(SPEC, qemu, changed).facts
+
+
+def test_another_qemu_makes_another(qemu: str) -> None:
+    one = key(SPEC, qemu, CONTENT)
+    Path(qemu).write_text("upgraded")
+    assert key(SPEC, qemu, CONTENT) != one
+
+
+def test_the_name_begins_with_the_images_digest(qemu: str) -> None:
+    assert isinstance(key(SPEC, qemu, CONTENT), Key)
+    assert key(SPEC, qemu, CONTENT).name.startswith("abababababab-")
+
+
+@pytest.mark.parametrize(
+    ("backing", "how"),
+    [
+        (Backing(30, shared=True), "share=on"),
+        (Backing(30, shared=False), "share=off"),
+        (Backing(30, shared=False, readonly=True), "share=off,readonly=on,rom=off"),
+    ],
+)
+def test_a_template_is_written_to_and_its_clones_write_to_themselves(backing: Backing, how: str) -> None:
+    argv = render("qemu", replace(SPEC, backing=backing, state=None if backing.shared else 31), Endpoints(20, 21, 22, 23))
+    assert after(argv, "-object") == [f"memory-backend-file,id=memory,size=1048576K,mem-path=/proc/self/fd/30,{how}"]
+    assert ("-incoming" in argv) is not backing.shared
+    assert ("-kernel" in argv) is backing.shared
+    assert not [device for device in after(argv, "-device") if "balloon" in device or "virtio-mem" in device]
+
+
+def test_a_template_is_saved_with_a_network_that_leads_nowhere() -> None:
+    saved = render("qemu", replace(SPEC, network=Network.NAT, backing=Backing(30, shared=True)), Endpoints(20, 21, 22, 23))
+    assert after(saved, "-netdev") == ["hubport,id=net,hubid=0"]
+
+
+ABOUT = About(
+    {"image": "x"},
+    "debian:12",
+    {"cpus": 1},
+    "7.2.22",
+    "2026-01-01",
+    2.5,
+    {name: File(1, "d", "f") for name in ("memory", "state", "scratch")},
+)
+
+
+def test_what_is_written_is_read() -> None:
+    assert parse_about(render_about(ABOUT)) == ABOUT
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_what_is_none_is_refused(value: object) -> None:
+    with pytest.raises(Unusable):
+        parse_about(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("name", json.loads(render_about(ABOUT)))
+def test_every_field_is_needed(name: str) -> None:
+    fields = json.loads(render_about(ABOUT))
+    for wrong in (None, [1], "other"):
+        with pytest.raises(Unusable):
+            parse_about(json.dumps({**fields, name: wrong}).encode()) if name not in ("label", "qemu", "made") else parse_about(
+                b"{}"
+            )
+    del fields[name]
+    with pytest.raises(Unusable):
+        parse_about(json.dumps(fields).encode())
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.binary(min_size=1, max_size=100)), max_size=5))
+def test_a_digest_is_of_the_data_and_not_of_how_it_lies_on_disk(pieces: list[tuple[int, bytes]]) -> None:
+    digests = []
+    for sparse in (True, False):
+        with tempfile.TemporaryFile() as file:
+            if sparse:
+                file.truncate(50 * 16384)
+            else:
+                file.write(bytes(50 * 16384))
+            for at, piece in pieces:
+                os.pwrite(file.fileno(), piece, at * 16384)
+            file.flush()
+            digests.append(digest_of(file.fileno()))
+    assert digests[0] == digests[1]
