@@ -274,13 +274,18 @@ def test_suspend_and_resume(batch: BatchSystem) -> None:
     assert after is not None
     assert after.cpu == before.cpu
     assert (batch.work / "ticks").read_bytes() == ticks
+    resumed = time.time()
     batch.resume(job)
     batch.until(job, State.RUNNING)
-    eventually(lambda: (batch.work / "ticks").read_bytes() != ticks, "the job goes on")
+    eventually(lambda: len((batch.work / "ticks").read_bytes()) > len(ticks) + 60, "the job goes on")
     (batch.work / "go").touch()
     now = time.time()
     assert batch.ended(job).why is Why.DONE
     assert abs(float(batch.output(job).split()[-1]) - now) < 2
+    record, after_it = batch.record(job), (batch.work / "ticks").read_bytes().removeprefix(ticks).split()
+    assert record["machine"]["start"] == "template", record["machine"]["cold_reason"]
+    # The first may have been on its way when the machine was paused. The others are a fifth of a second apart.
+    assert all(resumed - 0.01 <= float(tick) < now + 1 for tick in after_it[1:]), (resumed, after_it)
     for name in ("go", "ticks"):
         (batch.work / name).unlink()
 
@@ -353,6 +358,7 @@ def test_the_nodes_daemon_is_killed(batch: BatchSystem) -> None:
     assert batch.output(job) == b"up\nend\n"
 
 
+@pytest.mark.soak  # it takes two minutes until the batch system gives such a job to another node
 def test_a_node_is_restarted(batch: BatchSystem) -> None:
     node = batch.nodes[0]
     job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", Wish(node=node, requeue=True))

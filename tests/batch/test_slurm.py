@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import pwd
 import re
 import select
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.framework.batch import BatchSystem, Refusal, State, Why, Wish
-from tests.framework.slurm import Cluster, eventually
+from tests.framework.slurm import CGROUPS, Cluster, eventually
 from tests.framework.slurm_adapter import Slurm
 
 SHELL = "#!/bin/sh\n"
@@ -97,6 +100,7 @@ def test_none_in_a_partition_that_always_has_machines(batch: BatchSystem) -> Non
         batch.submit(SHELL + "true\n", Wish(image="none", queue="always"))
 
 
+@pytest.mark.soak  # slurmctld looks every 30 seconds
 def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) -> None:
     script = "#!/bin/sh\n#SBATCH --signal=B:USR1@5 --time=10 --vm-image=debian:12 --output=%x.%j.%N --error=/dev/null\n"
     script += "trap 'echo told; exit 0' USR1\necho up\nwhile :; do sleep 0.2; done\n"
@@ -108,6 +112,32 @@ def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) ->
     (output,) = batch.work.glob(f"named.{job}.*")
     assert output.read_text() == "up\ntold\n"
     assert batch.record(job)["name"] == "named"
+
+
+@pytest.mark.parametrize("memory", [385, 900])
+def test_a_template_is_made_within_the_jobs_memory(batch: BatchSystem, cluster: Cluster, memory: int) -> None:
+    """It is saved in memory, and that is the job's. What a kernel can take back (files that were read) does not count."""
+    job = batch.submit(SHELL + "echo up; sleep 1\n", Wish(memory=memory, node="n1"))
+    peaks: list[int] = []
+
+    def watched() -> bool:
+        peaks.append(unreclaimable(CGROUPS / f"memory/slurm_n1/uid_{pwd.getpwnam(cluster.user).pw_uid}/job_{job}"))
+        return batch.state(job) is State.ENDED
+
+    eventually(watched, "the job has ended", 90)
+    assert batch.ended(job).why is Why.DONE, batch.errors(job)
+    machine = batch.record(job)["machine"]
+    assert machine["start"] == "template", machine["cold_reason"]
+    assert 0 < max(peaks) <= machine["memory"] + (128 << 20)
+
+
+def unreclaimable(cgroup: Path) -> int:
+    """Bytes of a job that its node cannot take back."""
+    with contextlib.suppress(OSError):
+        fields = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        kernel = int((cgroup / "memory.kmem.usage_in_bytes").read_text())
+        return int(fields["total_rss"]) + int(fields["total_shmem"]) + kernel
+    return 0
 
 
 class Terminal:

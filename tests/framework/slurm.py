@@ -79,6 +79,9 @@ qemu = "{qemu}"
 folder = "{folder}/records"
 [cache]
 folder = "{folder}/cache"
+[templates]
+system = "{folder}/site-templates"
+user = "{folder}/templates"
 [batch]
 images = ["debian:*"]
 [batch.queues.always]
@@ -156,7 +159,7 @@ class Cluster:
         self.folder.chmod(0o755)
         for name in ("log", "state", "munge", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir(exist_ok=True)
-        for name in ("work", "scratch", "records", "cache"):
+        for name in ("work", "scratch", "records", "cache", "templates"):
             (self.folder / name).mkdir(exist_ok=True)
             os.chown(self.folder / name, owner.pw_uid, owner.pw_gid)
         _copy_library(self.library, self.folder / "library")
@@ -189,6 +192,7 @@ class Cluster:
         code = self.folder / "code"
         for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
             shutil.copytree(package, code / package.name, dirs_exist_ok=True)
+        subprocess.run([sys.executable, "-m", "compileall", "-q", code], check=True)
         program = self.folder / "dayfly"
         program.write_text(_LAUNCHER.format(python=os.path.realpath(sys.executable), path=[str(code)]))
         program.chmod(0o755)
