@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dayfly.image.library import Library
+
 ROOT = Path(__file__).parent.parent.parent
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpuset", "memory", "freezer", "devices", "cpuacct")
@@ -329,6 +331,7 @@ def _copy_library(source: Path, target: Path) -> None:
     except (OSError, shutil.Error):  # another filesystem
         shutil.rmtree(target / "blobs", ignore_errors=True)
         shutil.copytree(source / "blobs", target / "blobs")
+    Library(target).verify()  # as whoever fills it has done: users cannot note what they found
 
 
 def _remove_cgroup(top: Path) -> None:
