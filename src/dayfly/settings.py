@@ -58,6 +58,8 @@ class Settings:
     batch_images: tuple[str, ...] = ()
     batch_shares: tuple[str, ...] = ()
     batch_overhead: int = 256 * 1024**2
+    batch_comment: bool = True
+    batch_requeues: int = 2
     batch_queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
@@ -82,6 +84,18 @@ def _duration(value: object) -> float:
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1024:
         raise Refused(f"{value!r} is not a number from 1 to 1024")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Refused(f"{value!r} is neither true nor false")
+    return value
+
+
+def _few(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 100:
+        raise Refused(f"{value!r} is not a number from 0 to 100")
     return value
 
 
@@ -150,6 +164,8 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.images": _texts,
     "batch.shares": _texts,
     "batch.overhead": _size,
+    "batch.comment": _flag,
+    "batch.requeues": _few,
     "batch.queues": _queues,
 }
 _SITE_ONLY = frozenset({"library.system", "templates.system"} | {place for place in _READERS if place.startswith("batch.")})

@@ -59,6 +59,13 @@ def batch(system: BatchSystem) -> Iterator[BatchSystem]:
     assert all(record["end"] for record in system.records() if record["machine"]["pid"] == 0)
 
 
+@pytest.fixture
+def cluster(batch: BatchSystem) -> Cluster:
+    """The Slurm under the batch system."""
+    assert isinstance(batch, Slurm)
+    return batch.cluster
+
+
 def files(system: BatchSystem) -> set[Path]:
     """Where a machine could leave files beside its own folders."""
     return {path for folder in (system.work, Path("/dev/shm"), Path("/tmp")) for path in folder.iterdir()}

@@ -16,16 +16,8 @@ import pytest
 
 from tests.framework.batch import BatchSystem, Refusal, State, Why, Wish
 from tests.framework.slurm import CGROUPS, Cluster, eventually
-from tests.framework.slurm_adapter import Slurm
 
 SHELL = "#!/bin/sh\n"
-
-
-@pytest.fixture
-def cluster(batch: BatchSystem) -> Cluster:
-    """The Slurm under the batch system."""
-    assert isinstance(batch, Slurm)
-    return batch.cluster
 
 
 def salloc(cluster: Cluster, script: str, *options: str) -> tuple[int, str, str]:

@@ -27,6 +27,9 @@ TYPE_CHECKING = False  # typing's own costs an import at every start, and checke
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from dayfly.batch.report import Calls, Reporter
+    from dayfly.job.usage import UsageRecord
+
 _OURS = (
     b"HOME",
     b"USER",
@@ -40,9 +43,14 @@ _OURS = (
 """What the job's environment says to Dayfly too: where the user's settings, images and records are."""
 
 
-def serve(words: Sequence[str], read: Callable[[Request, Mapping[bytes, bytes]], BatchJob]) -> int:
-    """Do what the hook's `words` say; `read` is the batch system's. Returns the job's status, negative for death by a signal.
+def serve(
+    words: Sequence[str],
+    read: Callable[[Request, Mapping[bytes, bytes]], BatchJob],
+    calls: Callable[[BatchJob, Mapping[bytes, bytes]], Calls],
+) -> int:
+    """Do what the hook's `words` say. Returns the job's status, negative for death by a signal.
 
+    `read` and `calls` are the batch system's.
     Without a machine the job takes this process over, and this does not return. Raises `DayflyError`.
     """
     request = parse(words)
@@ -60,7 +68,16 @@ def serve(words: Sequence[str], read: Callable[[Request, Mapping[bytes, bytes]],
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
     process.die_with_parent()
-    return run(description(request, job, image, environment, settings), settings)
+    reporters: list[Reporter] = []
+
+    def told(record: UsageRecord) -> None:
+        if not reporters:
+            from dayfly.batch.report import Reporter  # noqa: PLC0415 (imported while the job runs)
+
+            reporters.append(Reporter(calls(job, environment), job, settings))
+        reporters[0].told(record)
+
+    return run(description(request, job, image, environment, settings), settings, told)
 
 
 def description(

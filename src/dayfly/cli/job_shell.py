@@ -13,14 +13,19 @@ from dayfly.batch.shell import serve as serve_job
 from dayfly.errors import Refused
 
 SYSTEMS = ("slurm",)
-"""Those whose hooks call us: `dayfly.batch.SYSTEM.job` reads what each says of a job."""
+"""Those whose hooks call us: `dayfly.batch.SYSTEM.job` reads what each says of a job, `calls` asks it for something."""
 
 
 def serve(words: Sequence[str]) -> int:
     """Run the job that `SYSTEM WORD=VALUE… -- COMMAND` describes. One that died by a signal takes us with it by the same one."""
     if not words or words[0] not in SYSTEMS:
         raise Refused("the job shell serves no such batch system", f"these: {', '.join(SYSTEMS)}")
-    status = serve_job(words[1:], importlib.import_module(f"dayfly.batch.{words[0]}.job").read)
+    package = f"dayfly.batch.{words[0]}"
+    status = serve_job(
+        words[1:],
+        importlib.import_module(f"{package}.job").read,
+        lambda job, variables: importlib.import_module(f"{package}.calls").Calls(job, variables),
+    )
     return status if status >= 0 else _die(-status)
 
 

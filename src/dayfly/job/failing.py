@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from dayfly.errors import MachineFailed
+from dayfly.errors import Refused
 from dayfly.settings import Settings
 
 OFTEN = 3
@@ -16,7 +16,7 @@ _SECONDS = 600.0
 _LIMIT = 4096
 
 
-class Failing(MachineFailed):
+class Failing(Refused):
     """It failed so often that it is not tried for a while."""
 
 

@@ -56,7 +56,7 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
             template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
             signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
             launched, origin = _machine(prepared, settings, planned, template)
-        except DayflyError as error:
+        except (DayflyError, OSError) as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
             return not_up(prepared, settings, error, told)

@@ -43,8 +43,10 @@ def supervise(
     return _told(prepared, settings, outcome, record, told)
 
 
-def not_up(prepared: Prepared, settings: Settings, error: DayflyError, told: Told | None) -> int:
+def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, told: Told | None) -> int:
     """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
+    if isinstance(error, OSError):
+        error = DayflyError(in_words(error), "`dayfly doctor` checks the folders that Dayfly uses")
     outcome, record = _not_up(_begun(prepared, Origin(cold_reason="no template could be made")), error)
     if isinstance(error, StartFailed):
         with _never_fatal("the console could not be kept"):
