@@ -61,7 +61,7 @@ class Reporter:
         count, most = restarts(self._job), self._settings.batch_requeues
         number, node = self._job.identity.get("job", "?"), self._job.identity.get("node", "this node")
         if count >= most:
-            became = f"fails: it was put back into the queue {count} times already" if most else "fails"
+            became = f"fails: it was restarted already ({count} of {most})" if most else "fails"
         else:
             why_not = self._calls.requeue()
             became = f"fails: {why_not}" if why_not else f"is put back into the queue, time {count + 1} of {most}"
