@@ -57,6 +57,8 @@ def batch(system: BatchSystem) -> Iterator[BatchSystem]:
     assert not list((system.folder / "scratch").iterdir())
     assert not [path for path in files(system) - before if "dayfly" in path.name]
     assert all(record["end"] for record in system.records() if record["machine"]["pid"] == 0)
+    assert not list((system.folder / "records").rglob(".*")), "half-written records"
+    system.until_idle()  # and not drained
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -205,6 +207,15 @@ def test_several_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
     assert {batch.record(job)["batch"]["node"] for job in jobs} == set(batch.nodes)
 
 
+@pytest.mark.soak  # about a minute
+def test_twenty_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
+    jobs = [batch.submit(SHELL + "uname -n; exit 3\n", Wish(node=node)) for _ in range(10) for node in batch.nodes]
+    ended = [batch.ended(job, 240) for job in jobs]
+    assert {(end.why, end.status) for end in ended} == {(Why.FAILED, 3)}, [batch.errors(job) for job in jobs]
+    assert len({batch.output(job) for job in jobs}) == len(jobs)
+    assert all(batch.record(job)["end"]["reason"] == "exit" for job in jobs)
+
+
 # Cancelling, signals, time
 
 
@@ -319,6 +330,22 @@ def test_orphans_in_the_guest_end_with_the_job(batch: BatchSystem) -> None:
     assert batch.ended(job).why is Why.DONE
     assert time.monotonic() - begun < 20
     assert batch.output(job) == b"up\n"
+
+
+def test_orphaned_grandchildren_on_the_host_end_with_the_job(batch: BatchSystem) -> None:
+    mark = f"86{os.getpid() % 1000:03d}"
+    native = f"setsid sh -c 'sleep {mark} & sleep {mark}' & (setsid sleep {mark} &) & sleep 1; echo up\n"
+    job = batch.submit(SHELL + native, Wish(image=None))
+    assert batch.ended(job).why is Why.DONE, batch.errors(job)
+    eventually(lambda: not _sleeping(mark), "they are gone", 15, lambda: _sleeping(mark))
+
+
+def _sleeping(seconds: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [str(path)] if path.read_bytes().startswith(f"sleep\0{seconds}".encode()) else []
+    return found
 
 
 def test_the_job_shell_is_killed(batch: BatchSystem) -> None:

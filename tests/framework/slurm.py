@@ -39,8 +39,6 @@ SlurmdLogFile={folder}/log/slurmd.%n
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldDebug=verbose
 SlurmdDebug=verbose
-PlugStackConfig={folder}/plugstack.conf
-JobSubmitPlugins=lua
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=600
@@ -201,9 +199,8 @@ class Cluster:
         subprocess.run(["make", "-s", "-C", ROOT / "spank", f"BUILD={self.folder}/plugin"], check=True)
         setup: list[object] = [program, "batch", "setup", "slurm", "--settings", self.settings]
         plugin: list[object] = ["--plugin", self.folder / "plugin/dayfly_spank.so", "--program", program]
-        for name in ("plugstack.conf", "job_submit.lua"):
-            shown = subprocess.run([*map(str, [*setup, *plugin]), "--show", name], check=True, stdout=subprocess.PIPE)
-            (self.folder / name).write_bytes(shown.stdout)
+        apply = [*map(str, [*setup, *plugin]), "--apply", "--conf", str(self.conf)]
+        subprocess.run(apply, check=True, stdout=subprocess.DEVNULL)
 
     def _start_munge(self) -> None:
         munge = self.folder / "munge"

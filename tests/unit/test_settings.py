@@ -28,6 +28,8 @@ EXAMPLES: dict[str, object] = {
     "batch.images": ["debian:*"],
     "batch.shares": ["/home"],
     "batch.overhead": "300M",
+    "batch.comment": False,
+    "batch.requeues": 0,
     "batch.queues": {"short": {"vm": "never", "images": ["el:9"]}},
 }
 

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def test_records_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_running_record_without_its_process_is_lost(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    records.write(replace(RECORD, state="running", end=None, machine=replace(RECORD.machine, pid=2**22 + 1)))
+    here = os.uname().nodename
+    records.write(replace(RECORD, state="running", host=here, end=None, machine=replace(RECORD.machine, pid=2**22 + 1)))
     (record,) = records.all()
     assert record.state == "lost"
     assert record.end is not None
