@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test soak lint unit bench man clean help
+.PHONY: demo slurm-demo test soak lint unit bench man clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,19 +14,22 @@ SOURCES := pyproject.toml hatch_build.py src/dayfly/machine/guest/initramfs.py $
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
-	@echo "also: make lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
+	@echo "also: make slurm-demo (a Slurm to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
 
 demo: $(VENV)/.demo
 	@tools/demo
 
+slurm-demo: $(VENV)/.test
+	@$(BIN)/python -m tools.slurm_demo
+
 test: $(VENV)/.test lint
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --dist loadgroup
 
 soak: $(VENV)/.test
 	$(MAKE) -C guest fuzz SECONDS=600
-	$(PYTEST) -n $(WORKERS) --soak
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --soak
 
 unit: $(VENV)/.test
 	$(PYTEST) tests/unit

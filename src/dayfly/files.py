@@ -17,6 +17,7 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `TEMPLATES/NAME/memory`, `state`, `scratch` | a saved machine |
 | `TEMPLATES/NAME/template.json` | what it is; written last |
 | `TEMPLATES/NAME.failed` | why it could not be made |
+| `CACHE/failing/HOST-DIGEST` | how often in a row an image failed for batch jobs |
 | `~/.cache/dayfly/…` | what can be made again: empty filesystems for scratch, the verdict on KVM |
 """
 

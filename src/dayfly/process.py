@@ -168,9 +168,25 @@ def _become(
         os._exit(127)
 
 
+def die_with_parent() -> None:
+    """End, without a word, when the process that started this one ends: nobody would hear of what comes after."""
+    parent = os.getppid()
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def limits() -> tuple[tuple[int, int], ...]:
     """The soft and the hard limit of each resource, by its number."""
     return tuple(resource.getrlimit(number) for number in RESOURCES)
+
+
+def lower_limits(soft: Mapping[int, int]) -> None:
+    """Set soft limits by their numbers, as far as the hard ones allow."""
+    for number, wanted in soft.items():
+        _, hard = resource.getrlimit(number)
+        within = hard == resource.RLIM_INFINITY or 0 <= wanted <= hard
+        resource.setrlimit(number, (wanted if within else hard, hard))
 
 
 def raise_limits() -> None:

@@ -25,6 +25,15 @@ def xdg(variable: str, fallback: str) -> Path:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """What the jobs of one queue get (Slurm's word for a queue is partition). Empty: what `Settings` says of all queues."""
+
+    vm: str = ""
+    image: str = ""
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings, with their defaults. Sizes are in bytes, times in seconds."""
 
@@ -44,6 +53,14 @@ class Settings:
     machine_boot_timeout: float = 180.0
     job_grace: float = 10.0
     build_mirror: str = ""
+    batch_vm: str = "on-request"
+    batch_image: str = ""
+    batch_images: tuple[str, ...] = ()
+    batch_shares: tuple[str, ...] = ()
+    batch_overhead: int = 256 * 1024**2
+    batch_comment: bool = True
+    batch_requeues: int = 2
+    batch_queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
 def _path(value: object) -> Path:
@@ -70,6 +87,18 @@ def _count(value: object) -> int:
     return value
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Refused(f"{value!r} is neither true nor false")
+    return value
+
+
+def _few(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 100:
+        raise Refused(f"{value!r} is not a number from 0 to 100")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or "\n" in value:
         raise Refused(f"{value!r} is not a line of text")
@@ -80,6 +109,37 @@ def _accelerator(value: object) -> str:
     if value not in ("auto", "kvm", "tcg"):
         raise Refused(f"{value!r} is not an accelerator", "auto, kvm or tcg")
     return str(value)
+
+
+def _vm(value: object) -> str:
+    if value not in ("always", "on-request", "never"):
+        raise Refused(f"{value!r} does not say when a job gets a machine", "always, on-request or never")
+    return str(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise Refused(f"{value!r} is not a list", 'write it like ["debian:12", "debian:13"]')
+    return tuple(map(_text, value))
+
+
+_QUEUE_READERS: Mapping[str, Callable[[object], object]] = {"vm": _vm, "image": _text, "images": _texts}
+
+
+def _queues(value: object) -> Mapping[str, Queue]:
+    if not isinstance(value, dict) or not all(isinstance(queue, dict) for queue in value.values()):
+        raise Refused("is no table of queues", "write a table [batch.queues.NAME] for each queue")
+    queues: dict[str, Queue] = {}
+    for name, said in value.items():
+        unknown = said.keys() - _QUEUE_READERS.keys()
+        if unknown:
+            raise Refused(f"{name}: {min(unknown)}: no such setting", "vm, image or images")
+        try:
+            read = {key: _QUEUE_READERS[key](inner) for key, inner in said.items()}
+        except Refused as error:
+            raise Refused(f"{name}: {error.message}", error.hint) from error
+        queues[name] = Queue(**read)  # type: ignore[arg-type]  # _QUEUE_READERS gives each field its type
+    return queues
 
 
 _READERS: Mapping[str, Callable[[object], object]] = {
@@ -99,8 +159,16 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "machine.boot_timeout": _duration,
     "job.grace": _duration,
     "build.mirror": _text,
+    "batch.vm": _vm,
+    "batch.image": _text,
+    "batch.images": _texts,
+    "batch.shares": _texts,
+    "batch.overhead": _size,
+    "batch.comment": _flag,
+    "batch.requeues": _few,
+    "batch.queues": _queues,
 }
-_SITE_ONLY = frozenset({"library.system", "templates.system"})
+_SITE_ONLY = frozenset({"library.system", "templates.system"} | {place for place in _READERS if place.startswith("batch.")})
 
 
 def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:

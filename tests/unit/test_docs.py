@@ -143,8 +143,14 @@ def test_settings_are_all_described_with_their_defaults(monkeypatch: pytest.Monk
     defaults = Settings()
     for key, (kind, default) in described.items():
         value, text = getattr(defaults, key.replace(".", "_")), default.strip("`")
-        readers: dict[str, Callable[[str], object]] = {"size": parse_size, "duration": parse_duration, "number, 1 to 1024": int}
-        expected = value if kind in readers else str(value) or "empty"
+        readers: dict[str, Callable[[str], object]] = {
+            "size": parse_size,
+            "duration": parse_duration,
+            "number, 1 to 1024": int,
+            "number, 0 to 100": int,
+        }
+        readers["`true` or `false`"] = lambda text: text == "true"
+        expected = value if kind in readers else str(value or "") or "empty"
         assert readers.get(kind, str)(text) == expected, key
 
 

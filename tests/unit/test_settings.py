@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.errors import FileMistakes
-from dayfly.settings import _READERS, Settings, load, parse
+from dayfly.settings import _READERS, Queue, Settings, load, parse
 
 EXAMPLES: dict[str, object] = {
     "library.system": "/a",
@@ -23,6 +23,14 @@ EXAMPLES: dict[str, object] = {
     "machine.boot_timeout": "30s",
     "job.grace": 5,
     "build.mirror": "http://mirror.example/debian",
+    "batch.vm": "always",
+    "batch.image": "debian:12",
+    "batch.images": ["debian:*"],
+    "batch.shares": ["/home"],
+    "batch.overhead": "300M",
+    "batch.comment": False,
+    "batch.requeues": 0,
+    "batch.queues": {"short": {"vm": "never", "images": ["el:9"]}},
 }
 
 
@@ -88,3 +96,21 @@ def test_too_large_a_file(tmp_path: Path) -> None:
     large.write_bytes(b"#" * (1024 * 1024 + 1))
     with pytest.raises(FileMistakes, match="larger"):
         load(tmp_path / "none", large)
+
+
+def test_queues() -> None:
+    text = '[batch]\nvm = "always"\n[batch.queues.short]\nvm = "never"\nimages = ["el:9"]\n'
+    settings = parse(text, Settings(), path="f", site=True)
+    assert settings.batch_vm == "always"
+    assert settings.batch_queues == {"short": Queue("never", "", ("el:9",))}
+
+
+@pytest.mark.parametrize("queue", ["1", "[1]", "{a = 1}", '{a = {vm = "perhaps"}}', "{a = {v = 1}}"])
+def test_mistakes_in_queues(queue: str) -> None:
+    with pytest.raises(FileMistakes, match=r"batch\.queues"):
+        parse(f"[batch]\nqueues = {queue}\n", Settings(), path="f", site=True)
+
+
+def test_what_batch_jobs_get_is_the_sites_to_say() -> None:
+    with pytest.raises(FileMistakes, match="only the site's"):
+        parse('[batch]\nvm = "never"\n', Settings(), path="f", site=False)

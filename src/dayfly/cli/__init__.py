@@ -23,6 +23,7 @@ COMMANDS = {
     "template": "make, list and remove the booted machines that jobs are cloned from",
     "ps": "show the machines that run on this host",
     "usage": "show what jobs were and what they used",
+    "batch": "set up a batch system whose jobs run in machines",
     "doctor": "check everything that Dayfly depends on",
     "completion": "print the completion script of a shell",
 }
@@ -76,6 +77,10 @@ def _drop_output() -> None:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words and words[0] == "job-shell":  # a batch system's to call: it is not among the commands that people are shown
+        from dayfly.cli.job_shell import serve  # noqa: PLC0415 (the other commands do without it)
+
+        return serve(words[1:])
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
         return _execute(words[0], words[1:])
     from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)

@@ -34,6 +34,7 @@ def configure(parser: Parser) -> None:
         metavar="DAY",
         help="only those begun on this day (UTC), like 2026-11-23; 2026-11 is a month, 2026 a year",
     )
+    shown.add_argument("--job", metavar="NUMBER", help="only this batch job's, like 42, or one array task's, like 42_3")
     shown.add_argument("--exit", type=int, metavar="STATUS", help="only those with this exit status", dest="status")
     shown.add_argument("--state", choices=["running", "ended", "lost"], help="only those in this state")
     add_json(shown)
@@ -60,6 +61,7 @@ class Filter:
     day: str | None = None
     status: int | None = None
     state: str | None = None
+    job: str | None = None
 
     def matches(self, record: UsageRecord) -> bool:
         """Whether this record is one of them."""
@@ -68,6 +70,7 @@ class Filter:
             and self._matches_image(record)
             and record.begun.startswith(self.day or "")
             and self.state in (None, record.state)
+            and self.job in (None, *_job_names(record))
             and (self.status is None or (record.end is not None and record.end.status == self.status))
         )
 
@@ -78,6 +81,12 @@ class Filter:
         return self.image in (name, name.partition(":")[0]) or digest.startswith((self.image, f"sha256:{self.image}"))
 
 
+def _job_names(record: UsageRecord) -> tuple[str, ...]:
+    """What a batch system calls the record's job: its number, its array's, and its place in that."""
+    array, task = record.batch.get("array_job", ""), record.batch.get("array_task", "")
+    return tuple(filter(None, (record.batch.get("job"), array, f"{array}_{task}" if array else "")))
+
+
 def _day(text: str) -> str:
     _, month, day = (*text.split("-"), "01", "01")[:3]
     if _DAY.fullmatch(text) is None or not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
@@ -86,7 +95,7 @@ def _day(text: str) -> str:
 
 
 def _list(arguments: argparse.Namespace, records: Records) -> int:
-    wanted = Filter(arguments.user, arguments.image, arguments.day, arguments.status, arguments.state)
+    wanted = Filter(arguments.user, arguments.image, arguments.day, arguments.status, arguments.state, arguments.job)
     found = [record for record in records.all() if wanted.matches(record)]
     if arguments.json:
         print_json([asdict(record) for record in found])
@@ -150,6 +159,8 @@ def _fields(record: UsageRecord) -> dict[str, str]:
         "network": machine.network,
         "phases": ", ".join(f"{name} {format_duration(at)}" for name, at in record.phases.items()),
     }
+    if record.batch:
+        fields["batch job"] = ", ".join(f"{name} {value}" for name, value in record.batch.items())
     if used.cpu_user is not None and used.cpu_system is not None:
         fields["guest CPU"] = f"{format_duration(used.cpu_user)} user, {format_duration(used.cpu_system)} system"
     if used.cpu_host is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dayfly.errors import Refused
 from dayfly.machine.command import MOST_SHARES
 from dayfly.machine.spec import Boot, Network, Shape, Share
 from dayfly.units import format_size
-from dayfly.values import dataclass
+from dayfly.values import dataclass, field
 
 LEAST_MEMORY = 128 * 1024**2
 LEAST_SCRATCH = 16 * 1024**2
@@ -48,7 +48,8 @@ class JobDescription:
 
     `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
     A `cold` job's machine boots, whatever templates there are.
-    `terminal`: whether the job gets one (None: when stdin and stdout are both terminals).
+    `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
+    system, for its record; with `as_signal` its death by a signal is told as the signal's negative number, not as 128 + n.
     """
 
     image: str
@@ -66,6 +67,8 @@ class JobDescription:
     terminal: bool | None = None
     timeout: float | None = None
     name: str = ""
+    batch: Mapping[str, str] = field(default_factory=dict)
+    as_signal: bool = False
     cold: bool = False
 
 

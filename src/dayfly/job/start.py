@@ -11,8 +11,9 @@ import sys
 import time
 
 from dayfly import process
-from dayfly.errors import MachineFailed, Refused
+from dayfly.errors import DayflyError, Refused
 from dayfly.image.search import Libraries
+from dayfly.job import failing
 from dayfly.job.description import JobDescription
 from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
 from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
@@ -23,16 +24,20 @@ from dayfly.machine.template.restore import RestoreFailed
 from dayfly.machine.template.store import OpenTemplate
 from dayfly.settings import Settings
 
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from dayfly.job.supervise import Told
+
 ENDING_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
 HELD_SIGNALS = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH}
 """From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
 end of the job, also while a template is made."""
 
 
-def run(description: JobDescription, settings: Settings) -> int:
-    """Run a job in a fresh machine; returns what to exit with.
+def run(description: JobDescription, settings: Settings, told: Told | None = None) -> int:
+    """Run a job in a fresh machine; returns what to exit with. `told` hears of the record when the job starts, and at its end.
 
-    Raises `DayflyError` for what is wrong before there is a machine; what happens later is told on stderr and in the record.
+    Raises `DayflyError` for what is wrong with the job or its image; what happens later is told on stderr and in the record.
     """
     begun = time.monotonic()
     gc.disable()
@@ -46,17 +51,19 @@ def run(description: JobDescription, settings: Settings) -> int:
         planned = planned_for(prepared, accelerated)
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
         try:
+            if description.batch:
+                failing.check(settings, image.digest)
             template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
-        except MachineFailed as error:
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+            launched, origin = _machine(prepared, settings, planned, template)
+        except (DayflyError, OSError) as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
-            return not_up(prepared, settings, error)
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-        launched, origin = _machine(prepared, settings, planned, template)
+            return not_up(prepared, settings, error, told)
 
         from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
 
-        return supervise(prepared, settings, launched, origin, verdict if trial else None)
+        return supervise(prepared, settings, launched, origin, verdict if trial else None, told)
 
 
 def _import_the_rest() -> None:
@@ -69,7 +76,7 @@ def _import_the_rest() -> None:
     if hidden:
         sys.modules["ssl"] = None  # type: ignore[assignment]  # what makes an import of it fail
     try:
-        pass
+        import dayfly.job.supervise  # noqa: F401, PLC0415 (heavy)
     finally:
         if hidden:
             del sys.modules["ssl"]

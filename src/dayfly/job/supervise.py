@@ -9,10 +9,10 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dayfly import process
-from dayfly.errors import DayflyError, MachineFailed, in_words
+from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused, in_words
 from dayfly.job import identity
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
@@ -27,47 +27,73 @@ from dayfly.machine.spec import Accelerator
 from dayfly.settings import Settings
 from dayfly.values import replace
 
+Told = Callable[[UsageRecord], None]
+"""Who hears of a job's record when the job starts (with the state `running`), and when it has ended. Raises nothing."""
 
-def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Verdict | None) -> int:
+
+def supervise(
+    prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Verdict | None, told: Told | None
+) -> int:
     """Run the job in the machine that was spawned for it; returns what to exit with.
 
     With a `trial`, the machine shows whether KVM works here: the verdict is kept, and where not, the job gets another machine.
     """
     with contextlib.ExitStack() as until_the_end:
-        outcome, record = asyncio.run(_Supervisor(prepared, settings, origin, trial, until_the_end).run(launched))
-    return _told(settings, outcome, record)
+        outcome, record = asyncio.run(_Supervisor(prepared, settings, origin, trial, until_the_end, told).run(launched))
+    return _told(prepared, settings, outcome, record, told)
 
 
-def not_up(prepared: Prepared, settings: Settings, error: MachineFailed) -> int:
-    """A job for whose machine not even a template came up; returns what to exit with."""
+def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, told: Told | None) -> int:
+    """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
+    if isinstance(error, OSError):
+        error = DayflyError(in_words(error), "`dayfly doctor` checks the folders that Dayfly uses")
     outcome, record = _not_up(_begun(prepared, Origin(cold_reason="no template could be made")), error)
     if isinstance(error, StartFailed):
         with _never_fatal("the console could not be kept"):
             console = Records(settings.records_folder).open_console(record)
             os.write(console, error.tail.encode())
             os.close(console)
-    return _told(settings, outcome, record)
+    return _told(prepared, settings, outcome, record, told)
 
 
-def _not_up(record: UsageRecord, error: MachineFailed) -> tuple[Outcome, UsageRecord]:
-    part = error.part if isinstance(error, StartFailed) else Part.QEMU
-    outcome = Outcome(error.exit_status, f"{part.name.lower()}-failed", error.message, error.hint)
+def _not_up(record: UsageRecord, error: DayflyError) -> tuple[Outcome, UsageRecord]:
+    outcome = Outcome(error.exit_status, _reason(error), error.message, error.hint)
     return outcome, replace(record, state="ended", end=_end(outcome))
 
 
-def _told(settings: Settings, outcome: Outcome, record: UsageRecord) -> int:
+def _reason(error: DayflyError) -> str:
+    """Why there is no machine, in one word: the part of it that did not come up, what was asked for, or else the host."""
+    if isinstance(error, StartFailed):
+        return f"{error.part.name.lower()}-failed"
+    if isinstance(error, MachineFailed):
+        return "qemu-failed"
+    return "not-started" if isinstance(error, (Refused, NotFound, Corrupt)) else "host-failed"
+
+
+def _told(prepared: Prepared, settings: Settings, outcome: Outcome, record: UsageRecord, told: Told | None) -> int:
     """Tell the user and the record how the job ended; what to exit with."""
     if outcome.message:
         process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
     with _never_fatal("the usage record could not be written"):
         Records(settings.records_folder).write(record)
+    if told is not None:
+        told(record)
+    if prepared.description.as_signal and outcome.exited is not None and outcome.exited.signal:
+        return -outcome.exited.signal
     return outcome.status
 
 
 class _Supervisor:
     def __init__(
-        self, prepared: Prepared, settings: Settings, origin: Origin, trial: Verdict | None, until_the_end: contextlib.ExitStack
+        self,
+        prepared: Prepared,
+        settings: Settings,
+        origin: Origin,
+        trial: Verdict | None,
+        until_the_end: contextlib.ExitStack,
+        told: Told | None,
     ) -> None:
+        self._told = told
         self._prepared = prepared
         self._settings = settings
         self._trial = trial
@@ -96,9 +122,11 @@ class _Supervisor:
             if not works:
                 process.warn("guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)")
 
-    def _started(self) -> None:
+    def _started(self, machine: Machine) -> None:
         """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""
         gc.enable()  # which `start` has switched off for as long as nothing but imports happens
+        if self._told is not None:
+            self._told(replace(self._record, phases=_phases(self._prepared.begun, machine.times)))
         if self._prepared.terminal:
             self._until_the_end.enter_context(raw(0))
 
@@ -123,7 +151,7 @@ class _Supervisor:
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
                     up=lambda: self._up(spec.accelerator),
-                    started=self._started,
+                    started=lambda: self._started(machine),
                 )
                 outcome = await run.outcome(boot_timeout)
                 remains = await machine.destroy()
@@ -159,6 +187,7 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
             cold_reason=origin.cold_reason,
         ),
         name=description.name,
+        batch=description.batch,
     )
 
 
@@ -175,10 +204,14 @@ def _ended(
         record,
         state="ended",
         machine=replace(record.machine, qemu=qemu or record.machine.qemu, pid=0),
-        phases={name: round(at - begun, 6) for name, at in sorted(times.items(), key=lambda item: item[1])},
+        phases=_phases(begun, times),
         used=used,
         end=_end(outcome),
     )
+
+
+def _phases(begun: float, times: dict[str, float]) -> dict[str, float]:
+    return {name: round(at - begun, 6) for name, at in sorted(times.items(), key=lambda item: item[1])}
 
 
 def _end(outcome: Outcome) -> End:

@@ -172,7 +172,8 @@ class Records:
             record = parse(files.read(path, _LIMIT))
         except (Refused, FileNotFoundError, PermissionError):
             return None
-        return lost(record) if record.state == "running" and not alive(record) else record
+        here = record.host == os.uname().nodename  # of other hosts, whose folder this may be too, nothing is known
+        return lost(record) if record.state == "running" and here and not alive(record) else record
 
 
 def alive(record: UsageRecord) -> bool:

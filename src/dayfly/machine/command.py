@@ -24,7 +24,8 @@ _CPUS = {
     Accelerator.TCG: "Nehalem,+rdrand,+aes,+pclmulqdq",
     Accelerator.KVM: "host",
 }
-_ACCELERATORS = {Accelerator.TCG: "tcg,thread=multi", Accelerator.KVM: "kvm"}
+# Translated code, in MiB: without a limit it grows to 1 GiB beside the guest's memory, and a batch job has no room for that.
+_ACCELERATORS = {Accelerator.TCG: "tcg,thread=multi,tb-size=128", Accelerator.KVM: "kvm"}
 _FIRST_DISK_SLOT, _CHANNEL_SLOT, _NETWORK_SLOT, _FIRST_SHARE_SLOT = 0x02, 0x08, 0x09, 0x0A
 MOST_SHARES = 0x1F - _FIRST_SHARE_SLOT  # the slot after the last belongs to q35's own devices
 

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def test_records_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_running_record_without_its_process_is_lost(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    records.write(replace(RECORD, state="running", end=None, machine=replace(RECORD.machine, pid=2**22 + 1)))
+    here = os.uname().nodename
+    records.write(replace(RECORD, state="running", host=here, end=None, machine=replace(RECORD.machine, pid=2**22 + 1)))
     (record,) = records.all()
     assert record.state == "lost"
     assert record.end is not None
@@ -120,7 +122,16 @@ def test_a_running_record_without_its_process_is_lost(tmp_path: Path) -> None:
         (Filter(status=0), True),
         (Filter(status=1), False),
         (Filter(state="lost"), False),
+        (Filter(job="42"), False),
     ],
 )
 def test_filters(wanted: Filter, matches: bool) -> None:
     assert wanted.matches(RECORD) is matches
+
+
+@pytest.mark.parametrize(
+    ("job", "matches"), [("42", True), ("40", True), ("40_2", True), ("40_3", False), ("2", False), ("", False)]
+)
+def test_the_records_of_a_batch_job(job: str, matches: bool) -> None:
+    record = replace(RECORD, batch={"system": "slurm", "job": "42", "array_job": "40", "array_task": "2"})
+    assert Filter(job=job).matches(record) is matches

@@ -1,0 +1,57 @@
+"""How large a job's machine is: what the batch system gave the job, less what QEMU itself needs. Pure."""
+
+from __future__ import annotations
+
+from dayfly.errors import Refused
+from dayfly.job.description import LEAST_MEMORY
+from dayfly.machine.spec import Shape
+from dayfly.units import format_size
+from dayfly.values import dataclass
+
+_MIB = 1024**2
+_PAGE_TABLES = 256
+"""One part in so many of a machine's memory goes into the page tables that map it, QEMU's and the host kernel's."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What the batch system gave this task on this node: CPUs, and bytes of memory (0: it does not divide memory).
+
+    `tasks` share what the host lets us use.
+    """
+
+    cpus: int
+    memory: int
+    tasks: int = 1
+
+
+@dataclass(frozen=True)
+class Host:
+    """What this process can use at most: CPUs, bytes of memory by cgroup or host, and the CPUs that the whole host has."""
+
+    cpus: int
+    memory: int
+    all_cpus: int
+
+
+def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
+    """The largest machine that stays within the allocation and, with QEMU's own need, within what the host lets us use.
+
+    A site that lets jobs use more than they were given (Slurm's AllowedRAMSpace) gives QEMU its part by that, and machines get
+    all of the allocation. Raises `Refused` when no machine fits.
+    """
+    cpus = max(1, min(allocation.cpus or host.cpus, host.cpus))
+    limit = host.memory // allocation.tasks if allocation.memory else host.memory * cpus // host.all_cpus
+    usable = limit - overhead
+    memory = usable - usable // _PAGE_TABLES
+    if allocation.memory:
+        memory = min(memory, allocation.memory)
+    memory = memory // _MIB * _MIB
+    if memory < LEAST_MEMORY:
+        least = overhead + LEAST_MEMORY * _PAGE_TABLES // (_PAGE_TABLES - 1)
+        raise Refused(
+            f"the job has {format_size(limit)} of memory, a machine needs {format_size(overhead)} of it for itself "
+            f"and {format_size(LEAST_MEMORY)} for the job",
+            f"ask the batch system for {-(-least // _MIB)} MiB or more",
+        )
+    return Shape(cpus, memory)

@@ -1,0 +1,69 @@
+"""What a batch system's hook tells the job shell. Pure, and on the way to every job's start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dayfly.errors import Refused
+from dayfly.values import dataclass
+
+NONE = "none"
+"""The image of a job that wants no machine."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The hook's words. Empty or 0: not said.
+
+    `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's.
+    `memory_mib`, `cpus_per_task` and `tasks_here` are what the batch system vouches for; variables that a user could set do not.
+    """
+
+    command: tuple[str, ...]
+    image: str = ""
+    boot: str = ""
+    network: str = ""
+    share: str = ""
+    settings: str = ""
+    environment: int = -1
+    memory_mib: int = 0
+    cpus_per_task: int = 0
+    tasks_here: int = 0
+
+    @property
+    def asks(self) -> bool:
+        """Whether the job itself asks for a machine."""
+        return self.image != NONE and any((self.image, self.boot, self.network, self.share))
+
+
+_TEXTS = ("image", "boot", "network", "share", "settings")
+_NUMBERS = ("environment", "memory_mib", "cpus_per_task", "tasks_here")
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Read `WORD=VALUE… -- COMMAND`. Raises `Refused`: the hook and this Dayfly are of different versions then."""
+    if "--" not in words or words[-1] == "--":
+        raise Refused("the job shell was given no command", "it is the batch system's to call, not a person's")
+    split = words.index("--")
+    texts: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for word in words[:split]:
+        name, _, value = word.partition("=")
+        if name in _TEXTS:
+            texts[name] = value
+        elif name in _NUMBERS and value.isdecimal() and len(value) < 16:
+            numbers[name] = int(value)
+        else:
+            raise Refused(f"the job shell does not understand {word!r}", "are the plugin and Dayfly of the same version?")
+    # _TEXTS and _NUMBERS say which is which
+    return Request(tuple(words[split + 1 :]), **texts, **numbers)  # type: ignore[arg-type]
+
+
+def variables(block: bytes) -> dict[bytes, bytes]:
+    """The variables of an environment whose `NAME=value` entries end in zero bytes. The first of a name counts."""
+    found: dict[bytes, bytes] = {}
+    for entry in block.split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        if equals and name:
+            found.setdefault(name, value)
+    return found

@@ -1,0 +1,145 @@
+"""The job shell: the batch system's process for a job becomes the job, or runs it in a machine.
+
+On the way to every job's start: nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dayfly import process
+from dayfly import settings as site
+from dayfly.batch import policy
+from dayfly.batch.allocation import Host, shape
+from dayfly.batch.job import BatchJob
+from dayfly.batch.request import Request, parse, variables
+from dayfly.errors import Refused
+from dayfly.job.description import Folder, JobDescription, host_memory, parse_folder
+from dayfly.job.start import run
+from dayfly.machine.spec import Boot, Network
+from dayfly.settings import Settings
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from dayfly.batch.report import Calls, Reporter
+    from dayfly.job.usage import UsageRecord
+
+_OURS = (
+    b"HOME",
+    b"USER",
+    b"LOGNAME",
+    b"XDG_CONFIG_HOME",
+    b"XDG_DATA_HOME",
+    b"XDG_STATE_HOME",
+    b"XDG_CACHE_HOME",
+    b"DAYFLY_SETTINGS",
+)
+"""What the job's environment says to Dayfly too: where the user's settings, images and records are."""
+
+
+def serve(
+    words: Sequence[str],
+    read: Callable[[Request, Mapping[bytes, bytes]], BatchJob],
+    calls: Callable[[BatchJob, Mapping[bytes, bytes]], Calls],
+) -> int:
+    """Do what the hook's `words` say. Returns the job's status, negative for death by a signal.
+
+    `read` and `calls` are the batch system's.
+    Without a machine the job takes this process over, and this does not return. Raises `DayflyError`.
+    """
+    request = parse(words)
+    environment = dict(os.environb) if request.environment < 0 else variables(_content(request.environment))
+    for name in _OURS:
+        if name in environment:
+            os.environb[name] = environment[name]
+    settings = site.load(Path(request.settings) if request.settings else None)
+    job = read(request, environment)
+    environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
+    process.lower_limits(job.limits)
+    image = policy.image(request, policy.rules(settings, job.queue), job.queue or "this queue", parallel=job.parallel)
+    if not image:
+        _become(request.command, environment)
+    if job.several_programs:
+        raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
+    process.die_with_parent()
+    reporters: list[Reporter] = []
+
+    def told(record: UsageRecord) -> None:
+        if not reporters:
+            from dayfly.batch.report import Reporter  # noqa: PLC0415 (imported while the job runs)
+
+            reporters.append(Reporter(calls(job, environment), job, settings))
+        reporters[0].told(record)
+
+    return run(description(request, job, image, environment, settings), settings, told)
+
+
+def description(
+    request: Request, job: BatchJob, image: str, environment: Mapping[bytes, bytes], settings: Settings
+) -> JobDescription:
+    """The job in its machine. Raises `Refused` for what the request or the allocation does not make possible."""
+    host = Host(len(os.sched_getaffinity(0)), host_memory(), os.cpu_count() or 1)
+    return JobDescription(
+        image=image,
+        command=request.command,
+        shape=shape(job.allocation, host, settings.batch_overhead),
+        scratch=settings.scratch_size,
+        directory=os.getcwd(),  # noqa: PTH109 (on the way to every job's start)
+        environment=tuple(name + b"=" + value for name, value in environment.items()),
+        shares=_shares(request, job, settings),
+        network=_network(request.network),
+        boot=_boot(request.boot),
+        name=job.identity.get("name", ""),
+        batch={"system": job.system, **job.identity},
+        as_signal=True,
+    )
+
+
+def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder, ...]:
+    """What the site shares where there is such a folder, what the job asks for, and where its script is."""
+    from_site = [parse_folder(text) for text in settings.batch_shares if os.path.isdir(text.removesuffix(":ro"))]  # noqa: PTH112
+    asked = [parse_folder(text) for text in request.share.split(",") if text]
+    script = [Folder(job.script_folder, readonly=True)] if job.script_folder else []
+    return (*from_site, *asked, *script)
+
+
+def _boot(text: str) -> Boot | None:
+    try:
+        return Boot(text) if text else None
+    except ValueError:
+        raise Refused(f"{text!r} is no way to boot", "agent or system") from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return Network(text or Network.NONE)
+    except ValueError:
+        raise Refused(f"{text!r} is no network that a machine can have", "none or nat") from None
+
+
+def _content(descriptor: int) -> bytes:
+    """All of an open file, which is closed."""
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def _become(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
+    """Be the job, as if nobody had been here before it."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    try:
+        os.execvpe(command[0], list(command), environment)
+    except FileNotFoundError:
+        process.warn(f"{command[0]}: no such program")
+        os._exit(127)
+    except OSError as error:
+        process.warn(f"{command[0]}: {error.strerror}")
+        os._exit(126)

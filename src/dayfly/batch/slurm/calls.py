@@ -1,0 +1,95 @@
+"""What a node asks slurmctld about a job, as the job's user: to show a comment, to put it back into the queue."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Mapping
+
+from dayfly import process
+from dayfly.batch.job import BatchJob
+from dayfly.errors import DayflyError, ProgramFailed
+
+_PATIENCE = 5.0
+"""Seconds that the end of a job waits at most until its comment is there."""
+_COMMENT = """\
+before=$(squeue --noheader --jobs="$1" --format=%k) || exit
+test "$before" = "(null)" && before=
+before=${before%%"[dayfly "*}
+before=${before% }
+exec scontrol update JobId="$1" Comment="${before:+$before }[dayfly $2]"
+"""
+
+
+class Calls:
+    """About one job. `variables` are the job's."""
+
+    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:
+        said = job.identity
+        array = f"{said['array_job']}_{said['array_task']}" if "array_task" in said and "array_job" in said else ""
+        self._job = array or said.get("job", "")
+        self._batch = said.get("step") == "batch"
+        self._first = self._batch or said.get("task", "0") == "0"
+        self._node = said.get("node", "")
+        self._queue = job.queue
+        path = variables.get(b"PATH", b"").decode(errors="surrogateescape")
+        self._environment = {"LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, (os.environ.get("PATH", ""), path)))}
+        if b"SLURM_CONF" in variables:
+            self._environment["SLURM_CONF"] = os.fsdecode(variables[b"SLURM_CONF"])
+        self._showing: process.Child | None = None
+
+    def show(self, text: str) -> None:
+        """Add to the job's comment what is in brackets; what the user's own says stays. It runs when the job leaves CPU time."""
+        if not self._first or not self._job:
+            return
+        command = ["nice", "-n", "19", "sh", "-c", _COMMENT, "sh", self._job, text]
+        try:
+            self._showing = process.spawn(command, env=self._environment)
+        except (DayflyError, OSError):
+            return
+
+    def settle(self) -> None:
+        """Wait until the comment is there."""
+        if self._showing is None:
+            return
+        poll = select.poll()
+        poll.register(self._showing.pidfd, select.POLLIN)
+        if not poll.poll(_PATIENCE * 1000):
+            self._showing.kill()
+        self._showing.wait()
+        self._showing = None
+
+    def requeue(self) -> str:
+        """Put the job back into the queue, and leave this node out the next time; or why that cannot be done.
+
+        Slurm ends what the job has here: TERM at once, and KILL after its KillWait.
+        """
+        if not self._batch:
+            return "Slurm puts only batch jobs back"
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which is inherited by what is called here
+        try:
+            self._call("scontrol", "requeue", self._job)
+        except ProgramFailed as error:
+            return "Slurm says: " + (error.tail.splitlines() or [str(error.status)])[-1]
+        except (DayflyError, OSError) as error:
+            return str(error)
+        with contextlib.suppress(DayflyError, OSError):  # then it may come back to this node: the number of times is bounded
+            self._avoid()
+        return ""
+
+    def _avoid(self) -> None:
+        """Leave this node out, where the job does not want it by name and others remain."""
+        excluded, _, wanted = self._call("squeue", "--noheader", f"--jobs={self._job}", "--format=%x|%n").partition("|")
+        leave_out = {*self._names(excluded), self._node}
+        there = self._call("sinfo", "--noheader", "--Node", "--responding", f"--partition={self._queue}", "--format=%N").split()
+        if not self._names(wanted) and set(there) - leave_out:
+            self._call("scontrol", "update", f"JobId={self._job}", f"ExcNodeList={','.join(sorted(leave_out))}")
+
+    def _names(self, nodes: str) -> list[str]:
+        """Nodes as Slurm writes them, like `n[1-3]`, one by one."""
+        return [] if nodes in ("", "(null)") else self._call("scontrol", "show", "hostnames", nodes).split()
+
+    def _call(self, *command: str) -> str:
+        return process.run(command, env=self._environment).output.decode(errors="replace").strip()

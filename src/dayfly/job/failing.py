@@ -1,0 +1,61 @@
+"""Images that keep failing: noted on each node for each user, so that not every job of an array waits for the same end.
+
+CACHE/failing/HOST-DIGEST    how often in a row no machine of the image came up on this host, and why the last one did not
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dayfly.errors import Refused
+from dayfly.settings import Settings
+
+OFTEN = 3
+_SECONDS = 600.0
+_LIMIT = 4096
+
+
+class Failing(Refused):
+    """It failed so often that it is not tried for a while."""
+
+
+def check(settings: Settings, digest: str) -> None:
+    """Raises `Failing` for an image that failed `OFTEN` times in a row, the last time within ten minutes."""
+    try:
+        with open(_path(settings, digest), encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (a job's hot path)
+            recent = time.time() - os.fstat(file.fileno()).st_mtime < _SECONDS
+            count, _, reason = file.read(_LIMIT).partition("\n")
+    except OSError:
+        return
+    if recent and count.isdecimal() and len(count) < 6 and int(count) >= OFTEN:
+        raise Failing(
+            f"no machine of this image came up here the last {count} times: {reason}",
+            "it is tried again ten minutes after the last time; `dayfly run` tries it at once",
+        )
+
+
+def note(settings: Settings, digest: str, reason: str) -> None:
+    """Count one more failure. Where nothing can be written, nothing is noted."""
+    path = _path(settings, digest)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+        with open(path, "a+", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            file.seek(0)
+            before = file.readline(8).strip()
+            file.truncate(0)
+            file.write(f"{int(before) + 1 if before.isdecimal() else 1}\n{' '.join(reason.split())[:1024]}")
+    except OSError:
+        return
+
+
+def forget(settings: Settings, digest: str) -> None:
+    """A machine of it came up."""
+    try:
+        os.unlink(_path(settings, digest))  # noqa: PTH108
+    except OSError:
+        return
+
+
+def _path(settings: Settings, digest: str) -> str:
+    return f"{settings.cache_folder}/failing/{os.uname().nodename}-{digest.removeprefix('sha256:')[:16]}"

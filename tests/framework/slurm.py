@@ -1,0 +1,345 @@
+"""A real Slurm on this host: munge, slurmctld and two slurmd, as root, with the jobs of an ordinary user.
+
+Everything of it is in one folder. docs/how-to/use-with-slurm.md says what of its configuration a site needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dayfly.image.library import Library
+
+ROOT = Path(__file__).parent.parent.parent
+CGROUPS = Path("/sys/fs/cgroup")
+CONTROLLERS = ("cpuset", "memory", "freezer", "devices", "cpuacct")
+
+_SLURM_CONF = """\
+ClusterName=dayfly
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+AuthInfo=socket={folder}/munge/socket,cred_expire=10
+SlurmUser=root
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmctldLogFile={folder}/log/slurmctld
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmdLogFile={folder}/log/slurmd.%n
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldDebug=verbose
+SlurmdDebug=verbose
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=600
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup,task/affinity
+JobAcctGatherType=jobacct_gather/cgroup
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/log/jobcomp
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+ReturnToService=2
+MailProg=/bin/true
+SlurmdTimeout=30
+KillWait=5
+MpiDefault=none
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory=4000
+PartitionName=request Nodes={nodes} Default=YES MaxTime=INFINITE OverSubscribe=NO
+PartitionName=always Nodes={nodes} MaxTime=INFINITE
+PartitionName=never Nodes={nodes} MaxTime=INFINITE
+"""
+_CGROUP_CONF = """\
+CgroupPlugin=cgroup/v1
+CgroupAutomount=no
+CgroupMountpoint=/sys/fs/cgroup
+ConstrainCores=yes
+ConstrainRAMSpace=yes
+ConstrainDevices=yes
+"""
+_SETTINGS = """\
+[library]
+system = "{folder}/library"
+[scratch]
+folder = "{folder}/scratch"
+size = "1G"
+[machine]
+accelerator = "{accelerator}"
+qemu = "{qemu}"
+[records]
+folder = "{folder}/records"
+[cache]
+folder = "{folder}/cache"
+[templates]
+system = "{folder}/site-templates"
+user = "{folder}/templates"
+[batch]
+images = ["debian:*"]
+[batch.queues.always]
+vm = "always"
+image = "debian:12"
+[batch.queues.never]
+vm = "never"
+"""
+_LAUNCHER = """\
+#!{python} -P
+import sys
+sys.path[:0] = {path!r}
+from dayfly.cli import main
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+@dataclass
+class Cluster:
+    """Slurm in a folder. Use it as `with Cluster(…) as cluster:`."""
+
+    folder: Path
+    library: Path
+    user: str = "nobody"
+    port: int = field(default_factory=lambda: _free_ports(3))
+    nodes: tuple[str, ...] = ("n1", "n2")
+    accelerator: str = "tcg"
+    daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """The user's folder, and the working directory of the jobs."""
+        return self.folder / "work"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the user's commands run with."""
+        name = pwd.getpwnam(self.user)
+        keep = {key: os.environ[key] for key in ("PATH", "TERM", "LANG") if key in os.environ}
+        return {**keep, "HOME": str(self.work), "USER": name.pw_name, "LOGNAME": name.pw_name, "SLURM_CONF": str(self.conf)}
+
+    @property
+    def conf(self) -> Path:
+        """Its slurm.conf."""
+        return self.folder / "slurm.conf"
+
+    def __enter__(self) -> Cluster:
+        self._files()
+        try:
+            self._start_munge()
+            self.start("slurmctld")
+            for node in self.nodes:
+                self.start(node)
+            self.until_idle()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _files(self) -> None:
+        owner = pwd.getpwnam(self.user)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
+        for name in ("log", "state", "munge", *(f"spool.{node}" for node in self.nodes)):
+            (self.folder / name).mkdir(exist_ok=True)
+        for name in ("work", "scratch", "records", "cache", "templates"):
+            (self.folder / name).mkdir(exist_ok=True)
+            os.chown(self.folder / name, owner.pw_uid, owner.pw_gid)
+        _copy_library(self.library, self.folder / "library")
+        places = {
+            "host": socket.gethostname().partition(".")[0],
+            "folder": self.folder,
+            "port": self.port,
+            "first": self.port + 1,
+            "last": self.port + len(self.nodes),
+            "nodes": ",".join(self.nodes),
+            "accelerator": self.accelerator,
+            "qemu": os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64"),
+        }
+        self.conf.write_text(_SLURM_CONF.format(**places))
+        (self.folder / "cgroup.conf").write_text(_CGROUP_CONF)
+        self.settings.write_text(_SETTINGS.format(**places))
+        self._install()
+
+    @property
+    def settings(self) -> Path:
+        """The site's settings of Dayfly."""
+        return self.folder / "settings.toml"
+
+    def _install(self) -> None:
+        """Dayfly where the user can read it, the plugin, and what makes Slurm know them."""
+        import qemu.qmp  # noqa: PLC0415
+
+        import dayfly  # noqa: PLC0415 (only for where it is)
+
+        code = self.folder / "code"
+        for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
+            shutil.copytree(package, code / package.name, dirs_exist_ok=True)
+        subprocess.run([sys.executable, "-m", "compileall", "-q", code], check=True)
+        program = self.folder / "dayfly"
+        program.write_text(_LAUNCHER.format(python=os.path.realpath(sys.executable), path=[str(code)]))
+        program.chmod(0o755)
+        subprocess.run(["make", "-s", "-C", ROOT / "spank", f"BUILD={self.folder}/plugin"], check=True)
+        setup: list[object] = [program, "batch", "setup", "slurm", "--settings", self.settings]
+        plugin: list[object] = ["--plugin", self.folder / "plugin/dayfly_spank.so", "--program", program]
+        apply = [*map(str, [*setup, *plugin]), "--apply", "--conf", str(self.conf)]
+        subprocess.run(apply, check=True, stdout=subprocess.DEVNULL)
+
+    def _start_munge(self) -> None:
+        munge = self.folder / "munge"
+        key = munge / "key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        owner = pwd.getpwnam("munge")
+        for path in (munge, key):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+        become = ["setpriv", "--reuid=munge", "--regid=munge", "--clear-groups"]
+        places = [f"--{name}-file={munge}/{name}" for name in ("key", "pid", "log", "seed")]
+        munged = ["munged", "--foreground", "--force", *places, f"--socket={munge}/socket"]
+        self._spawn("munged", [*become, *munged])
+        eventually(lambda: (munge / "socket").exists(), "munged listens")
+
+    def start(self, name: str) -> None:
+        """Start `slurmctld` or a node's slurmd."""
+        if name == "slurmctld":
+            self._spawn(name, ["slurmctld", "-D", "-f", str(self.conf)])
+        else:
+            self._spawn(name, ["slurmd", "-D", "-N", name, "-f", str(self.conf)])
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        with (self.folder / "log" / f"{name}.out").open("ab") as log:
+            self.daemons[name] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "SLURM_CONF": str(self.conf)}
+            )
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """End a daemon by a signal, and wait until it is gone."""
+        daemon = self.daemons.pop(name)
+        daemon.send_signal(number)
+        daemon.wait(20)
+
+    def until_idle(self, seconds: float = 30) -> None:
+        """Wait until every node is idle."""
+        eventually(lambda: set(self.states().values()) == {"IDLE"}, "all nodes are idle", seconds, self.states)
+
+    def states(self) -> dict[str, str]:
+        """Each node's state."""
+        lines = self.admin("scontrol", "show", "node", "-o").out.decode().splitlines()
+        fields = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+        return {line["NodeName"]: line["State"] for line in fields if "NodeName" in line}
+
+    def job(self, number: str) -> dict[str, str]:
+        """What `scontrol show job` says; empty when Slurm does not know the job."""
+        lines = self.admin("scontrol", "show", "job", "-o", number).out.decode().splitlines()
+        return dict(word.partition("=")[::2] for word in lines[0].split()) if lines else {}
+
+    def admin(self, *command: str) -> Ran:
+        """Run a command as root."""
+        return _run(list(command), {**os.environ, "SLURM_CONF": str(self.conf)}, self.folder)
+
+    def run(self, *command: str | bytes, stdin: bytes = b"", extra: Mapping[str, str] | None = None, seconds: float = 120) -> Ran:
+        """Run a command as the user, in the work folder."""
+        return _run([*self.become(), *command], {**self.environment, **(extra or {})}, self.work, stdin, seconds)
+
+    def popen(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command as the user, in the work folder."""
+        settings: dict[str, Any] = {"env": self.environment, "cwd": self.work}
+        return subprocess.Popen([*self.become(), *command], **(settings | options))
+
+    def become(self) -> list[str]:
+        """What makes a command the user's."""
+        owner = pwd.getpwnam(self.user)
+        return ["setpriv", "--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Every process of this cluster and of its jobs, with its command."""
+        mark = f"SLURM_CONF={self.conf}".encode()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    if mark in entry.joinpath("environ").read_bytes().split(b"\0"):
+                        yield (
+                            int(entry.name),
+                            entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+                        )
+
+    def stop(self) -> None:
+        """End the jobs, then the daemons, then what is left of both, and its cgroups."""
+        if "slurmctld" in self.daemons:
+            self.admin("scancel", "--user", self.user)
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: not self.admin("squeue", "-h").out, "all jobs have ended", 15)
+        for name in reversed(list(self.daemons)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.kill(name, signal.SIGTERM)
+        for pid, _ in list(self.processes()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for controller in CONTROLLERS:
+            for node in (*(f"slurm_{node}" for node in self.nodes), "slurm"):
+                _remove_cgroup(CGROUPS / controller / node)
+
+
+def _run(
+    command: Sequence[str | bytes], environment: Mapping[str, str], cwd: Path, stdin: bytes = b"", seconds: float = 120
+) -> Ran:
+    done = subprocess.run(command, env=environment, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=seconds)
+    return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    for first in range(16820, 20000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.create_server(("127.0.0.1", port)):
+                    pass
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
+
+
+def _copy_library(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    target.mkdir()
+    for name in ("oci-layout", "index.json"):
+        shutil.copy(source / name, target / name)
+    try:
+        shutil.copytree(source / "blobs", target / "blobs", copy_function=os.link)
+    except (OSError, shutil.Error):  # another filesystem
+        shutil.rmtree(target / "blobs", ignore_errors=True)
+        shutil.copytree(source / "blobs", target / "blobs")
+    Library(target).verify()  # as whoever fills it has done: users cannot note what they found
+
+
+def _remove_cgroup(top: Path) -> None:
+    for path, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(path).rmdir()
+
+
+def eventually(what: Any, said: str, seconds: float = 10, shown: Any = None) -> None:
+    """Wait until `what()` is true; fail when it does not become so."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"not within {seconds} s: {said}; {shown() if shown else ''}"
+        time.sleep(0.03)

@@ -1,0 +1,156 @@
+"""Slurm, as the conformance suite sees batch systems."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.framework.batch import BatchSystem, Ended, Ran, Refusal, State, Why, Wish
+from tests.framework.slurm import CGROUPS, Cluster, eventually
+
+_STATES = {
+    "PENDING": State.WAITING,
+    "CONFIGURING": State.WAITING,
+    "REQUEUED": State.WAITING,
+    "RUNNING": State.RUNNING,
+    "COMPLETING": State.RUNNING,
+    "SUSPENDED": State.SUSPENDED,
+}
+_ENDS = {
+    "COMPLETED": Why.DONE,
+    "FAILED": Why.FAILED,
+    "OUT_OF_MEMORY": Why.FAILED,
+    "CANCELLED": Why.CANCELLED,
+    "TIMEOUT": Why.OUT_OF_TIME,
+    "NODE_FAIL": Why.NODE,
+}
+
+
+class Slurm(BatchSystem):
+    """The adapter over a running `Cluster`."""
+
+    name = "slurm"
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.folder = cluster.folder
+        self.work = cluster.work
+        self.nodes = cluster.nodes
+
+    @staticmethod
+    def _options(wish: Wish) -> list[str]:
+        options = [f"--cpus-per-task={wish.cpus}", f"--ntasks={wish.tasks}"]
+        options += [f"--vm-image={wish.image}"] if wish.image is not None else []
+        options += [f"--partition={wish.queue}"] if wish.queue else []
+        options += [f"--mem={wish.memory}"] if wish.memory else []
+        options += [f"--nodelist={wish.node}"] if wish.node else []
+        options += [f"--vm-share={','.join(wish.shares)}"] if wish.shares else []
+        return options
+
+    def submit(self, script: str, wish: Wish = Wish()) -> str:  # noqa: B008
+        options = self._options(wish)
+        options += [f"--array=1-{wish.array}", "--output=%A.%a.out", "--error=%A.%a.err"] if wish.array else []
+        options += [] if wish.array else ["--output=%j.out", "--error=%j.err"]
+        options += ["--export=NONE"] if wish.bare_environment else []
+        options += ["--hold"] if wish.held else []
+        options += ["--requeue", "--open-mode=append"] if wish.requeue else ["--no-requeue"]
+        if wish.in_script:
+            shebang, _, rest = script.partition("\n")
+            script = "\n".join([shebang, *(f"#SBATCH {option}" for option in options), rest])
+            options = []
+        done = self.cluster.run("sbatch", "--parsable", *options, stdin=script.encode(), extra=wish.environment)
+        if done.status:
+            raise Refusal(done.err)
+        return done.out.decode().strip()
+
+    def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:  # noqa: B008
+        done = self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
+        return Ran(done.status, done.out, done.err)
+
+    def state(self, job: str) -> State:
+        return _STATES.get(self.cluster.job(job)["JobState"], State.ENDED)
+
+    def ended(self, job: str, seconds: float = 90) -> Ended:
+        self.until(job, State.ENDED, seconds)
+        fields = self.cluster.job(job)
+        status, _, number = fields["ExitCode"].partition(":")
+        return Ended(_ENDS[fields["JobState"]], int(status), int(number))
+
+    def until(self, job: str, state: State, seconds: float = 30) -> None:
+        eventually(lambda: self.state(job) is state, f"job {job} is {state}", seconds, lambda: self.cluster.job(job))
+
+    def cancel(self, job: str) -> None:
+        assert self.cluster.run("scancel", job).status == 0
+
+    def signal(self, job: str, name: str) -> None:
+        assert self.cluster.run("scancel", "--batch", f"--signal={name}", job).status == 0
+
+    def suspend(self, job: str) -> None:
+        done = self.cluster.admin("scontrol", "suspend", job)
+        assert done.status == 0, done.err
+
+    def resume(self, job: str) -> None:
+        done = self.cluster.admin("scontrol", "resume", job)
+        assert done.status == 0, done.err
+
+    def requeue(self, job: str) -> None:
+        done = self.cluster.admin("scontrol", "requeue", job)
+        assert done.status == 0, done.err
+
+    def leave(self, job: str, seconds: int) -> None:
+        done = self.cluster.admin("scontrol", "update", f"JobId={job}", f"EndTime=now+{seconds}seconds")
+        assert done.status == 0, done.err
+
+    def worker(self, job: str) -> int:
+        for pid, command in self.cluster.processes():
+            if re.match(rf"slurmstepd: \[{job}\.", command):
+                return pid
+        raise AssertionError(f"no slurmstepd of job {job}")
+
+    def kill_daemon(self, node: str) -> None:
+        self.cluster.kill(node)
+
+    def start_daemon(self, node: str) -> None:
+        self.cluster.start(node)
+
+    def fail_node(self, node: str) -> None:
+        self.cluster.kill(node)
+        for pid, command in list(self.cluster.processes()):
+            if command.startswith("slurmstepd") and self._is_on(pid, node):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.cluster.start(node)
+
+    @staticmethod
+    def _is_on(pid: int, node: str) -> bool:
+        with contextlib.suppress(OSError), Path(f"/proc/{pid}/environ").open("rb") as file:
+            return f"SLURMD_NODENAME={node}".encode() in file.read().split(b"\0")
+        return False
+
+    def until_idle(self, seconds: float = 30) -> None:
+        self.cluster.until_idle(seconds)
+
+    def leftovers(self) -> list[str]:
+        found = [f"process {pid}: {command}" for pid, command in self.cluster.processes() if command.startswith("slurmstepd")]
+        for node in self.nodes:
+            # A killed slurmstepd leaves its empty cgroups behind, of any job.
+            for processes in (CGROUPS / "freezer" / f"slurm_{node}").glob("uid_*/job_*/**/cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    found += [f"process {pid} in {processes.parent}" for pid in processes.read_text().split()]
+            found += [str(path) for path in (self.folder / f"spool.{node}").glob("job*")]
+        return found
+
+    def settle(self) -> None:
+        """Wait until no job is left, cancelling what a failed test left, and the nodes are ready for the next test."""
+        self.cluster.admin("scancel", "--user", self.cluster.user)
+        for node in self.nodes:
+            if node not in self.cluster.daemons:
+                self.cluster.start(node)
+        end = time.monotonic() + 30
+        while self.cluster.admin("squeue", "-h").out and time.monotonic() < end:
+            time.sleep(0.05)

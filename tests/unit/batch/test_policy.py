@@ -1,0 +1,70 @@
+import pytest
+
+from dayfly.batch.policy import allowed, image, rules
+from dayfly.batch.request import Request
+from dayfly.errors import Refused
+from dayfly.settings import Queue, Settings
+
+NOTHING, IMAGE, NONE = Request(("a",)), Request(("a",), image="el:9"), Request(("a",), image="none")
+
+
+def test_a_queue_goes_over_what_is_said_of_all() -> None:
+    settings = Settings(batch_vm="always", batch_image="a:1", batch_queues={"q": Queue(vm="never", images=("b:*",))})
+    assert rules(settings, "q") == Queue("never", "a:1", ("b:*",))
+    assert rules(settings, "other") == Queue("always", "a:1", ())
+
+
+@pytest.mark.parametrize(
+    ("request_", "vm", "parallel", "expected"),
+    [
+        (NOTHING, "on-request", False, ""),
+        (NOTHING, "always", False, "debian:12"),
+        (NOTHING, "always", True, ""),
+        (NOTHING, "never", False, ""),
+        (IMAGE, "on-request", False, "el:9"),
+        (IMAGE, "always", True, "el:9"),
+        (NONE, "on-request", False, ""),
+        (NONE, "never", False, ""),
+        (Request(("a",), network="nat"), "on-request", False, "debian:12"),
+    ],
+)
+def test_who_gets_which(request_: Request, vm: str, parallel: bool, expected: str) -> None:
+    assert image(request_, Queue(vm, "debian:12"), "q", parallel=parallel) == expected
+
+
+@pytest.mark.parametrize(("request_", "vm"), [(IMAGE, "never"), (NONE, "always")])
+def test_who_is_refused(request_: Request, vm: str) -> None:
+    with pytest.raises(Refused):
+        image(request_, Queue(vm, "debian:12"), "q", parallel=False)
+
+
+def test_no_default_image() -> None:
+    with pytest.raises(Refused, match="names no image"):
+        image(NOTHING, Queue("always"), "q", parallel=False)
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pattern", "meant"),
+    [
+        ("debian:12", "debian:*", "system/debian:12"),
+        ("debian", "debian:latest", "system/debian:latest"),
+        ("system/debian:12", "debian:12", "system/debian:12"),
+        ("user/mine:1", "user/*", "user/mine:1"),
+        (DIGEST, "sha256:*", f"system/{DIGEST}"),
+    ],
+)
+def test_allowed(wanted: str, pattern: str, meant: str) -> None:
+    assert allowed(wanted, ["el:9", pattern]) == meant
+
+
+@pytest.mark.parametrize("wanted", ["debian:13", "user/debian:12", "debian:12.1", DIGEST, f"debian@{DIGEST}"])
+def test_not_allowed(wanted: str) -> None:
+    with pytest.raises(Refused, match="not allowed"):
+        allowed(wanted, ["debian:12"])
+
+
+def test_everything_is_allowed_where_nothing_is_said() -> None:
+    assert allowed("user/x:1", []) == "user/x:1"

@@ -1,0 +1,86 @@
+import resource
+
+from dayfly.batch.allocation import Allocation
+from dayfly.batch.request import Request
+from dayfly.batch.slurm.job import read
+from dayfly.batch.slurm.setup import files, job_submit, plugstack
+from dayfly.settings import Queue, Settings
+
+MIB = 1024**2
+BATCH = {
+    b"SLURM_JOB_ID": b"42",
+    b"SLURM_ARRAY_JOB_ID": b"40",
+    b"SLURM_ARRAY_TASK_ID": b"2",
+    b"SLURM_JOB_PARTITION": b"short",
+    b"SLURM_JOB_ACCOUNT": b"physics",
+    b"SLURM_CPUS_ON_NODE": b"4",
+    b"SLURM_NTASKS": b"1",
+    b"SLURM_JOB_NUM_NODES": b"1",
+    b"SLURM_RLIMIT_NOFILE": b"1024",
+    b"SLURM_RLIMIT_CORE": b"18446744073709551615",
+    b"SLURM_RLIMIT_STACK": b"U8192",
+}
+SCRIPT = "/var/spool/slurmd/job00042/slurm_script"
+
+
+def test_a_batch_script() -> None:
+    job = read(Request((SCRIPT,), memory_mib=2000), BATCH)
+    assert job.identity == {
+        "job": "42",
+        "array_job": "40",
+        "array_task": "2",
+        "step": "batch",
+        "partition": "short",
+        "account": "physics",
+    }
+    assert (job.queue, job.parallel, job.allocation) == ("short", False, Allocation(4, 2000 * MIB))
+    assert job.script_folder == "/var/spool/slurmd/job00042"
+
+
+def test_the_limits_that_slurm_has_not_set_yet() -> None:
+    job = read(Request((SCRIPT,)), BATCH)
+    limits = {resource.RLIMIT_NOFILE: 1024, resource.RLIMIT_CORE: -1, resource.RLIMIT_STACK: 8192}
+    assert job.limits == limits
+    assert job.internal == {b"SLURM_RLIMIT_NOFILE", b"SLURM_RLIMIT_CORE", b"SLURM_RLIMIT_STACK"}
+
+
+def test_tasks_share_a_node() -> None:
+    step = {**BATCH, b"SLURM_STEP_ID": b"0", b"SLURM_PROCID": b"1", b"SLURM_NTASKS": b"2"}
+    job = read(Request(("a",), memory_mib=1200, cpus_per_task=2, tasks_here=2), step)
+    assert (job.allocation, job.parallel) == (Allocation(2, 600 * MIB, 2), True)
+    assert (job.identity["step"], job.identity["task"], job.script_folder) == ("0", "1", "")
+
+
+def test_memory_for_each_cpu() -> None:
+    assert read(Request((SCRIPT,)), {**BATCH, b"SLURM_MEM_PER_CPU": b"500"}).allocation == Allocation(4, 2000 * MIB)
+
+
+def test_several_programs() -> None:
+    step = {**BATCH, b"SLURM_STEP_ID": b"0"}
+    assert read(Request(("conf", "0 hostname\n1 date\n")), step).several_programs
+    assert not read(Request(("sh", "-c", "echo\ndate\n")), step).several_programs
+
+
+def test_numbers_that_are_none() -> None:
+    odd = {**BATCH, b"SLURM_CPUS_ON_NODE": b"many", b"SLURM_MEM_PER_NODE": b"9" * 40, b"SLURM_RLIMIT_AS": b"-1"}
+    job = read(Request((SCRIPT,)), odd)
+    assert job.allocation == Allocation(0, 0)
+    assert resource.RLIMIT_AS not in job.limits
+
+
+def test_plugstack() -> None:
+    settings = Settings(batch_queues={"b": Queue("always"), "a": Queue("always"), "c": Queue("never")})
+    assert plugstack(settings, "/p.so", "/d", "") == "required /p.so dayfly=/d partitions=a:b\n"
+    assert plugstack(Settings(batch_vm="always"), "/p.so", "/d", "/s") == "required /p.so dayfly=/d settings=/s partitions=*\n"
+    assert plugstack(Settings(), "/p.so", "/d", "") == "required /p.so dayfly=/d\n"
+
+
+def test_rules_as_lua() -> None:
+    lua = job_submit(Settings(batch_images=("debian:1?", "user/*"), batch_queues={'a"b': Queue("never")}))
+    assert '["a\\"b"] = { vm = "never"' in lua
+    assert '"^system%/debian%:1.$", "^user%/.*$"' in lua
+    assert "-- RULES" not in lua
+
+
+def test_the_files() -> None:
+    assert set(files(Settings(), "/p.so", "/d", "")) == {"plugstack.conf", "slurm.conf", "job_submit.lua"}
