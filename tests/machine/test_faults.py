@@ -150,7 +150,7 @@ def test_a_mistake_in_the_settings(site: Site) -> None:
 
 def in_small_disk(size: str, *command: str) -> list[str]:
     """A command that sees a tmpfs of this size at $SMALL, in namespaces that end with it."""
-    script = f'mount -t tmpfs -o size={size} small "$SMALL" && exec "$@"'
+    script = f'mount -t tmpfs -o size={size},mode=0755 small "$SMALL" && exec "$@"'
     return ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *command]
 
 

@@ -251,7 +251,14 @@ class Machine:
 
         Raises `MachineFailed` when QEMU does not do it.
         """
-        await (await self._commands()).save(state)
+        saving = asyncio.ensure_future(self._save(state))
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait({saving, ended}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not saving.done():
+            saving.cancel()
+            raise MachineFailed("QEMU ended while it saved the machine")
+        saving.result()
 
     async def pause(self) -> None:
         """Stop the machine's CPUs. Raises `MachineFailed` when QEMU does not do it."""
@@ -286,6 +293,9 @@ class Machine:
             else:
                 await self._monitor.close()
         return Remains(self._status, self._cpu, self._reason, self._complaints)
+
+    async def _save(self, state: int) -> None:
+        await (await self._commands()).save(state)
 
     async def _commands(self) -> Monitor:
         """The monitor, connected when it is needed first: most jobs never do."""
