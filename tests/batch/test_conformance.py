@@ -301,8 +301,8 @@ def test_suspend_and_resume(batch: BatchSystem) -> None:
         (batch.work / name).unlink()
 
 
-def test_suspend_while_booting(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "date +%s.%N\n")
+def test_suspend_while_starting(batch: BatchSystem) -> None:
+    job = batch.submit(SHELL + "sleep 2; date +%s.%N\n")
     eventually(lambda: batch.machine_of(job), "the machine was spawned", 20)
     batch.suspend(job)
     time.sleep(4)

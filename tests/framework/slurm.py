@@ -157,7 +157,7 @@ class Cluster:
         owner = pwd.getpwnam(self.user)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
-        for name in ("log", "state", "munge", *(f"spool.{node}" for node in self.nodes)):
+        for name in ("log", "state", "munge", "site-templates", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir(exist_ok=True)
         for name in ("work", "scratch", "records", "cache", "templates"):
             (self.folder / name).mkdir(exist_ok=True)
