@@ -47,7 +47,7 @@ TaskPlugin=task/cgroup,task/affinity
 JobAcctGatherType=jobacct_gather/cgroup
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/log/jobcomp
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 ReturnToService=2
 MailProg=/bin/true
 SlurmdTimeout=30
