@@ -207,7 +207,6 @@ def test_several_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
     assert {batch.record(job)["batch"]["node"] for job in jobs} == set(batch.nodes)
 
 
-@pytest.mark.soak  # about a minute
 def test_twenty_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
     jobs = [batch.submit(SHELL + "uname -n; exit 3\n", Wish(node=node)) for _ in range(10) for node in batch.nodes]
     ended = [batch.ended(job, 240) for job in jobs]
