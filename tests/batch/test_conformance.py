@@ -207,7 +207,6 @@ def test_several_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
     assert {batch.record(job)["batch"]["node"] for job in jobs} == set(batch.nodes)
 
 
-@pytest.mark.soak  # about a minute
 def test_twenty_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
     jobs = [batch.submit(SHELL + "uname -n; exit 3\n", Wish(node=node)) for _ in range(10) for node in batch.nodes]
     ended = [batch.ended(job, 240) for job in jobs]
@@ -301,8 +300,8 @@ def test_suspend_and_resume(batch: BatchSystem) -> None:
         (batch.work / name).unlink()
 
 
-def test_suspend_while_booting(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "date +%s.%N\n")
+def test_suspend_while_starting(batch: BatchSystem) -> None:
+    job = batch.submit(SHELL + "sleep 2; date +%s.%N\n")
     eventually(lambda: batch.machine_of(job), "the machine was spawned", 20)
     batch.suspend(job)
     time.sleep(4)

@@ -53,7 +53,7 @@ def test_a_machine_whose_job_is_gone(
     assert epilog(cluster) == [f"machine 00000000ff of job {GONE}, process {machine.pid}"]
     assert machine.wait() == -signal.SIGKILL
     assert all(folder.exists() for folder in folders), "an empty cgroup may be of a job that is about to start"
-    assert sorted(epilog(cluster, "--age", "0")) == sorted(f"cgroup {folder.parent}" for folder in folders)
+    assert {f"cgroup {folder.parent}" for folder in folders} <= set(epilog(cluster, "--age", "0"))
     assert batch.ended(running).why is Why.DONE
     assert batch.output(running) == b"up\nend\n"
 

@@ -142,7 +142,8 @@ def test_a_host_without_qemu_or_scratch(batch: BatchSystem, change: Change) -> N
     assert runs(batch, job) == [(batch.record(job)["batch"]["node"], "host-failed")]
 
 
-def test_an_image_that_keeps_failing(batch: BatchSystem, change: Change) -> None:
+def test_an_image_that_keeps_failing(batch: BatchSystem, cluster: Cluster, change: Change) -> None:
+    change("templates", "user", str(cluster.folder / "cache/no-templates"))
     change("machine", "boot_timeout", "1s")
     change("templates", "limit", "0")
     for _ in range(3):

@@ -14,6 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from dayfly import settings
+from dayfly.batch.allocation import Allocation, Host, shape
+from dayfly.image.search import Libraries
+from dayfly.job.templating import build
+from dayfly.machine.spec import Network
+from dayfly.machine.template.store import Kind
 from tests.framework.batch import BatchSystem, Refusal, State, Why, Wish
 from tests.framework.slurm import CGROUPS, Cluster, eventually
 
@@ -121,6 +127,23 @@ def test_a_template_is_made_within_the_jobs_memory(batch: BatchSystem, cluster: 
     machine = batch.record(job)["machine"]
     assert machine["start"] == "template", machine["cold_reason"]
     assert 0 < max(peaks) <= machine["memory"] + (128 << 20)
+
+
+def test_a_template_that_was_made_ahead_for_the_site(batch: BatchSystem, cluster: Cluster) -> None:
+    """As root, by what `dayfly template build --system` does; the settings are not where that looks for them."""
+    assert batch.ended(batch.submit(SHELL + "true\n")).why is Why.DONE  # the user's folders are his own
+    site = settings.load(cluster.settings)
+    wanted = shape(Allocation(1, 777 << 20), Host(1, 777 << 20, 2), site.batch_overhead)
+    with Libraries(site).open("system/debian:12") as image:
+        template = build(
+            image, site, Kind.SYSTEM, shape=wanted, scratch=site.scratch_size, boot=None, network=Network.NONE, shares=2
+        )
+    template.close()
+    job = batch.submit(SHELL + "true\n", Wish(memory=777))
+    assert batch.ended(job).why is Why.DONE, batch.errors(job)
+    record = batch.record(job)
+    assert record["machine"]["template"] == template.name
+    assert record["phases"]["started"] < 1.5
 
 
 def unreclaimable(cgroup: Path) -> int:

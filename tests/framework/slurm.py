@@ -47,7 +47,7 @@ TaskPlugin=task/cgroup,task/affinity
 JobAcctGatherType=jobacct_gather/cgroup
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/log/jobcomp
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 ReturnToService=2
 MailProg=/bin/true
 SlurmdTimeout=30
@@ -157,7 +157,7 @@ class Cluster:
         owner = pwd.getpwnam(self.user)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
-        for name in ("log", "state", "munge", *(f"spool.{node}" for node in self.nodes)):
+        for name in ("log", "state", "munge", "site-templates", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir(exist_ok=True)
         for name in ("work", "scratch", "records", "cache", "templates"):
             (self.folder / name).mkdir(exist_ok=True)
