@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from dayfly.files import fingerprint
 from dayfly.image.library import Library, Source
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
-from dayfly.machine.template.store import fingerprint
 from tests.framework.site import IMAGE, Site, eventually, kill
 from tests.machine.test_faults import in_small_disk, works
 

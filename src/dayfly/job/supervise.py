@@ -20,7 +20,7 @@ from dayfly.job.runner import Outcome, Run
 from dayfly.job.template import Origin
 from dayfly.job.terminal import raw
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
-from dayfly.machine.accelerator import TRIAL_SECONDS, Verdict
+from dayfly.machine.accelerator import NO_KVM, TRIAL_SECONDS, Verdict
 from dayfly.machine.launch import Launched
 from dayfly.machine.machine import Machine, Part, Remains, StartFailed
 from dayfly.machine.spec import Accelerator
@@ -94,7 +94,7 @@ class _Supervisor:
             works = accelerated is Accelerator.KVM
             self._trial.write(works=works)
             if not works:
-                process.warn("guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)")
+                process.warn(NO_KVM)
 
     def _started(self) -> None:
         """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""
