@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -252,6 +253,31 @@ def test_killed_while_it_is_made(site: Site, own_templates: Path, victim: str) -
     assert start_of(site) == ("template", "")
     assert len(listed(site)) == 1
     assert len(list(own_templates.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_while_it_is_made(site: Site, own_templates: Path, number: signal.Signals) -> None:
+    """Who makes it, at moments from the boot to the job, and who waits for it: each is told and written down as cancelled."""
+    for moment in (0, 0.5, 1, 1.5, 2, 2.5):
+        with site.start("run", IMAGE, "--", "sleep", "60") as maker:
+            site.machine_of(maker)
+            with site.start("run", IMAGE, "--", "true") as waiter:
+                eventually(lambda pid=waiter.pid: waits_for_a_lock(pid))
+                waiter.send_signal(number)
+                said = f"dayfly: ended by {number.name} before the job started\n"
+                assert waiter.communicate(timeout=10) == (b"", said.encode())
+            assert waiter.returncode == 128 + number
+            time.sleep(moment)
+            maker.send_signal(number)
+            assert maker.wait(10) == 128 + number
+        assert site.leftovers() == []
+        assert all((folder / "template.json").exists() for folder in own_templates.iterdir())
+        shutil.rmtree(own_templates)
+    assert [record["end"]["reason"] for record in site.records()] == ["cancelled"] * 12
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    return any("-> FLOCK" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.timeout(300)

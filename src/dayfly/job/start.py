@@ -23,6 +23,11 @@ from dayfly.machine.template.restore import RestoreFailed
 from dayfly.machine.template.store import OpenTemplate
 from dayfly.settings import Settings
 
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
 ENDING_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
 HELD_SIGNALS = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH}
 """From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
@@ -45,18 +50,40 @@ def run(description: JobDescription, settings: Settings) -> int:
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
         planned = planned_for(prepared, accelerated)
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
+        for number in ENDING_SIGNALS:
+            signal.signal(number, _asked_to_end)
         try:
             template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         except MachineFailed as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
             return not_up(prepared, settings, error)
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        except _AskedToEnd as asked:
+            from dayfly.job.supervise import cancelled  # noqa: PLC0415 (heavy)
+
+            return cancelled(prepared, settings, asked.number)
         launched, origin = _machine(prepared, settings, planned, template)
 
         from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
 
         return supervise(prepared, settings, launched, origin, verdict if trial else None)
+
+
+class _AskedToEnd(KeyboardInterrupt):
+    """A signal asked for the end of a job that has no machine yet.
+
+    Such an exception, or SystemExit, is all that passes through asyncio from wherever the signal finds it.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _asked_to_end(number: int, _: FrameType | None) -> NoReturn:
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # what is under way is tidied up undisturbed
+    raise _AskedToEnd(signal.Signals(number))
 
 
 def _import_the_rest() -> None:

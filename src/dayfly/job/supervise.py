@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from dayfly.errors import DayflyError, MachineFailed, in_words
 from dayfly.job import identity
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
-from dayfly.job.runner import Outcome, Run
+from dayfly.job.runner import Outcome, Run, ended_before
 from dayfly.job.template import Origin
 from dayfly.job.terminal import raw
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
@@ -47,6 +48,13 @@ def not_up(prepared: Prepared, settings: Settings, error: MachineFailed) -> int:
             os.write(console, error.tail.encode())
             os.close(console)
     return _told(settings, outcome, record)
+
+
+def cancelled(prepared: Prepared, settings: Settings, number: signal.Signals) -> int:
+    """A job that was asked to end while its template was made or waited for; returns what to exit with."""
+    outcome = ended_before(number)
+    record = _begun(prepared, Origin(cold_reason="no template was made"))
+    return _told(settings, outcome, replace(record, state="ended", end=_end(outcome)))
 
 
 def _not_up(record: UsageRecord, error: MachineFailed) -> tuple[Outcome, UsageRecord]:
