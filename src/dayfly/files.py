@@ -199,6 +199,11 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
+def fingerprint(status: os.stat_result) -> str:
+    """What changes whenever a file does, by whatever: of the descriptor's `os.fstat`, or the path's `os.stat`."""
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
 def unused(descriptor: int) -> bool:
     """Whether nobody else holds a lock on this open file; when so, this descriptor now holds it exclusively."""
     try:

@@ -1,4 +1,4 @@
-"""Templates: made once, used by everything that makes them, never in another's hands, and never written to by a clone."""
+"""Templates: made once for all who want them, found by everything that makes them, noticed when they are not what they were."""
 
 from __future__ import annotations
 
@@ -6,43 +6,21 @@ import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dayfly.image.library import Library, Source
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
-from dayfly.machine.template.store import fingerprint
 from tests.framework.site import IMAGE, Site, eventually, kill
+from tests.framework.templates import copy_sparse, folder_of, listed, ready_template, refingerprint, start_of
 from tests.machine.test_faults import in_small_disk, works
 
 ROUNDS = 50
-NOBODY, SOMEBODY = 65534, 65533
-
-
-def listed(site: Site) -> list[dict[str, Any]]:
-    """The templates as programs get them."""
-    finished = site.dayfly("template", "list", "--json")
-    assert finished.status == 0, finished.err
-    templates: list[dict[str, Any]] = json.loads(finished.out)
-    return templates
-
-
-def start_of(site: Site) -> tuple[str, str]:
-    """How the last job's machine came to be, and why not from a template."""
-    machine = site.record()["machine"]
-    return machine["start"], machine["cold_reason"]
-
-
-def folder_of(own_templates: Path) -> Path:
-    """The only template's."""
-    (folder,) = (path for path in own_templates.iterdir() if path.is_dir())
-    return folder
 
 
 # Made, found, made again
@@ -165,34 +143,6 @@ def test_a_damaged_one_is_noticed_and_made_again(site: Site, own_templates: Path
     assert made
 
 
-def ready_template(site: Site) -> Path:
-    """A template of the shared store that fits this site's jobs, made when it is missing."""
-    shared = site.library / "templates"
-    own, site.templates = site.templates, shared
-    site.configure()
-    finished = site.dayfly("template", "build", IMAGE)
-    assert finished.status == 0, finished.err
-    site.templates = own
-    site.configure()
-    return shared / finished.out.decode().strip()
-
-
-def copy_sparse(source: str, target: str) -> None:
-    subprocess.run(["cp", "--sparse=always", source, target], check=True)
-
-
-def refingerprint(folder: Path) -> None:
-    """Write the fingerprints of the files as they are into template.json."""
-    about = json.loads((folder / "template.json").read_text())
-    for part, file in about["files"].items():
-        (folder / part).chmod(0o600)
-        file["fingerprint"] = fingerprint((folder / part).stat())
-    (folder / "template.json").write_text(json.dumps(about))
-    (folder / "template.json").chmod(0o600)
-    folder.chmod(0o700)
-    folder.parent.chmod(0o700)
-
-
 def test_one_that_cannot_be_restored(site: Site, own_templates: Path) -> None:
     """Its fingerprints are right and its state is not: QEMU says so, the job boots, and the next one has a template again."""
     shutil.copytree(ready_template(site), own_templates / ready_template(site).name, copy_function=copy_sparse)
@@ -252,216 +202,6 @@ def test_the_least_recently_used_goes_first(site: Site, own_templates: Path) -> 
     assert [template["name"] for template in listed(site)] == [site.record()["machine"]["template"]]
 
 
-# Strangers
-
-
-@pytest.mark.timeout(300)
-def test_fifty_clones_are_strangers(site: Site) -> None:
-    script = """
-        head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo
-        cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; cat /etc/hostname; tail -n 1 /etc/hosts | cut -f 2
-        cat /sys/class/net/eth0/address; cat /proc/sys/kernel/random/boot_id
-        while read -r line; do echo $EPOCHREALTIME; done
-    """
-    seen: list[tuple[str, ...]] = []
-    for _ in range(ROUNDS):
-        with site.start("run", IMAGE, "--network", "nat", "--", "bash", "-c", script) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            found = tuple(process.stdout.readline().decode().strip() for _ in range(8))
-            apart = max(_apart(process) for _ in range(5))
-            process.stdin.close()
-            assert process.wait(30) == 0
-        assert apart < 0.05
-        random_bytes, uuid, machine_id, host, hostname_file, hosts, mac, boot = found
-        assert host == hostname_file == hosts
-        assert (len(random_bytes), len(machine_id)) == (64, 32)
-        seen.append((random_bytes, uuid, machine_id, host, mac, boot))
-    assert {record["machine"]["start"] for record in site.records()} == {"template"}
-    for values in zip(*seen, strict=True):
-        assert len(set(values)) == ROUNDS
-
-
-@pytest.mark.timeout(300)
-def test_fifty_clones_have_host_keys_of_their_own(site: Site, ssh_image: str) -> None:
-    """Of an image with an ssh server: the keys that were made when the image was built are nobody's any more."""
-    seen = set()
-    script = "ls /etc/ssh/ssh_host_*; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key | cut -d ' ' -f 2"
-    for _ in range(ROUNDS):
-        finished = site.dayfly("run", f"user/{ssh_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
-        assert finished.status == 0, finished.err
-        *names, key = finished.out.decode().split()
-        assert [Path(name).name for name in names] == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
-        assert key.startswith("AAAAC3NzaC1lZDI1NTE5")
-        seen.add(key)
-    assert len(seen) == ROUNDS
-    assert {record["machine"]["start"] for record in site.records()} == {"template"}
-
-
-def _apart(process: subprocess.Popen[bytes]) -> float:
-    """By how many seconds the guest's clock is beyond the time in which it was read: between our asking and its answer."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    asked = time.time()
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-    told = float(process.stdout.readline())
-    answered = time.time()
-    return max(asked - told, told - answered)
-
-
-# Nothing of a job reaches the template
-
-
-def digests(site: Site) -> dict[str, str]:
-    """Those of the shared store's template for this site's jobs, read again from its files."""
-    finished = site.dayfly("template", "show", ready_template(site).name, "--json")
-    shown = json.loads(finished.out)
-    assert shown["state"] == "ready"
-    return {part: file["digest"] for part, file in shown["template"]["files"].items()}
-
-
-def dirty(site: Site, clones: int, at_once: int) -> None:
-    """Clones that write to all of their memory."""
-    script = "all = [bytes(1 << 20).replace(b'\\0', b'x') for _ in range(340)]\nprint(len(all))"
-    left = clones
-    while left:
-        jobs = [site.start("run", IMAGE, "--user", "root", "--", "python3", "-c", script) for _ in range(min(at_once, left))]
-        for job in jobs:
-            out, err = job.communicate(timeout=300)
-            assert (job.returncode, out) == (0, b"340\n"), err
-        left -= len(jobs)
-
-
-@pytest.mark.timeout(300)
-def test_clones_that_dirty_all_their_memory(site: Site) -> None:
-    before = digests(site)
-    dirty(site, 6, 2)
-    assert digests(site) == before
-    assert {record["machine"]["start"] for record in site.records()} == {"template"}
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(7200)
-def test_hundreds_of_clones_that_dirty_all_their_memory(site: Site) -> None:
-    before = digests(site)
-    dirty(site, 300, 4)
-    assert digests(site) == before
-
-
-def test_what_a_job_writes_is_not_in_the_next(site: Site) -> None:
-    script = "echo secret > /root/mine; echo secret > /dev/shm/mine; echo secret > /etc/motd; hostname secret; sync"
-    assert site.shell(script, "--user", "root").status == 0
-    found = site.shell("ls /root /dev/shm; cat /etc/motd; hostname", "--user", "root")
-    assert b"secret" not in found.out
-    assert b"mine" not in found.out
-
-
-# Whose
-
-
-def system_settings(site: Site, folder: Path) -> list[str]:
-    """A command that sees an /etc in which the site's settings name this folder of the site's templates."""
-    upper, work = site.folder / "work/etc/upper", site.folder / "work/etc/work"
-    (upper / "dayfly").mkdir(parents=True, exist_ok=True)
-    work.mkdir(exist_ok=True)
-    (upper / "dayfly/settings.toml").write_text(f'[templates]\nsystem = "{folder}"\n')
-    script = f'mount -t overlay etc -o lowerdir=/etc,upperdir={upper},workdir={work} /etc && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, "sh"]
-
-
-@pytest.fixture
-def site_templates(site: Site) -> Path:
-    """The folder of the site's templates, root's, with one for this site's jobs."""
-    if os.geteuid() != 0:
-        pytest.skip("the site's templates are root's")
-    folder = site.folder / "work/site-templates"
-    folder.mkdir(mode=0o755)
-    built = site.dayfly("template", "build", IMAGE, "--system", before=system_settings(site, folder))
-    assert built.status == 0, built.err
-    return folder
-
-
-def test_the_sites_is_for_all_and_in_nobody_elses_hands(site: Site, site_templates: Path) -> None:
-    before = system_settings(site, site_templates)
-    folder = folder_of(site_templates)
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}
-    site.give_to(NOBODY)
-    for path in (site_templates, *site_templates.rglob("*")):
-        os.chown(path, 0, 0)
-    refingerprint_only(folder)
-    shown = json.loads(site.dayfly("template", "show", f"system/{folder.name}", "--json", before=before).out)
-    refused = site.dayfly("template", "build", IMAGE, "--system", "--memory", "300M", before=before)
-    assert refused.status == 125
-    assert "no template can be kept" in refused.err
-    assert site.dayfly("template", "remove", f"system/{folder.name}", before=before).status == 125
-    finished = site.dayfly(
-        "run", IMAGE, "--", "sh", "-c", "id -u; dd if=/dev/urandom of=/dev/shm/x bs=1M count=100", before=before
-    )
-    assert (finished.status, finished.out) == (0, b"65534\n"), finished.err
-    assert site.record()["machine"]["start"] == "template"
-    if list(site.templates.rglob("template.json")):  # with QEMU before 8.2: a copy of the site's
-        assert json.loads((folder_of(site.templates) / "template.json").read_text())["made"] == shown["template"]["made"]
-    for part in ("memory", "state", "scratch", "template.json"):
-        attempt = site.dayfly(
-            "ps", before=["setpriv", "--reuid", str(NOBODY), "--clear-groups", "sh", "-c", f"echo x >> {folder / part}"]
-        )
-        assert attempt.status != 0
-    again = json.loads(site.dayfly("template", "show", f"system/{folder.name}", "--json", before=before).out)
-    assert again["template"]["files"] == shown["template"]["files"]
-    assert again["state"] == "ready"
-
-
-@pytest.mark.parametrize(
-    "what", ["a file of somebody else's", "a folder of somebody else's", "a file for all to write", "a folder for all to write"]
-)
-def test_the_sites_is_not_used_when_somebody_else_could_have_made_it(site: Site, site_templates: Path, what: str) -> None:
-    folder = folder_of(site_templates)
-    path = folder / "memory" if "file" in what else folder
-    if "somebody" in what:
-        os.chown(path, SOMEBODY, SOMEBODY)
-    else:
-        path.chmod(0o666 if "file" in what else 0o777)
-    refingerprint_only(folder)
-    finished = site.dayfly("run", IMAGE, "--", "true", before=system_settings(site, site_templates))
-    assert finished.status == 0, finished.err
-    assert Path(site.templates / site.record()["machine"]["template"]).is_dir()  # the user's own was used
-
-
-def refingerprint_only(folder: Path) -> None:
-    about = json.loads((folder / "template.json").read_text())
-    for part, file in about["files"].items():
-        file["fingerprint"] = fingerprint((folder / part).stat())
-    (folder / "template.json").chmod(0o644)
-    (folder / "template.json").write_text(json.dumps(about))
-    (folder / "template.json").chmod(0o444)
-
-
-def test_another_user_can_neither_read_nor_lend_one(site: Site, own_templates: Path) -> None:
-    """A user's own is for him alone: others cannot read it, and one that somebody else owns is not used."""
-    if os.geteuid() != 0:
-        pytest.skip("two users need root")
-    works(site)
-    folder = folder_of(own_templates)
-    for path in (own_templates, folder, folder / "memory"):
-        attempt = subprocess.run(
-            ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "cat", str(path)],
-            capture_output=True,
-            check=False,
-        )
-        assert b"Permission denied" in attempt.stderr
-    site.give_to(NOBODY)
-    for path in (own_templates, *own_templates.rglob("*")):
-        os.chown(path, SOMEBODY, SOMEBODY)
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    refingerprint_only(folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)
-    finished = site.run("id", "-u")
-    assert (finished.status, finished.out) == (0, b"65534\n"), finished.err
-    assert site.record()["machine"]["start"] == "cold"  # nor can he make one there
-
-
 def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Path) -> None:
     def health() -> tuple[str, str]:
         findings = json.loads(site.dayfly("doctor", "--json").out)
@@ -513,6 +253,31 @@ def test_killed_while_it_is_made(site: Site, own_templates: Path, victim: str) -
     assert start_of(site) == ("template", "")
     assert len(listed(site)) == 1
     assert len(list(own_templates.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_while_it_is_made(site: Site, own_templates: Path, number: signal.Signals) -> None:
+    """Who makes it, at moments from the boot to the job, and who waits for it: each is told and written down as cancelled."""
+    for moment in (0, 0.5, 1, 1.5, 2, 2.5):
+        with site.start("run", IMAGE, "--", "sleep", "60") as maker:
+            site.machine_of(maker)
+            with site.start("run", IMAGE, "--", "true") as waiter:
+                eventually(lambda pid=waiter.pid: waits_for_a_lock(pid))
+                waiter.send_signal(number)
+                said = f"dayfly: ended by {number.name} before the job started\n"
+                assert waiter.communicate(timeout=10) == (b"", said.encode())
+            assert waiter.returncode == 128 + number
+            time.sleep(moment)
+            maker.send_signal(number)
+            assert maker.wait(10) == 128 + number
+        assert site.leftovers() == []
+        assert all((folder / "template.json").exists() for folder in own_templates.iterdir())
+        shutil.rmtree(own_templates)
+    assert [record["end"]["reason"] for record in site.records()] == ["cancelled"] * 12
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    return any("-> FLOCK" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.timeout(300)
@@ -567,24 +332,16 @@ def held() -> tuple[int, int, int]:
     return len(children), len(os.listdir("/proc/self/fd")), len(list(running()))  # noqa: PTH208 (its own descriptor is in both)
 
 
-# A whole system
-
-
-def test_a_whole_system_is_cloned(site: Site, system_image: str) -> None:
-    script = (
-        "cat /proc/1/comm; systemctl is-system-running; systemctl is-active dbus systemd-logind; hostnamectl --static; "
-        "systemctl start systemd-tmpfiles-clean && echo started"
-    )
-    names = set()
-    for _ in range(2):
-        finished = site.dayfly("run", f"user/{system_image}", "--user", "root", "--", "sh", "-c", script)
-        assert finished.status == 0, finished.err
-        name = "dayfly-" + site.record()["id"]
-        assert finished.out.decode().splitlines() == ["systemd", "running", "active", "active", name, "started"]
-        assert start_of(site) == ("template", "")
-        names.add(name)
-    assert len(names) == 2
-    assert site.record()["phases"]["started"] < 5
+def test_one_is_made_where_nobody_knows_yet_whether_kvm_works(site: Site, own_templates: Path) -> None:
+    """As on a new host: the making is the trial, and what it found out holds for the jobs."""
+    site.configure(machine_accelerator="auto")
+    built = site.dayfly("template", "build", IMAGE)
+    assert built.status == 0, built.err
+    finished = site.run("echo", "fine")
+    assert (finished.status, finished.out, finished.err) == (0, b"fine\n", "")
+    assert site.record()["machine"]["template"] == built.out.decode().strip()
+    (template,) = listed(site)
+    assert template["template"]["machine"]["accelerator"] == site.record()["machine"]["accelerator"]
 
 
 def test_the_command_line(site: Site, own_templates: Path) -> None:

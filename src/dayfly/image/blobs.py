@@ -85,8 +85,7 @@ def digest_of(descriptor: int) -> str:
 
 
 def _fingerprint(descriptor: int) -> bytes:
-    status = os.fstat(descriptor)
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode()
+    return f"{files.fingerprint(os.fstat(descriptor))}\n".encode()
 
 
 def _record_path(layout: Layout, digest: str) -> Path:

@@ -272,7 +272,7 @@ class Run:
         elif self._started:
             self._send_signal(number)
         elif number in _ASKED_TO_END:
-            self._finish(Outcome(128 + number, "cancelled", f"ended by {number.name} before the job started"))
+            self._finish(ended_before(number))
         else:
             self._waiting_signals.append(number)
 
@@ -328,6 +328,11 @@ def not_started(failed: Failed) -> Outcome:
         StartProblem.RESOURCES: "ask for more with --memory",
     }.get(failed.problem, "")
     return Outcome(status, "not-started", failed.text or "the agent could not start the job", hint)
+
+
+def ended_before(number: signal.Signals) -> Outcome:
+    """A signal ended what there was of a job that had not started."""
+    return Outcome(128 + number, "cancelled", f"ended by {number.name} before the job started")
 
 
 def lost(machine: Machine, remains: Remains) -> Outcome:

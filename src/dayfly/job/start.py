@@ -26,6 +26,9 @@ from dayfly.settings import Settings
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
     from dayfly.job.supervise import Told
 
 ENDING_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
@@ -50,6 +53,8 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
         planned = planned_for(prepared, accelerated)
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
+        for number in ENDING_SIGNALS:
+            signal.signal(number, _asked_to_end)
         try:
             if description.batch:
                 failing.check(settings, image.digest)
@@ -60,10 +65,30 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
             return not_up(prepared, settings, error, told)
+        except _AskedToEnd as asked:
+            from dayfly.job.supervise import cancelled  # noqa: PLC0415 (heavy)
+
+            return cancelled(prepared, settings, asked.number, told)
 
         from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
 
         return supervise(prepared, settings, launched, origin, verdict if trial else None, told)
+
+
+class _AskedToEnd(KeyboardInterrupt):
+    """A signal asked for the end of a job that has no machine yet.
+
+    Such an exception, or SystemExit, is all that passes through asyncio from wherever the signal finds it.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _asked_to_end(number: int, _: FrameType | None) -> NoReturn:
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # what is under way is tidied up undisturbed
+    raise _AskedToEnd(signal.Signals(number))
 
 
 def _import_the_rest() -> None:

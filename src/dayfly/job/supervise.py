@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +17,11 @@ from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused
 from dayfly.job import identity
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
-from dayfly.job.runner import Outcome, Run
+from dayfly.job.runner import Outcome, Run, ended_before
 from dayfly.job.template import Origin
 from dayfly.job.terminal import raw
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
-from dayfly.machine.accelerator import TRIAL_SECONDS, Verdict
+from dayfly.machine.accelerator import NO_KVM, TRIAL_SECONDS, Verdict
 from dayfly.machine.launch import Launched
 from dayfly.machine.machine import Machine, Part, Remains, StartFailed
 from dayfly.machine.spec import Accelerator
@@ -54,6 +55,13 @@ def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError,
             os.write(console, error.tail.encode())
             os.close(console)
     return _told(prepared, settings, outcome, record, told)
+
+
+def cancelled(prepared: Prepared, settings: Settings, number: signal.Signals, told: Told | None) -> int:
+    """A job that was asked to end while its template was made or waited for; returns what to exit with."""
+    outcome = ended_before(number)
+    record = _begun(prepared, Origin(cold_reason="no template was made"))
+    return _told(prepared, settings, outcome, replace(record, state="ended", end=_end(outcome)), told)
 
 
 def _not_up(record: UsageRecord, error: DayflyError) -> tuple[Outcome, UsageRecord]:
@@ -120,7 +128,7 @@ class _Supervisor:
             works = accelerated is Accelerator.KVM
             self._trial.write(works=works)
             if not works:
-                process.warn("guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)")
+                process.warn(NO_KVM)
 
     def _started(self, machine: Machine) -> None:
         """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""

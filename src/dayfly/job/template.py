@@ -67,10 +67,11 @@ def obtain(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Open
     site, own = stores(settings)
     for store in (site, own):
         template = _usable(store, wanted)
-        if template is not None and (template.writable or _readonly(template)):
+        if template is None:
+            continue
+        if (template.writable or _readonly(template)) and not (store is site and _failed_before(own, wanted)):
             return template
-        if template is not None:
-            template.close()
+        template.close()
     if settings.templates_limit == 0:
         return NoTemplate("templates.limit of the settings is 0")
 
@@ -84,6 +85,13 @@ def _usable(store: Store, wanted: Key) -> OpenTemplate | None:
         return store.find(wanted)
     except (Unusable, OSError):  # it is made anew, in the user's own store
         return None
+
+
+def _failed_before(own: Store, wanted: Key) -> bool:
+    """Whether this user's clones of it could not be restored a short while ago; a user cannot do away with the site's."""
+    from dayfly.machine.template import failures  # noqa: PLC0415 (only where the site has templates)
+
+    return bool(failures.noted(own, wanted.name))
 
 
 def _readonly(template: OpenTemplate) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dayfly import process
@@ -18,13 +18,13 @@ from dayfly.job.template import NoTemplate, agent_digest, key_of, stores
 from dayfly.job.usage import timestamp
 from dayfly.machine import accelerator
 from dayfly.machine.launch import launch
-from dayfly.machine.machine import StartFailed
-from dayfly.machine.spec import Backing, Boot, MachineSpec, Network, Shape, Share
+from dayfly.machine.machine import Part, StartFailed
+from dayfly.machine.spec import Accelerator, Backing, Boot, MachineSpec, Network, Shape, Share
 from dayfly.machine.template import failures
 from dayfly.machine.template.key import Key, program
-from dayfly.machine.template.making import adopt, keep, making
+from dayfly.machine.template.making import keep, making
 from dayfly.machine.template.save import save
-from dayfly.machine.template.store import MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
+from dayfly.machine.template.store import FILES, MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
 from dayfly.machine.template.upkeep import collect, sweep
 from dayfly.settings import Settings
 from dayfly.values import replace
@@ -44,7 +44,8 @@ def provide(prepared: Prepared, settings: Settings, planned: MachineSpec, wanted
     if reason:
         return NoTemplate(reason)
     try:
-        found = _adopted(site, own, wanted) or make(own, wanted, prepared.image, settings, planned, prepared.description.scratch)
+        found = _adopted(site, own, wanted, settings)
+        return found or make(own, wanted, prepared.image, settings, planned, prepared.description.scratch)
     except StartFailed:
         raise
     except (DayflyError, OSError) as error:
@@ -52,10 +53,9 @@ def provide(prepared: Prepared, settings: Settings, planned: MachineSpec, wanted
         if not isinstance(error, NoSpace):
             failures.note(own, wanted.name, reason)
         return NoTemplate(reason)
-    return found
 
 
-def _adopted(site: Store, own: Store, wanted: Key) -> OpenTemplate | None:
+def _adopted(site: Store, own: Store, wanted: Key, settings: Settings) -> OpenTemplate | None:
     """What QEMU before 8.2 cannot use where it is, since it opens the memory for writing, the user has a copy of."""
     try:
         source = site.find(wanted)
@@ -63,11 +63,12 @@ def _adopted(site: Store, own: Store, wanted: Key) -> OpenTemplate | None:
         return None
     if source is None:
         return None
+    parts = {MEMORY: source.memory, STATE: source.state, SCRATCH: source.scratch}
+    digests = {part: source.about.files[part].digest for part in FILES}
     try:
-        adopt(source, own)
+        return _once(own, wanted, settings, lambda folder: keep(folder, own.kind, parts, source.about, digests=digests))
     finally:
         source.close()
-    return own.find(wanted)
 
 
 def make(store: Store, wanted: Key, image: OpenImage, settings: Settings, planned: MachineSpec, size: int) -> OpenTemplate:
@@ -75,17 +76,26 @@ def make(store: Store, wanted: Key, image: OpenImage, settings: Settings, planne
 
     Raises `StartFailed` when it does not come up, `NoSpace`, or `DayflyError` when it cannot be saved or kept.
     """
+
+    def boot(folder: Path) -> None:
+        begun = time.monotonic()
+        with contextlib.ExitStack() as until_kept:
+            parts, version = _saved(planned, image, settings, size, folder, until_kept)
+            seconds, made = round(time.monotonic() - begun, 3), timestamp(time.time())
+            keep(folder, store.kind, parts, About(wanted.facts, planned.label, _shown(planned, size), version, made, seconds, {}))
+
+    return _once(store, wanted, settings, boot)
+
+
+def _once(store: Store, wanted: Key, settings: Settings, fill: Callable[[Path], None]) -> OpenTemplate:
+    """The template of this store: filled by `fill`, unless somebody else was first. The least recently used make room for it."""
     sweep(store)
     with making(store, wanted.name) as folder:
         template = _found(store, wanted)
         if template is not None:
             return template
         _check_room(store)
-        begun = time.monotonic()
-        with contextlib.ExitStack() as until_kept:
-            parts, version = _saved(planned, image, settings, size, folder, until_kept)
-            seconds, made = round(time.monotonic() - begun, 3), timestamp(time.time())
-            keep(folder, store.kind, parts, About(wanted.facts, planned.label, _shown(planned, size), version, made, seconds, {}))
+        fill(folder)
     collect(store, settings.templates_limit, spare=wanted.name)
     template = _found(store, wanted)
     if template is None:
@@ -106,27 +116,39 @@ def build(
 ) -> OpenTemplate:
     """Make a template ahead of the first job, or find it. `scratch` is in bytes, `shares` how many folders its jobs share.
 
-    Raises as `make`.
+    Where nobody knows yet whether KVM works, this machine is the trial, as a job's would be. Raises as `make`.
     """
     check_shape(shape, scratch)
-    accelerated, trial = accelerator.choose(settings.machine_accelerator, accelerator.Verdict(settings.cache_folder))
-    if trial:
-        raise DayflyError(
-            "nobody has tried yet whether KVM works on this host", f"run a job: dayfly run {image.reference} -- true"
-        )
-    planned = plan(
-        image,
-        identity=os.urandom(5).hex(),
-        accelerated=accelerated,
-        shape=shape,
-        boot=boot or Boot(image.config.boot),
-        shares=tuple(Share(f"share{index}", "", "", readonly=True) for index in range(shares)),
-        network=network,
-    )
     store = next(store for store in stores(settings) if store.kind is kind)
-    wanted = key_of(planned, image, settings, scratch)
-    failures.forget(store, wanted.name)
-    return make(store, wanted, image, settings, planned, scratch)
+
+    def made(accelerated: Accelerator, within: Settings) -> OpenTemplate:
+        planned = plan(
+            image,
+            identity=os.urandom(5).hex(),
+            accelerated=accelerated,
+            shape=shape,
+            boot=boot or Boot(image.config.boot),
+            shares=tuple(Share(f"share{index}", "", "", readonly=True) for index in range(shares)),
+            network=network,
+        )
+        wanted = key_of(planned, image, settings, scratch)
+        failures.forget(store, wanted.name)
+        return make(store, wanted, image, within, planned, scratch)
+
+    verdict = accelerator.Verdict(settings.cache_folder)
+    accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
+    if not trial:
+        return made(accelerated, settings)
+    try:
+        template = made(accelerated, replace(settings, machine_boot_timeout=accelerator.TRIAL_SECONDS))
+    except StartFailed as error:
+        if error.part not in (Part.QEMU, Part.KERNEL):
+            raise
+        verdict.write(works=False)
+        process.warn(accelerator.NO_KVM)
+        return made(Accelerator.TCG, settings)
+    verdict.write(works=True)
+    return template
 
 
 def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:
@@ -149,15 +171,16 @@ def _saved(
     They are in memory: a disk that fills up under a machine's memory would kill it. What it shares is an empty folder, for nobody
     is to find anything there before it is a job's.
     """
-    parts = {MEMORY: os.memfd_create(MEMORY, os.MFD_CLOEXEC), STATE: os.memfd_create(STATE, os.MFD_CLOEXEC)}
-    os.ftruncate(parts[MEMORY], planned.shape.memory // 1024 * 1024)
-    shares = tuple(Share(share.tag, str(folder), "", readonly=True) for share in planned.shares)
-    backing = Backing(os.dup(parts[MEMORY]), shared=True)
-    spec = booting(replace(planned, shares=shares, backing=backing), image, settings, size)
-    parts[SCRATCH] = os.dup(spec.disks[-1].descriptor)
+    parts = {part: os.memfd_create(part, os.MFD_CLOEXEC) for part in (MEMORY, STATE)}
     for descriptor in parts.values():
         until_kept.callback(os.close, descriptor)
-    return parts, asyncio.run(save(launch(settings.machine_qemu, spec), parts[STATE], settings.machine_boot_timeout))
+    os.ftruncate(parts[MEMORY], planned.shape.memory // 1024 * 1024)
+    shares = tuple(Share(share.tag, str(folder), "", readonly=True) for share in planned.shares)
+    spec = booting(replace(planned, shares=shares), image, settings, size)
+    parts[SCRATCH] = os.dup(spec.disks[-1].descriptor)
+    until_kept.callback(os.close, parts[SCRATCH])
+    launched = launch(settings.machine_qemu, replace(spec, backing=Backing(os.dup(parts[MEMORY]), shared=True)))
+    return parts, asyncio.run(save(launched, parts[STATE], settings.machine_boot_timeout))
 
 
 def _found(store: Store, wanted: Key) -> OpenTemplate | None:

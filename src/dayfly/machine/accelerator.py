@@ -18,6 +18,9 @@ KVM_DEVICE = "/dev/kvm"
 TRIAL_SECONDS = 10.0
 """With KVM the kernel is up in about one second; a trial that takes this long has failed."""
 
+NO_KVM = "guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)"
+"""What is said when a trial has failed."""
+
 
 def openable() -> bool:
     """Whether this user may use KVM at all."""

@@ -136,7 +136,7 @@ class _Channel(asyncio.Protocol):
     ) -> None:
         self._decoder = Decoder()
         self._frame = frame
-        self.broken = broken
+        self._broken = broken
         self._lost = lost
 
     def data_received(self, data: bytes) -> None:
@@ -144,7 +144,7 @@ class _Channel(asyncio.Protocol):
             for frame in self._decoder.feed(data):
                 self._frame(frame)
         except ProtocolBroken as error:
-            self.broken(error)
+            self._broken(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._lost()

@@ -123,16 +123,16 @@ class StartRequest:
     environment: tuple[bytes, ...]
     directory: bytes
     identity: GuestIdentity
-    umask: int
-    limits: tuple[Limit, ...]
-    terminal: WindowSize | None
-    merged: bool
-    mounts: tuple[Mount, ...]
     hostname: str
     seed: bytes
     clock: int
-    network: str
     machine_id: str
+    umask: int = 0o22
+    limits: tuple[Limit, ...] = ()
+    terminal: WindowSize | None = None
+    merged: bool = False
+    mounts: tuple[Mount, ...] = ()
+    network: str = ""
     mac: str = ""
 
     def encode(self) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dayfly import files
 from dayfly.errors import Corrupt, Refused
-from dayfly.machine.template.store import ABOUT, FILES, VERSION, About, File, Kind, OpenTemplate, Store, fingerprint
+from dayfly.machine.template.store import ABOUT, FILES, VERSION, About, File, Kind, Store
 from dayfly.values import asdict, replace
 
 _CHUNK = 16 * 1024
@@ -40,8 +40,9 @@ def making(store: Store, name: str) -> Iterator[Path]:
     try:
         yield store.folder / name
     finally:
-        if not (store.folder / name / ABOUT).exists():  # nothing came of it
-            clear(store.folder / name)
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed it all
+            if not (store.folder / name / ABOUT).exists():  # nothing came of it
+                clear(store.folder / name)
         os.close(descriptor)
 
 
@@ -59,7 +60,10 @@ def _locked(folder: Path, mode: int) -> int:
     while True:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=mode)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:  # removed by whoever had it, for nothing came of it
+            continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if folder.stat().st_ino == os.fstat(descriptor).st_ino:
@@ -85,20 +89,13 @@ def keep(folder: Path, kind: Kind, parts: dict[str, int], about: About, *, diges
             if digests is not None and digests[part] != digest:
                 raise Corrupt(f"the {part} of a template is damaged: {folder.name}")
             draft.publish(folder / part, mode)
-            kept[part] = File(size, digest, fingerprint(os.fstat(draft.descriptor)))
+            kept[part] = File(size, digest, files.fingerprint(os.fstat(draft.descriptor)))
     files.write(folder / ABOUT, render(replace(about, files=kept)), mode)
 
 
 def render(about: About) -> bytes:
     """`template.json`."""
     return (json.dumps({"version": VERSION, **asdict(about)}, indent=1) + "\n").encode()
-
-
-def adopt(source: OpenTemplate, store: Store) -> None:
-    """Copy another's template, such as the site's, into this store. Raises as `keep`."""
-    with making(store, source.name) as folder:
-        parts = dict(zip(FILES, (source.memory, source.state, source.scratch), strict=True))
-        keep(folder, store.kind, parts, source.about, digests={part: source.about.files[part].digest for part in FILES})
 
 
 def digest_of(descriptor: int) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from dayfly import files
 from dayfly.errors import DayflyError, in_words
 from dayfly.machine.template.key import Key
 from dayfly.values import dataclass
@@ -175,24 +176,19 @@ def parse_about(text: bytes) -> About:
         fields = json.loads(text)
         if fields["version"] != VERSION:
             raise ValueError("another version")
-        files = {
+        parts = {
             name: File(int(one["size"]), str(one["digest"]), str(one["fingerprint"])) for name, one in fields["files"].items()
         }
         facts = {str(name): str(value) for name, value in fields["facts"].items()}
         machine = {str(name): value if isinstance(value, int) else str(value) for name, value in fields["machine"].items()}
         about = About(
-            facts, str(fields["label"]), machine, str(fields["qemu"]), str(fields["made"]), float(fields["seconds"]), files
+            facts, str(fields["label"]), machine, str(fields["qemu"]), str(fields["made"]), float(fields["seconds"]), parts
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"a template's {ABOUT} is damaged") from error
-    if set(files) != set(FILES):
+    if set(parts) != set(FILES):
         raise Unusable(f"a template's {ABOUT} is damaged")
     return about
-
-
-def fingerprint(status: os.stat_result) -> str:
-    """What changes whenever a file does, by whatever."""
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def _open_part(folder: int, part: str, owner: int, wanted: File) -> int:
@@ -203,7 +199,7 @@ def _open_part(folder: int, part: str, owner: int, wanted: File) -> int:
     try:
         status = os.fstat(descriptor)
         _check_owner(status, owner, part)
-        if not stat.S_ISREG(status.st_mode) or fingerprint(status) != wanted.fingerprint:
+        if not stat.S_ISREG(status.st_mode) or files.fingerprint(status) != wanted.fingerprint:
             raise Unusable(f"a template's {part} was changed since it was made")
     except BaseException:
         os.close(descriptor)

@@ -12,7 +12,7 @@ from dayfly import files
 from dayfly.errors import NotFound, Refused
 from dayfly.machine.template import failures
 from dayfly.machine.template.making import clear, digest_of
-from dayfly.machine.template.store import ABOUT, About, Kind, Store, Unusable, fingerprint, read_about
+from dayfly.machine.template.store import ABOUT, About, Kind, Store, Unusable, read_about
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _kept(store: Store, folder: Path) -> Kept | None:
         if about is None:
             return None
         for part, wanted in about.files.items():
-            if fingerprint((folder / part).stat()) != wanted.fingerprint:
+            if files.fingerprint((folder / part).stat()) != wanted.fingerprint:
                 raise Unusable(f"its {part} was changed since it was made")
     except (Unusable, OSError) as error:
         problem = error.message if isinstance(error, Unusable) else f"{error.strerror}"
