@@ -1,6 +1,7 @@
 """What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
 
 Only the site says whose images and templates are trusted (`library.system`, `templates.system`).
+In paths of what is a user's own, `{user}` is that user's name, so that a site can keep them where users make no folders.
 Every mistake of a file is reported at once.
 """
 
@@ -168,6 +169,10 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.requeues": _few,
     "batch.queues": _queues,
 }
+USERS_OWN = ("library_user", "records_folder", "cache_folder", "templates_user", "scratch_folder")
+"""The paths that `{user}` may be in."""
+USER = "{user}"
+"""What stands for the user's name in the paths of a user's own places."""
 _SITE_ONLY = frozenset({"library.system", "templates.system"} | {place for place in _READERS if place.startswith("batch.")})
 
 
@@ -214,8 +219,11 @@ def _nearest(place: str) -> str:
     return f"did you mean {near[0]}?" if near else "docs/reference/settings.md lists them"
 
 
-def load(site_file: Path | None = None, user_file: Path | None = None) -> Settings:
-    """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's."""
+def load(site_file: Path | None = None, user_file: Path | None = None, *, user: str = "") -> Settings:
+    """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's.
+
+    `user` is who `{user}` in paths stands for (empty: the caller). Raises `FileMistakes`.
+    """
     named = os.environ.get("DAYFLY_SETTINGS", "")
     user_file = user_file or (Path(named) if named else xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml")
     settings = Settings()
@@ -232,4 +240,23 @@ def load(site_file: Path | None = None, user_file: Path | None = None) -> Settin
         if len(text) > _LIMIT:
             raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
         settings = parse(text.decode(errors="replace"), settings, path=path, site=site)
-    return settings
+    return _of_user(settings, user)
+
+
+def _of_user(settings: Settings, user: str) -> Settings:
+    """With the user's name in the paths."""
+    paths = {name: str(getattr(settings, name)) for name in USERS_OWN}
+    named = {name: path for name, path in paths.items() if USER in path}
+    if not named:
+        return settings
+    user = user or _caller()
+    return replace(settings, **{name: Path(path.replace(USER, user)) for name, path in named.items()})  # type: ignore[arg-type]
+
+
+def _caller() -> str:
+    import pwd  # noqa: PLC0415 (few settings need it)
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def slurm(library: Path) -> Iterator[Slurm]:
-    """A running Slurm. Its folder is one that an ordinary user can reach."""
+def slurm(library: Path, system_image: str) -> Iterator[Slurm]:
+    """A running Slurm. Its folder is one that an ordinary user can reach, and has the images that there are now."""
     if os.getuid() != 0 or not (CGROUPS / "freezer").is_dir():
         pytest.skip("this Slurm needs root, and control groups of version 1")
     folder = Path(tempfile.mkdtemp(prefix="dayfly-slurm-", dir="/var/tmp"))

@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Ended, State, Why, Wish
-from tests.framework.slurm import Cluster, eventually
+from tests.framework.batch import BatchSystem, Why, Wish
+from tests.framework.slurm import Cluster
 
 SHELL = "#!/bin/sh\n"
 ANYWHERE = Wish(requeue=True)
@@ -37,7 +38,7 @@ def change(batch: BatchSystem, cluster: Cluster) -> Iterator[Change]:
 
     yield changed
     cluster.settings.write_text(before)
-    shutil.rmtree(cluster.folder / "cache/failing", ignore_errors=True)
+    shutil.rmtree(cluster.folder / "cache" / cluster.user / "failing", ignore_errors=True)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def broken(cluster: Cluster, change: Change) -> Callable[[str], None]:
         stub.write_text(_QEMU.format(nodes=nodes, qemu=os.environ.get("DAYFLY_TEST_QEMU", "/usr/bin/qemu-system-x86_64")))
         stub.chmod(0o755)
         change("machine", "qemu", str(stub))
-        change("templates", "user", str(cluster.folder / "cache/other-templates"))
+        change("templates", "user", str(cluster.folder / "cache/{user}/other-templates"))
 
     return breaks
 
@@ -79,18 +80,6 @@ def log() -> Iterator[Callable[[], str]]:
             place.unlink()
 
 
-def ended(batch: BatchSystem, cluster: Cluster, job: str) -> Ended:
-    """The job's end. Slurm lets what was put back wait for a while: not here."""
-
-    def over() -> bool:
-        if cluster.job(job)["JobState"] == "PENDING" and cluster.job(job)["Restarts"] != "0":
-            cluster.admin("scontrol", "update", f"JobId={job}", "StartTime=now")
-        return batch.state(job) is State.ENDED
-
-    eventually(over, f"job {job} has ended", 120)
-    return batch.ended(job)
-
-
 def runs(batch: BatchSystem, job: str) -> list[tuple[str, str]]:
     """The node and the reason of the end of each run of a job."""
     found = [record for record in batch.records() if record["batch"].get("job") == job]
@@ -102,7 +91,7 @@ def test_a_node_with_a_broken_qemu(
 ) -> None:
     broken("n1")
     job = batch.submit(SHELL + "echo done\n", ANYWHERE)
-    assert ended(batch, cluster, job).why is Why.DONE, batch.errors(job)
+    assert batch.ended(job, 120).why is Why.DONE, batch.errors(job)
     assert batch.output(job) == b"done\n"
     assert runs(batch, job) == [("n1", "qemu-failed"), ("n2", "exit")]
     assert "n1 could not start a machine, and the job is put back into the queue, time 1 of 2" in batch.errors(job)
@@ -113,7 +102,7 @@ def test_nodes_that_are_all_broken(batch: BatchSystem, cluster: Cluster, broken:
     broken("*")
     change("batch", "requeues", 1)
     job = batch.submit(SHELL + "echo never\n", ANYWHERE)
-    end = ended(batch, cluster, job)
+    end = batch.ended(job, 120)
     assert (end.why, end.status) == (Why.FAILED, 125), batch.errors(job)
     assert runs(batch, job) == [("n1", "qemu-failed"), ("n2", "qemu-failed")]
     assert "n2 could not start a machine, and the job fails: it was restarted already (1 of 1)" in batch.errors(job)
@@ -127,6 +116,36 @@ def test_who_cannot_be_put_back(batch: BatchSystem, broken: Callable[[str], None
     job = batch.submit(SHELL + "true\n")
     assert (batch.ended(job).why, batch.ended(job).status) == (Why.FAILED, 125)
     assert "fails: Slurm says: " in batch.errors(job)
+
+
+def test_nodes_whose_scratch_folder_is_full(batch: BatchSystem, cluster: Cluster, change: Change) -> None:
+    folder = cluster.folder / "full"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=1777", "tmpfs", folder], check=True)
+    try:
+        (folder / "file").write_bytes(bytes(16384))
+        change("scratch", "folder", str(folder))
+        job = batch.submit(SHELL + "echo never\n", ANYWHERE)
+        end = batch.ended(job, 120)
+        assert (end.why, end.status) == (Why.FAILED, 125), batch.errors(job)
+        # Put back twice. The second time no node is left that it was not on.
+        assert runs(batch, job)[:2] == [("n1", "host-failed"), ("n2", "host-failed")]
+        assert len(runs(batch, job)) == 3
+        assert f"no space left in {folder}" in batch.errors(job)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
+
+
+def test_nodes_where_kvm_is_asked_for_and_broken(batch: BatchSystem, cluster: Cluster, change: Change) -> None:
+    if Path("/dev/kvm").exists() and Path("/dev/kvm").stat().st_mode & 0o006 == 0o006:
+        pytest.skip("the jobs' user can use KVM here")
+    change("machine", "accelerator", "kvm")
+    change("batch", "requeues", 1)
+    job = batch.submit(SHELL + "echo never\n", ANYWHERE)
+    assert (batch.ended(job, 120).why, batch.record(job)["machine"]["accelerator"]) == (Why.FAILED, "kvm")
+    assert runs(batch, job) == [("n1", "qemu-failed"), ("n2", "qemu-failed")]
+    assert "/dev/kvm" in batch.errors(job) or "KVM" in batch.errors(job)
 
 
 def test_a_host_without_qemu_or_scratch(batch: BatchSystem, change: Change) -> None:
@@ -143,7 +162,7 @@ def test_a_host_without_qemu_or_scratch(batch: BatchSystem, change: Change) -> N
 
 
 def test_an_image_that_keeps_failing(batch: BatchSystem, cluster: Cluster, change: Change) -> None:
-    change("templates", "user", str(cluster.folder / "cache/no-templates"))
+    change("templates", "user", str(cluster.folder / "cache/{user}/no-templates"))
     change("machine", "boot_timeout", "1s")
     change("templates", "limit", "0")
     for _ in range(3):

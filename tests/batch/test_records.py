@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -47,7 +49,7 @@ def test_each_task_of_an_array_has_its_own(batch: BatchSystem, cluster: Cluster)
 def usage(cluster: Cluster, *words: str) -> Ran:
     """`dayfly usage list` of the user on the submit host, whose records folder the nodes share."""
     settings = cluster.work / "settings.toml"
-    settings.write_text(f'[records]\nfolder = "{cluster.folder}/records"\n')
+    settings.write_text(f'[records]\nfolder = "{cluster.folder}/records/{{user}}"\n')
     try:
         return cluster.run(str(cluster.folder / "dayfly"), "usage", "list", *words, extra={"DAYFLY_SETTINGS": str(settings)})
     finally:
@@ -62,6 +64,30 @@ def test_records_of_both_nodes_are_found_where_jobs_are_submitted(batch: BatchSy
         assert found["end"]["status"] == 0
         said = {name: found["batch"][name] for name in ("system", "job", "step", "partition", "node")}
         assert said == {"system": "slurm", "job": job, "step": "batch", "partition": "request", "node": node}
+
+
+def test_each_user_has_a_folder_and_the_administrator_sees_them_all(batch: BatchSystem, cluster: Cluster) -> None:
+    other = replace(cluster, user="games")
+    for submitting in (cluster, other):
+        done = submitting.run("srun", "--vm-image=debian:12", "true")
+        assert done.status == 0, done.err
+    folders = {path.name: path.stat() for path in (cluster.folder / "records").iterdir()}
+    assert {name: (found.st_uid, found.st_mode & 0o777) for name, found in folders.items()} == {
+        user: (pwd.getpwnam(user).pw_uid, 0o700) for user in (cluster.user, "games")
+    }
+    (record,) = (cluster.folder / "records/games").rglob("*.json")
+    forged = record.with_name("0000000001.json")
+    forged.write_text(record.read_text().replace(f'"uid": {pwd.getpwnam("games").pw_uid}', '"uid": 1'))
+    assert forged.read_text() != record.read_text()
+    try:
+        everybodys = json.loads(usage(replace(cluster, user="root"), "--all-users", "--json").out)
+        assert {found["user"] for found in everybodys} == {cluster.user, "games"}
+        assert [found["id"] for found in everybodys if found["user"] == "games"] == [record.stem]
+        for words in ((), ("--all-users",)):
+            own = json.loads(usage(other, *words, "--json").out)
+            assert {found["user"] for found in own} == {"games"}
+    finally:
+        forged.unlink()
 
 
 def test_records_of_an_array_and_of_a_step(batch: BatchSystem, cluster: Cluster) -> None:

@@ -93,12 +93,20 @@ def test_options_are_checked_at_submission(cluster: Cluster, option: str) -> Non
         assert f"dayfly: {option.replace('=', ' ')} is" in done.err
 
 
+def test_a_network_and_a_systemd_image(batch: BatchSystem, cluster: Cluster) -> None:
+    script = "cat /sys/class/net/*/address; ps -o comm= 1"
+    wanted = ("--mem=900M", "--vm-image=debian:12", "sh", "-c", script)
+    bare = cluster.run("srun", "--vm-network=none", *wanted)
+    assert bare.out.split() == [b"00:00:00:00:00:00", b"init"], bare.err
+    system = cluster.run("srun", "--vm-network=nat", "--vm-boot=system", "--vm-image=debian:12-system", *wanted[:1], *wanted[2:])
+    assert (len(system.out.split()), system.out.split()[-1]) == (3, b"systemd"), (system.out, system.err)
+
+
 def test_none_in_a_partition_that_always_has_machines(batch: BatchSystem) -> None:
     with pytest.raises(Refusal, match="every job of always runs in a virtual machine"):
         batch.submit(SHELL + "true\n", Wish(image="none", queue="always"))
 
 
-@pytest.mark.soak  # slurmctld looks every 30 seconds
 def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) -> None:
     script = "#!/bin/sh\n#SBATCH --signal=B:USR1@5 --time=10 --vm-image=debian:12 --output=%x.%j.%N --error=/dev/null\n"
     script += "trap 'echo told; exit 0' USR1\necho up\nwhile :; do sleep 0.2; done\n"

@@ -95,7 +95,7 @@ class BatchSystem(abc.ABC):
         """Wait for the job's end."""
 
     @abc.abstractmethod
-    def until(self, job: str, state: State, seconds: float = 30) -> None:
+    def until(self, job: str, state: State, seconds: float = 60) -> None:
         """Wait until the job is in this state."""
 
     @abc.abstractmethod
@@ -139,7 +139,7 @@ class BatchSystem(abc.ABC):
         """End everything of the batch system and of its jobs on a node, as a node's restart does; it comes up again."""
 
     @abc.abstractmethod
-    def until_idle(self, seconds: float = 30) -> None:
+    def until_idle(self, seconds: float = 60) -> None:
         """Wait until every node is ready for jobs and has none."""
 
     @abc.abstractmethod
@@ -161,7 +161,7 @@ class BatchSystem(abc.ABC):
 
     def records(self) -> list[dict[str, Any]]:
         """All usage records."""
-        return [json.loads(path.read_bytes()) for path in sorted((self.folder / "records").glob("*/*.json"))]
+        return [json.loads(path.read_bytes()) for path in sorted((self.folder / "records").glob("*/*/*.json"))]
 
     def record(self, job: str) -> dict[str, Any]:
         """The usage record of a job's last machine."""

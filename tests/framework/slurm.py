@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from dayfly.image.library import Library
+from tests.framework import slurm_accounting
 
 ROOT = Path(__file__).parent.parent.parent
 CGROUPS = Path("/sys/fs/cgroup")
+_START_SECONDS = 90.0
+"""What a daemon has to start. It takes a second where nothing else runs."""
 CONTROLLERS = ("cpuset", "memory", "freezer", "devices", "cpuacct")
 
 _SLURM_CONF = """\
@@ -76,12 +79,12 @@ size = "1G"
 accelerator = "{accelerator}"
 qemu = "{qemu}"
 [records]
-folder = "{folder}/records"
+folder = "{folder}/records/{{user}}"
 [cache]
-folder = "{folder}/cache"
+folder = "{folder}/cache/{{user}}"
 [templates]
 system = "{folder}/site-templates"
-user = "{folder}/templates"
+user = "{folder}/templates/{{user}}"
 [batch]
 images = ["debian:*"]
 [batch.queues.always]
@@ -115,9 +118,10 @@ class Cluster:
     folder: Path
     library: Path
     user: str = "nobody"
-    port: int = field(default_factory=lambda: _free_ports(3))
+    port: int = field(default_factory=lambda: _free_ports(4))
     nodes: tuple[str, ...] = ("n1", "n2")
     accelerator: str = "tcg"
+    accounting: bool = False
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -141,14 +145,24 @@ class Cluster:
         self._files()
         try:
             self._start_munge()
+            if self.accounting:
+                self._start_accounting()
             self.start("slurmctld")
-            for node in self.nodes:
+            eventually(lambda: b"is UP" in self.admin("scontrol", "ping").out, "slurmctld answers", _START_SECONDS)
+            for node in self.nodes:  # one by one: a node that cannot register at once waits long before it tries again
                 self.start(node)
-            self.until_idle()
+                eventually(lambda node=node: self.states().get(node) == "IDLE", f"{node} is idle", _START_SECONDS, self.states)
         except BaseException:
+            self._show_logs()
             self.stop()
             raise
         return self
+
+    def _show_logs(self) -> None:
+        """What the daemons wrote last, for whoever wonders why they did not start."""
+        for path in sorted((self.folder / "log").iterdir()):
+            lines = path.read_text(errors="replace").splitlines()[-30:]
+            print(f"--- {path.name}", *lines, sep="\n", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -159,9 +173,12 @@ class Cluster:
         self.folder.chmod(0o755)
         for name in ("log", "state", "munge", "site-templates", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir(exist_ok=True)
-        for name in ("work", "scratch", "records", "cache", "templates"):
+        for name in ("records", "cache", "templates"):  # the prolog makes each user's below
             (self.folder / name).mkdir(exist_ok=True)
-            os.chown(self.folder / name, owner.pw_uid, owner.pw_gid)
+        (self.folder / "scratch").mkdir(exist_ok=True)
+        (self.folder / "scratch").chmod(0o1777)
+        self.work.mkdir(exist_ok=True)
+        os.chown(self.work, owner.pw_uid, owner.pw_gid)
         _copy_library(self.library, self.folder / "library")
         places = {
             "host": socket.gethostname().partition(".")[0],
@@ -173,7 +190,8 @@ class Cluster:
             "accelerator": self.accelerator,
             "qemu": os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64"),
         }
-        self.conf.write_text(_SLURM_CONF.format(**places))
+        accounting = slurm_accounting.slurm_conf(self.port + 3, self.folder / "munge/socket") if self.accounting else ""
+        self.conf.write_text(_SLURM_CONF.format(**places) + accounting)
         (self.folder / "cgroup.conf").write_text(_CGROUP_CONF)
         self.settings.write_text(_SETTINGS.format(**places))
         self._install()
@@ -216,6 +234,15 @@ class Cluster:
         self._spawn("munged", [*become, *munged])
         eventually(lambda: (munge / "socket").exists(), "munged listens")
 
+    def _start_accounting(self) -> None:
+        place = self.folder / "database"
+        self._spawn("mariadbd", slurm_accounting.database(place))
+        eventually((place / "socket").exists, "the database listens", _START_SECONDS)
+        slurm_accounting.write_slurmdbd_conf(self.folder, self.port + 3, self.folder / "munge/socket")
+        self._spawn("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(place / "socket"))
+        add = ["sacctmgr", "--immediate", "add", "cluster", "dayfly"]
+        eventually(lambda: self.admin(*add).status == 0, "slurmdbd answers", _START_SECONDS, lambda: self.admin(*add))
+
     def start(self, name: str) -> None:
         """Start `slurmctld` or a node's slurmd."""
         if name == "slurmctld":
@@ -223,11 +250,10 @@ class Cluster:
         else:
             self._spawn(name, ["slurmd", "-D", "-N", name, "-f", str(self.conf)])
 
-    def _spawn(self, name: str, command: list[str]) -> None:
+    def _spawn(self, name: str, command: list[str], **variables: str) -> None:
+        environment = {**os.environ, **variables, "SLURM_CONF": str(self.conf)}
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
-            self.daemons[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "SLURM_CONF": str(self.conf)}
-            )
+            self.daemons[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """End a daemon by a signal, and wait until it is gone."""
@@ -235,7 +261,7 @@ class Cluster:
         daemon.send_signal(number)
         daemon.wait(20)
 
-    def until_idle(self, seconds: float = 30) -> None:
+    def until_idle(self, seconds: float = 60) -> None:
         """Wait until every node is idle."""
         eventually(lambda: set(self.states().values()) == {"IDLE"}, "all nodes are idle", seconds, self.states)
 

@@ -76,12 +76,19 @@ class Slurm(BatchSystem):
         return _STATES.get(self.cluster.job(job)["JobState"], State.ENDED)
 
     def ended(self, job: str, seconds: float = 90) -> Ended:
-        self.until(job, State.ENDED, seconds)
+        eventually(lambda: self._over(job), f"job {job} has ended", seconds, lambda: self.cluster.job(job))
         fields = self.cluster.job(job)
         status, _, number = fields["ExitCode"].partition(":")
         return Ended(_ENDS[fields["JobState"]], int(status), int(number))
 
-    def until(self, job: str, state: State, seconds: float = 30) -> None:
+    def _over(self, job: str) -> bool:
+        """Whether it has ended. Slurm lets what was put back wait for two minutes: not here, once nothing of it runs."""
+        fields = self.cluster.job(job)
+        if fields["JobState"] == "PENDING" and fields["Restarts"] != "0" and not self._workers(job):
+            self.cluster.admin("scontrol", "update", f"JobId={job}", "StartTime=now")
+        return self.state(job) is State.ENDED
+
+    def until(self, job: str, state: State, seconds: float = 60) -> None:
         eventually(lambda: self.state(job) is state, f"job {job} is {state}", seconds, lambda: self.cluster.job(job))
 
     def cancel(self, job: str) -> None:
@@ -107,10 +114,11 @@ class Slurm(BatchSystem):
         assert done.status == 0, done.err
 
     def worker(self, job: str) -> int:
-        for pid, command in self.cluster.processes():
-            if re.match(rf"slurmstepd: \[{job}\.", command):
-                return pid
-        raise AssertionError(f"no slurmstepd of job {job}")
+        (pid,) = self._workers(job)
+        return pid
+
+    def _workers(self, job: str) -> list[int]:
+        return [pid for pid, command in self.cluster.processes() if re.match(rf"slurmstepd: \[{job}\.", command)]
 
     def kill_daemon(self, node: str) -> None:
         self.cluster.kill(node)
@@ -132,7 +140,7 @@ class Slurm(BatchSystem):
             return f"SLURMD_NODENAME={node}".encode() in file.read().split(b"\0")
         return False
 
-    def until_idle(self, seconds: float = 30) -> None:
+    def until_idle(self, seconds: float = 60) -> None:
         self.cluster.until_idle(seconds)
 
     def leftovers(self) -> list[str]:

@@ -1,10 +1,12 @@
+import os
+import pwd
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from dayfly.errors import FileMistakes
-from dayfly.settings import _READERS, Queue, Settings, load, parse
+from dayfly.settings import _READERS, USER, Queue, Settings, load, parse
 
 EXAMPLES: dict[str, object] = {
     "library.system": "/a",
@@ -114,3 +116,16 @@ def test_mistakes_in_queues(queue: str) -> None:
 def test_what_batch_jobs_get_is_the_sites_to_say() -> None:
     with pytest.raises(FileMistakes, match="only the site's"):
         parse('[batch]\nvm = "never"\n', Settings(), path="f", site=False)
+
+
+def test_users_names_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAYFLY_SETTINGS", raising=False)
+    text = '[records]\nfolder = "/spool/{user}/records"\n[templates]\nuser = "/{user}/{user}"\nsystem = "/t/{user}"\n'
+    (tmp_path / "site").write_text(text)
+    settings = load(tmp_path / "site", tmp_path / "none", user="ada")
+    assert (settings.records_folder, settings.templates_user) == (Path("/spool/ada/records"), Path("/ada/ada"))
+    assert settings.templates_system == Path("/t/{user}")  # is nobody's own
+    assert load(tmp_path / "site", tmp_path / "none").records_folder == Path(
+        f"/spool/{pwd.getpwuid(os.getuid()).pw_name}/records"
+    )
+    assert load(tmp_path / "site", tmp_path / "none", user=USER).records_folder == Path("/spool/{user}/records")

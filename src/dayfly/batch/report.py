@@ -12,6 +12,7 @@ from dayfly import process
 from dayfly.batch.job import BatchJob
 from dayfly.job import failing
 from dayfly.job.usage import UsageRecord
+from dayfly.machine.spec import Accelerator
 from dayfly.settings import Settings
 
 HOSTS_SAKE = frozenset({"host-failed", "qemu-failed"})
@@ -51,10 +52,10 @@ class Reporter:
         self._calls.settle()
         if record.end is None:
             return
-        if record.end.reason in IMAGES_SAKE:
-            failing.note(self._settings, record.image.digest, record.end.message)
-        elif record.end.reason in HOSTS_SAKE:
+        if of_the_host(record):
             self._another_host(record.end.message)
+        elif record.end.reason in IMAGES_SAKE:
+            failing.note(self._settings, record.image.digest, record.end.message)
 
     def _another_host(self, message: str) -> None:
         """Put the job back, a bounded number of times, and tell the administrator of this host."""
@@ -69,6 +70,15 @@ class Reporter:
         syslog.openlog("dayfly", 0, syslog.LOG_DAEMON)
         line = " ".join(message.split())[:1024]
         syslog.syslog(syslog.LOG_ERR, f"{self._job.system} job {number} had no machine on {node}, and {became}: {line}")
+
+
+def of_the_host(record: UsageRecord) -> bool:
+    """Whether the job had no machine for this host's sake.
+
+    A guest whose kernel does not come up under KVM is taken for one: on a host where KVM is broken every guest hangs so.
+    """
+    reason = record.end.reason if record.end else ""
+    return reason in HOSTS_SAKE or (reason == "kernel-failed" and record.machine.accelerator == Accelerator.KVM)
 
 
 def summary(record: UsageRecord) -> str:

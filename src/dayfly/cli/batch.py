@@ -13,7 +13,8 @@ DESCRIPTION = """\
 Make a batch system's jobs run in machines: its configuration, from the site's settings, and what its nodes do after a job.
 """
 SETUP = """\
-Print the lines of plugstack.conf and slurm.conf, and a job_submit.lua that refuses what the site's settings do not allow.
+Print the lines of plugstack.conf and slurm.conf, a job_submit.lua that refuses what the site's settings do not allow, an epilog
+that ends what a dead node left, and, where the settings' paths have {user} in them, a prolog that makes those folders.
 With --apply, write them: lines of the site's own stay, dayfly's are in a marked block, and each file that is changed is kept
 beside the new one. Doing it again changes nothing, or brings the files up to date.
 """
@@ -73,11 +74,11 @@ def _epilog(arguments: argparse.Namespace) -> int:
 def _setup(arguments: argparse.Namespace) -> int:
     from dayfly.batch.slurm.setup import files  # noqa: PLC0415 (only where it is asked for)
 
-    settings = site.load(Path(arguments.settings) if arguments.settings else None)
+    settings = site.load(Path(arguments.settings) if arguments.settings else None, user=site.USER)
     program = arguments.program or str(Path(sys.argv[0]).absolute())
     if arguments.apply:
         return _apply(arguments, settings, program)
-    texts = files(settings, arguments.plugin, program, arguments.settings)
+    texts = files(settings, arguments.plugin, program, arguments.settings, arguments.conf.parent)
     if arguments.show:
         if arguments.show not in texts:
             raise UsageMistake(f"{arguments.show} is none of the files", f"these: {', '.join(texts)}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser
-from dayfly.errors import NotFound
-from dayfly.job.usage import MachineUsed, Records, UsageRecord
+from dayfly.errors import NotFound, Refused
+from dayfly.job.usage import MachineUsed, Records, UsageRecord, by_id
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = "Show the usage records of jobs: one is kept for each, also for those that failed or were killed."
@@ -37,19 +39,39 @@ def configure(parser: Parser) -> None:
     shown.add_argument("--job", metavar="NUMBER", help="only this batch job's, like 42, or one array task's, like 42_3")
     shown.add_argument("--exit", type=int, metavar="STATUS", help="only those with this exit status", dest="status")
     shown.add_argument("--state", choices=["running", "ended", "lost"], help="only those in this state")
+    _add_all(shown)
     add_json(shown)
     shown.set_defaults(act=_list)
     one = below.add_parser("show", help="show one record", description="Show one usage record.")
     one.add_argument("id", metavar="ID", help="the record's id; its beginning is enough")
     one.add_argument("--console", action="store_true", help="show what the machine wrote to its console instead")
+    _add_all(one)
     add_json(one)
     one.set_defaults(act=_show)
 
 
+def _add_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all-users", action="store_true", help="of all users, where {user} is in the site's records.folder: for administrators"
+    )
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """List or show."""
-    status: int = arguments.act(arguments, Records(site.load().records_folder))
+    every = _everybodys() if arguments.all_users else [Records(site.load().records_folder)]
+    status: int = arguments.act(arguments, every)
     return status
+
+
+def _everybodys() -> list[Records]:
+    """The records of each user that we may read. Raises `Refused` where each has them where nobody knows."""
+    folder = str(site.load(user=site.USER).records_folder)
+    if site.USER not in folder:
+        hint = "a folder like /var/spool/dayfly/{user}/records as records.folder of the site's settings is"
+        raise Refused(f"the folders of users' records are not known by {folder}", hint)
+    before, _, after = folder.partition(site.USER)
+    pattern = f"{glob.escape(before)}*{glob.escape(after)}"
+    return [Records(Path(path)) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 (an absolute pattern)
 
 
 @dataclass(frozen=True)
@@ -94,14 +116,20 @@ def _day(text: str) -> str:
     return text
 
 
-def _list(arguments: argparse.Namespace, records: Records) -> int:
+def _all(arguments: argparse.Namespace, every: Sequence[Records]) -> Iterator[tuple[UsageRecord, Records]]:
+    for records in every:
+        yield from ((record, records) for record in (records.vouched() if arguments.all_users else records.all()))
+
+
+def _list(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
     wanted = Filter(arguments.user, arguments.image, arguments.day, arguments.status, arguments.state, arguments.job)
-    found = [record for record in records.all() if wanted.matches(record)]
+    matching = (record for record, _ in _all(arguments, every) if wanted.matches(record))
+    shown = sorted(matching, key=lambda record: record.begun)
     if arguments.json:
-        print_json([asdict(record) for record in found])
+        print_json([asdict(record) for record in shown])
     else:
         titles = ("ID", "BEGUN", "USER", "IMAGE", "START", "STATE", "EXIT", "REASON", "TIME", "COMMAND")
-        print_table(titles, [_row(record) for record in found], "no usage records" + (" match" if wanted != Filter() else " yet"))
+        print_table(titles, [_row(record) for record in shown], "no usage records" + (" match" if wanted != Filter() else " yet"))
     return 0
 
 
@@ -121,8 +149,9 @@ def _row(record: UsageRecord) -> tuple[str, ...]:
     )
 
 
-def _show(arguments: argparse.Namespace, records: Records) -> int:
-    record = records.find(arguments.id)
+def _show(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
+    kept = {record.id: (record, records) for record, records in _all(arguments, every)}
+    record, records = kept[by_id((record for record, _ in kept.values()), arguments.id).id]
     if arguments.console:
         print(_console(records.console(record)), end="")
     elif arguments.json:

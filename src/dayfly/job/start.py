@@ -64,7 +64,7 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
         except (DayflyError, OSError) as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
-            return not_up(prepared, settings, error, told)
+            return not_up(prepared, settings, error, accelerated, told)
         except _AskedToEnd as asked:
             from dayfly.job.supervise import cancelled  # noqa: PLC0415 (heavy)
 

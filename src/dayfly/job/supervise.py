@@ -44,11 +44,14 @@ def supervise(
     return _told(prepared, settings, outcome, record, told)
 
 
-def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, told: Told | None) -> int:
+def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Accelerator, told: Told | None) -> int:
     """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
     if isinstance(error, OSError):
         error = DayflyError(in_words(error), "`dayfly doctor` checks the folders that Dayfly uses")
-    outcome, record = _not_up(_begun(prepared, Origin(cold_reason="no template could be made")), error)
+    record = _begun(prepared, Origin(cold_reason="no template could be made"))
+    if isinstance(error, MachineFailed):
+        record = replace(record, machine=replace(record.machine, accelerator=str(tried)))
+    outcome, record = _not_up(record, error)
     if isinstance(error, StartFailed):
         with _never_fatal("the console could not be kept"):
             console = Records(settings.records_folder).open_console(record)

@@ -6,10 +6,11 @@ stays `running` although its process is gone; readers see it as `lost`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,11 @@ class Records:
             records = [self._read(path) for path in day.glob("*.json")]
             yield from sorted((record for record in records if record), key=lambda record: record.begun)
 
-    def find(self, prefix: str) -> UsageRecord:
-        """The record whose id begins so. Raises `NotFound`, also when there are several."""
-        found = [record for record in self.all() if record.id.startswith(prefix)] if prefix else []
-        if len(found) != 1:
-            what = "no usage record's id begins" if not found else f"{len(found)} usage records' ids begin"
-            raise NotFound(f"{what} with {prefix!r}", "`dayfly usage list` shows them")
-        return found[0]
+    def vouched(self) -> Iterator[UsageRecord]:
+        """Those that are of the folder's owner: what they say of another user, that user never said."""
+        with contextlib.suppress(FileNotFoundError):
+            owner = self._folder.stat().st_uid
+            yield from (record for record in self.all() if record.uid == owner)
 
     @staticmethod
     def _read(path: Path) -> UsageRecord | None:
@@ -174,6 +173,15 @@ class Records:
             return None
         here = record.host == os.uname().nodename  # of other hosts, whose folder this may be too, nothing is known
         return lost(record) if record.state == "running" and here and not alive(record) else record
+
+
+def by_id(records: Iterable[UsageRecord], prefix: str) -> UsageRecord:
+    """The record whose id begins so. Raises `NotFound`, also when there are several."""
+    fitting = [record for record in records if record.id.startswith(prefix)] if prefix else []
+    if len(fitting) != 1:
+        what = "no usage record's id begins" if not fitting else f"{len(fitting)} usage records' ids begin"
+        raise NotFound(f"{what} with {prefix!r}", "`dayfly usage list` shows them")
+    return fitting[0]
 
 
 def alive(record: UsageRecord) -> bool:

@@ -31,7 +31,7 @@ class Verdict:
     """What is known of KVM on this host since it booted."""
 
     def __init__(self, cache: Path) -> None:
-        self._path = cache / "kvm.json"
+        self._path = cache / f"kvm.{os.uname().nodename}.json"  # several hosts may share the cache, as home directories are
 
     def read(self) -> bool | None:
         """Whether guests run under KVM; None when nobody has tried since the host booted."""

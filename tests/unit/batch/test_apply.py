@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.slurm.apply import BEGIN, END, EPILOG, Wanted, plan, write
+from dayfly.batch.slurm.apply import BEGIN, END, Wanted, plan, write
+from dayfly.batch.slurm.setup import EPILOG, PROLOG
 from dayfly.errors import FileMistakes
 from dayfly.settings import Settings
 
@@ -48,6 +49,18 @@ def test_everything_is_written_once_and_then_nothing(wanted: Wanted) -> None:
     (kept,) = folder.glob("slurm.conf.before-dayfly-*")
     assert kept.read_text() == CONF
     assert apply(wanted) == []
+
+
+def test_a_prolog_where_the_settings_need_one(wanted: Wanted) -> None:
+    folder, settings = wanted.conf.parent, Settings(records_folder=Path("/var/spool/dayfly/{user}"))
+    apply(wanted)
+    assert apply(wanted, settings) == [folder / PROLOG, folder / "slurm.conf"]
+    assert f"\nProlog={folder}/{PROLOG}\n{END}" in wanted.conf.read_text()
+    assert (folder / PROLOG).stat().st_mode & 0o777 == 0o755
+    wanted.conf.write_text(CONF + "Prolog=/opt/prolog\n")
+    with pytest.raises(FileMistakes, match=f"let that call {folder}/{PROLOG}"):
+        plan(wanted, settings)
+    assert folder / "slurm.conf" in apply(wanted)  # no need of it, no trouble
 
 
 def test_the_sites_lines_stay_and_changed_settings_are_brought_in(wanted: Wanted) -> None:

@@ -51,10 +51,11 @@ class Asked:
         return self.answer
 
 
-def told(settings: Settings, reason: str, restarts: str = "0") -> list[str]:
+def told(settings: Settings, reason: str, restarts: str = "0", accelerator: str = "tcg") -> list[str]:
     asked = Asked()
     job = BatchJob("slurm", "q", {"job": "1", "restarts": restarts}, Allocation(1, 0))
-    Reporter(asked, job, settings).told(replace(RECORD, state="ended", end=End(125, reason, "why\nso")))
+    machine = replace(RECORD.machine, accelerator=accelerator)
+    Reporter(asked, job, settings).told(replace(RECORD, state="ended", machine=machine, end=End(125, reason, "why\nso")))
     return asked.calls
 
 
@@ -78,6 +79,13 @@ def test_only_for_the_hosts_sake_and_a_bounded_number_of_times(
     settings: Settings, reason: str, restarts: str, calls: list[str]
 ) -> None:
     assert told(settings, reason, restarts) == calls
+
+
+def test_kernels_that_do_not_come_up_under_kvm(settings: Settings) -> None:
+    assert told(settings, "kernel-failed", accelerator="kvm") == ["settle", "requeue"]
+    assert told(settings, "root-failed", accelerator="kvm") == ["settle"]
+    (note,) = (settings.cache_folder / "failing").iterdir()
+    assert note.read_text().startswith("1\n")  # the second only
 
 
 def test_an_image_is_backed_off_after_three_failures_in_a_row(settings: Settings) -> None:

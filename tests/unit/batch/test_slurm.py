@@ -1,4 +1,5 @@
 import resource
+from pathlib import Path
 
 from dayfly.batch.allocation import Allocation
 from dayfly.batch.request import Request
@@ -83,4 +84,19 @@ def test_rules_as_lua() -> None:
 
 
 def test_the_files() -> None:
-    assert set(files(Settings(), "/p.so", "/d", "")) == {"plugstack.conf", "slurm.conf", "job_submit.lua"}
+    shown = files(Settings(), "/p.so", "/opt/my dayfly", "", Path("/etc/slurm"))
+    assert list(shown) == ["plugstack.conf", "slurm.conf", "job_submit.lua", "dayfly-epilog.sh"]
+    assert shown["slurm.conf"].splitlines()[2] == "Epilog=/etc/slurm/dayfly-epilog.sh"
+    assert "'/opt/my dayfly' batch epilog slurm" in shown["dayfly-epilog.sh"]
+
+
+def test_a_prolog_makes_the_folders_that_have_users_names() -> None:
+    settings = Settings(
+        records_folder=Path("/var/spool/dayfly/{user}/records"),
+        cache_folder=Path("/var/spool/dayfly/{user}/cache"),
+        templates_user=Path("/local disk/of-{user}/a/{user}"),
+    )
+    shown = files(settings, "/p.so", "/d", "", Path("/etc/slurm"))
+    assert "Prolog=/etc/slurm/dayfly-prolog.sh\n" in shown["slurm.conf"]
+    places = """ '/local disk/of-'"$SLURM_JOB_USER" /var/spool/dayfly/"$SLURM_JOB_USER"; do\n"""
+    assert places in shown["dayfly-prolog.sh"]

@@ -18,6 +18,7 @@ from dayfly.job.usage import (
     Records,
     UsageRecord,
     Used,
+    by_id,
     parse,
     shortened,
     timestamp,
@@ -87,10 +88,10 @@ def test_records_in_a_folder(tmp_path: Path) -> None:
     records.write(older)
     (tmp_path / "2026-11-23" / "broken.json").write_text("{")
     assert list(records.all()) == [older, RECORD]
-    assert records.find("aaa") == older
+    assert by_id(records.all(), "aaa") == older
     for prefix in ("", "zz"):
         with pytest.raises(NotFound):
-            records.find(prefix)
+            by_id(records.all(), prefix)
 
 
 def test_a_running_record_without_its_process_is_lost(tmp_path: Path) -> None:

@@ -20,14 +20,6 @@ from dayfly.values import dataclass
 
 BEGIN = "# BEGIN dayfly: `dayfly batch setup slurm --apply` writes what is between these lines"
 END = "# END dayfly"
-EPILOG = "dayfly-epilog.sh"
-_OURS = "by `dayfly batch setup slurm`"
-_EPILOG = """\
-#!/bin/sh
-# Made by `dayfly batch setup slurm`: ends what a job that is gone left on its node. A failing epilog would drain the node.
-{program} batch epilog slurm >/dev/null 2>&1
-exit 0
-"""
 _LIMIT = 16 * 1024 * 1024
 _SETTING = re.compile(r"^\s*(\w+)\s*=\s*(.*?)\s*(?:#.*)?$")
 _INCLUDE = re.compile(r"^\s*include\s+(\S+)", re.IGNORECASE)
@@ -52,7 +44,7 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, str]:
     text = _read(wanted.conf, mistakes, needed=True)
     said = _said(_without_block(text, wanted.conf, mistakes), folder, mistakes)
     plugstack = Path(said.get("plugstackconfig", str(folder / "plugstack.conf")))
-    lines = _lines(said, folder, mistakes)
+    lines = _lines(said, setup.wanted(settings, folder), mistakes)
     mistakes += [
         Mistake(str(path), "is not there", hint)
         for path, hint in (
@@ -66,11 +58,13 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, str]:
         wanted.conf: _with_block(text, lines),
         plugstack: _plugstack(wanted, settings, plugstack, mistakes),
         lua: setup.job_submit(settings),
-        folder / EPILOG: _EPILOG.format(program=wanted.program),
+        folder / setup.EPILOG: setup.epilog(wanted.program),
     }
-    for path in (lua, folder / EPILOG):
+    if prolog := setup.prolog(settings):
+        new[folder / setup.PROLOG] = prolog
+    for path in new.keys() - {wanted.conf, plugstack}:
         there = _read(path, mistakes, needed=False)
-        if there and _OURS not in there[:400]:
+        if there and setup.MADE not in there[:400]:
             hint = f"take what it needs from `dayfly batch setup slurm --show {path.name}`, or move it away"
             mistakes.append(Mistake(path.name, "is the site's own", hint))
     if mistakes:
@@ -83,7 +77,7 @@ def write(planned: Mapping[Path, str]) -> list[Path]:
     kept: list[Path] = []
     suffix = time.strftime(".before-dayfly-%Y%m%dT%H%M%SZ", time.gmtime())
     for path, content in sorted(planned.items(), key=lambda item: item[0].name == "slurm.conf"):
-        mode = 0o755 if path.name == EPILOG else 0o644
+        mode = 0o755 if path.name in (setup.PROLOG, setup.EPILOG) else 0o644
         if path.exists():
             mode = stat.S_IMODE(path.stat().st_mode)
             backup = path.with_name(path.name + suffix)
@@ -93,29 +87,26 @@ def write(planned: Mapping[Path, str]) -> list[Path]:
     return kept
 
 
-def _lines(said: Mapping[str, str], folder: Path, mistakes: list[Mistake]) -> list[str]:
-    """What slurm.conf lacks."""
-    lines = [] if "plugstackconfig" in said else [f"PlugStackConfig={folder}/plugstack.conf"]
+def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[Mistake]) -> list[str]:
+    """What slurm.conf lacks of what is wanted."""
+    lacking = [name for name in wanted if not said.get(name.lower())]
     plugins = said.get("jobsubmitplugins", "")
-    if not plugins:
-        lines.append("JobSubmitPlugins=lua")
-    elif "lua" not in [plugin.removeprefix("job_submit/") for plugin in plugins.split(",")]:
+    if plugins and "lua" not in [plugin.removeprefix("job_submit/") for plugin in plugins.split(",")]:
         mistakes.append(Mistake("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
-    epilog = said.get("epilog", "")
-    if not epilog:
-        lines.append(f"Epilog={folder}/{EPILOG}")
-    elif epilog != f"{folder}/{EPILOG}" and not _calls_us(epilog):
-        mistakes.append(Mistake("slurm.conf", f"Epilog={epilog}", f"let that call {folder}/{EPILOG}"))
+    for name in ("Prolog", "Epilog"):
+        theirs, ours = said.get(name.lower(), ""), wanted.get(name, "")
+        if theirs and ours and theirs != ours and not _calls(theirs, Path(ours).name):
+            mistakes.append(Mistake("slurm.conf", f"{name}={theirs}", f"let that call {ours}"))
     tracking = said.get("proctracktype", "")
     if tracking != "proctrack/cgroup":
         hint = "with ProctrackType=proctrack/cgroup, suspending and killing reach everything"
         mistakes.append(Mistake("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not said", hint))
-    return lines
+    return [f"{name}={wanted[name]}" for name in lacking]
 
 
-def _calls_us(script: str) -> bool:
+def _calls(script: str, ours: str) -> bool:
     try:
-        return EPILOG in Path(script).read_text(errors="replace")
+        return ours in Path(script).read_text(errors="replace")
     except OSError:
         return False
 

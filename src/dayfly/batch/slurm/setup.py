@@ -2,20 +2,75 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 
 from dayfly.batch import policy
-from dayfly.settings import Settings
+from dayfly.settings import USER, USERS_OWN, Settings
+
+PROLOG = "dayfly-prolog.sh"
+EPILOG = "dayfly-epilog.sh"
+MADE = "by `dayfly batch setup slurm`"
+_EPILOG = """\
+#!/bin/sh
+# Made {made}: ends what a job that is gone left on its node. A failing epilog would drain the node.
+{program} batch epilog slurm >/dev/null 2>&1
+exit 0
+"""
+_PROLOG = """\
+#!/bin/sh
+# Made {made}: makes the folders that the site's settings give a job's user, who could not make them.
+# A failing prolog would drain the node.
+case $SLURM_JOB_USER in "" | . | .. | */*) exit 0 ;; esac
+for folder in {folders}; do
+	[ -d "$folder" ] || install -d -m 0700 -o "$SLURM_JOB_USER" -g "$(id -g "$SLURM_JOB_USER")" "$folder"
+done
+exit 0
+"""
 
 
-def files(settings: Settings, plugin: str, program: str, settings_file: str) -> Mapping[str, str]:
-    """The texts by the names of Slurm's files. Paths are those on the nodes."""
+def files(settings: Settings, plugin: str, program: str, settings_file: str, folder: Path) -> Mapping[str, str]:
+    """The texts by the names of Slurm's files, which are in `folder`. Paths are those on the nodes."""
+    scripts = {EPILOG: epilog(program), PROLOG: prolog(settings)}
     return {
         "plugstack.conf": plugstack(settings, plugin, program, settings_file),
-        "slurm.conf": "PlugStackConfig=/etc/slurm/plugstack.conf\nJobSubmitPlugins=lua\n",
+        "slurm.conf": "".join(f"{name}={value}\n" for name, value in wanted(settings, folder).items()),
         "job_submit.lua": job_submit(settings),
+        **{name: text for name, text in scripts.items() if text},
     }
+
+
+def wanted(settings: Settings, folder: Path) -> Mapping[str, str]:
+    """What slurm.conf has to say."""
+    said = {"PlugStackConfig": f"{folder}/plugstack.conf", "JobSubmitPlugins": "lua", "Epilog": f"{folder}/{EPILOG}"}
+    return said | ({"Prolog": f"{folder}/{PROLOG}"} if prolog(settings) else {})
+
+
+def epilog(program: str) -> str:
+    """What a node does after a job."""
+    return _EPILOG.format(made=MADE, program=shlex.quote(program))
+
+
+def prolog(settings: Settings) -> str:
+    """What a node does before a job; empty: nothing, since users' own folders are where users can make them.
+
+    `settings` have `{user}` in their paths. What is below the folder of that name is the user's to make: root would follow links.
+    """
+    tops = sorted({_top(getattr(settings, name)) for name in USERS_OWN} - {""})
+    return _PROLOG.format(made=MADE, folders=" ".join(map(_shell, tops))) if tops else ""
+
+
+def _top(path: Path) -> str:
+    """The folder with `{user}` in its name that a path is in; empty: none."""
+    parts = path.parts
+    found = next((at for at, part in enumerate(parts) if USER in part), -1)
+    return str(Path(*parts[: found + 1])) if found >= 0 else ""
+
+
+def _shell(top: str) -> str:
+    return '"$SLURM_JOB_USER"'.join(shlex.quote(part) if part else "" for part in top.split(USER))
 
 
 def plugstack(settings: Settings, plugin: str, program: str, settings_file: str) -> str:
