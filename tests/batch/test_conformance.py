@@ -385,8 +385,11 @@ def test_the_nodes_daemon_is_killed(batch: BatchSystem) -> None:
 def test_a_node_is_restarted(batch: BatchSystem) -> None:
     node = batch.nodes[0]
     job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", Wish(node=node, requeue=True))
-    started(batch, job)
+    first = started(batch, job)
     (batch.work / "second").touch()
     batch.fail_node(node)
-    assert batch.ended(job, 180).why is Why.DONE
+    assert batch.ended(job, 180).why is Why.DONE, batch.errors(job)
     (batch.work / "second").unlink()
+    ran = [record for record in batch.records() if record["batch"].get("job") == job]
+    assert len({record["id"] for record in ran}) == 2
+    assert batch.record(job)["id"] != first.identity

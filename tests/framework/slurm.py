@@ -54,6 +54,7 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 ReturnToService=2
 MailProg=/bin/true
 SlurmdTimeout=30
+BatchStartTimeout=1
 KillWait=5
 MpiDefault=none
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory=4000
@@ -162,7 +163,7 @@ class Cluster:
         """What the daemons wrote last, for whoever wonders why they did not start."""
         for path in sorted((self.folder / "log").iterdir()):
             lines = path.read_text(errors="replace").splitlines()[-30:]
-            print(f"--- {path.name}", *lines, sep="\n", file=sys.stderr)
+            sys.stderr.write("\n".join([f"--- {path.name}", *lines, ""]))
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -41,6 +41,7 @@ class Slurm(BatchSystem):
         self.folder = cluster.folder
         self.work = cluster.work
         self.nodes = cluster.nodes
+        self._put_back: dict[tuple[str, str], float] = {}
 
     @staticmethod
     def _options(wish: Wish) -> list[str]:
@@ -82,10 +83,16 @@ class Slurm(BatchSystem):
         return Ended(_ENDS[fields["JobState"]], int(status), int(number))
 
     def _over(self, job: str) -> bool:
-        """Whether it has ended. Slurm lets what was put back wait for two minutes: not here, once nothing of it runs."""
+        """Whether it has ended. Slurm lets what was put back wait for two minutes.
+
+        Here it waits for two seconds after nothing of it runs any more: a node refuses a job that begins in the second in which
+        it was ended there.
+        """
         fields = self.cluster.job(job)
         if fields["JobState"] == "PENDING" and fields["Restarts"] != "0" and not self._workers(job):
-            self.cluster.admin("scontrol", "update", f"JobId={job}", "StartTime=now")
+            put_back = self._put_back.setdefault((job, fields["Restarts"]), time.monotonic())
+            if time.monotonic() - put_back > 2:
+                self.cluster.admin("scontrol", "update", f"JobId={job}", "StartTime=now")
         return self.state(job) is State.ENDED
 
     def until(self, job: str, state: State, seconds: float = 60) -> None:
@@ -127,17 +134,19 @@ class Slurm(BatchSystem):
         self.cluster.start(node)
 
     def fail_node(self, node: str) -> None:
+        time.sleep(12)  # slurmctld misses no batch job that began within BatchStartTimeout and ten seconds
         self.cluster.kill(node)
-        for pid, command in list(self.cluster.processes()):
-            if command.startswith("slurmstepd") and self._is_on(pid, node):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        there = [pid for pid, _ in self.cluster.processes() if self._is_on(pid, node)]
+        assert there, f"nothing runs on {node}"
+        for pid in there:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.cluster.start(node)
 
     @staticmethod
     def _is_on(pid: int, node: str) -> bool:
-        with contextlib.suppress(OSError), Path(f"/proc/{pid}/environ").open("rb") as file:
-            return f"SLURMD_NODENAME={node}".encode() in file.read().split(b"\0")
+        with contextlib.suppress(OSError):
+            return f"/slurm_{node}/" in Path(f"/proc/{pid}/cgroup").read_text()
         return False
 
     def until_idle(self, seconds: float = 60) -> None:
