@@ -25,11 +25,14 @@ slurm-demo: $(VENV)/.test
 test: $(VENV)/.test lint
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
-	$(PYTEST) -n $(WORKERS) --dist loadgroup
+	$(MAKE) -C spank check
+	$(PYTEST) -n $(WORKERS) --ignore tests/batch
+	$(PYTEST) tests/batch
 
 soak: $(VENV)/.test
 	$(MAKE) -C guest fuzz SECONDS=600
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --soak
+	$(PYTEST) -n $(WORKERS) --ignore tests/batch --soak
+	$(PYTEST) tests/batch --soak
 
 unit: $(VENV)/.test
 	$(PYTEST) tests/unit

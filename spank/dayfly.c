@@ -5,6 +5,7 @@
  *
  *   dayfly=PATH       the program to execute (/usr/bin/dayfly)
  *   settings=PATH     the site's settings, instead of /etc/dayfly/settings.toml
+ *   task_prolog=PATH  the site's TaskProlog, which Slurm does not run where the job shell is
  *   partitions=A:B    partitions whose tasks go to the job shell whether they asked for a machine or not; * for all of them
  */
 #define _GNU_SOURCE
@@ -24,7 +25,7 @@ SPANK_PLUGIN(dayfly, 1)
 
 enum { IMAGE, BOOT, NETWORK, SHARE, OPTIONS };
 enum { EXTERN_STEP = -4, INTERACTIVE_STEP = -6 };        /* slurm.h's SLURM_EXTERN_CONT and SLURM_INTERACTIVE_STEP, as int */
-enum { VALUE_MOST = 4096, WORDS = OPTIONS + 5, OWN_FAILURE = 125 };
+enum { VALUE_MOST = 4096, WORDS = OPTIONS + 6, OWN_FAILURE = 125 };
 
 static int take(int which, const char *value, int remote);
 
@@ -186,7 +187,7 @@ static char *const clean[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 			      "PYTHONNOUSERSITE=1", "PYTHONSAFEPATH=1", NULL};
 
 /* Become `dayfly job-shell slurm WORD=VALUE… -- COMMAND`. Returns only when that cannot be. */
-static const char *become(spank_t spank, const char *dayfly, const char *settings)
+static const char *become(spank_t spank, const char *dayfly, const char *settings, const char *prolog)
 {
 	char **command, **environment;
 	int length, at = 0;
@@ -194,7 +195,8 @@ static const char *become(spank_t spank, const char *dayfly, const char *setting
 	    spank_get_item(spank, S_JOB_ENV, &environment) != ESPANK_SUCCESS)
 		return "Slurm does not tell the task's command";
 	int file = sealed(environment);
-	bool said = file >= 0 && say_number("environment", file) && (!*settings || say("settings", settings)) && say_allocation(spank);
+	bool said = file >= 0 && say_number("environment", file) && (!*settings || say("settings", settings)) &&
+		    (!*prolog || say("task_prolog", prolog)) && say_allocation(spank);
 	for (int which = 0; which < OPTIONS; which++)
 		said = said && (!*chosen[which] || say(words[which], chosen[which]));
 	if (!said)
@@ -222,7 +224,8 @@ int slurm_spank_task_init(spank_t spank, int count, char **arguments)
 		return ESPANK_SUCCESS;
 	if (!concerned(spank, argument(count, arguments, "partitions", "")))
 		return ESPANK_SUCCESS;
-	const char *wrong = become(spank, dayfly, argument(count, arguments, "settings", ""));
+	const char *wrong = become(spank, dayfly, argument(count, arguments, "settings", ""),
+				   argument(count, arguments, "task_prolog", ""));
 	dprintf(STDERR_FILENO, "dayfly: %s: %s (plugstack.conf names the program, it has to be on every node)\n", dayfly, wrong);
 	_exit(OWN_FAILURE);
 }

@@ -1,4 +1,7 @@
-"""Every test of the conformance suite runs on every batch system that is installed, and leaves nothing behind on any."""
+"""Every test of the conformance suite runs on every batch system that is installed, and leaves nothing behind on any.
+
+One at a time: two Slurms on a host whose nodes have the same names would share those nodes' cgroups.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,6 @@ import pytest
 from tests.framework.batch import BatchSystem
 from tests.framework.slurm import CGROUPS, Cluster, eventually
 from tests.framework.slurm_adapter import Slurm
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all of these: the nodes' cgroups have the nodes' names, whichever Slurm they are of."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("batch"))
 
 
 @pytest.fixture(scope="session")

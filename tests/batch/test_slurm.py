@@ -102,6 +102,22 @@ def test_a_network_and_a_systemd_image(batch: BatchSystem, cluster: Cluster) -> 
     assert (len(system.out.split()), system.out.split()[-1]) == (3, b"systemd"), (system.out, system.err)
 
 
+@pytest.mark.parametrize("queue", ["request", "always"])
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("status", ["0", "3"])
+def test_the_sites_task_prolog(batch: BatchSystem, queue: str, tasks: int, status: str) -> None:
+    """As Slurm runs it itself, also for a job that runs natively in a partition of the job shell's."""
+    script = SHELL + 'echo "$FROM_PROLOG|${TO_BE_REMOVED:-removed}"\n'
+    asking = {"ASKS_TASK_PROLOG": status, "TO_BE_REMOVED": "there"}
+    native = batch.submit(script, Wish(image=None, environment=asking))
+    image = None if queue == "always" else "debian:12"
+    job = batch.submit(script, Wish(image=image, queue=queue, tasks=tasks, environment=asking))
+    assert batch.ended(job) == batch.ended(native)
+    assert batch.output(job) == batch.output(native)
+    assert batch.output(job).splitlines()[0] == b"the site says hello"
+    assert ("TaskProlog failed" in batch.errors(job)) == ("TaskProlog failed" in batch.errors(native)) == (status == "3")
+
+
 def test_none_in_a_partition_that_always_has_machines(batch: BatchSystem) -> None:
     with pytest.raises(Refusal, match="every job of always runs in a virtual machine"):
         batch.submit(SHELL + "true\n", Wish(image="none", queue="always"))

@@ -55,6 +55,7 @@ ReturnToService=2
 MailProg=/bin/true
 SlurmdTimeout=30
 BatchStartTimeout=1
+TaskProlog={folder}/task-prolog
 KillWait=5
 MpiDefault=none
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory=4000
@@ -93,6 +94,17 @@ vm = "always"
 image = "debian:12"
 [batch.queues.never]
 vm = "never"
+"""
+_TASK_PROLOG = """\
+#!/bin/sh
+# Says something to the tests that ask for it.
+[ -n "$ASKS_TASK_PROLOG" ] || exit 0
+echo "export FROM_PROLOG=a b=c of $(id -un)"
+echo unset TO_BE_REMOVED
+echo print the site says hello
+echo not understood
+echo to stderr >&2
+exit "$ASKS_TASK_PROLOG"
 """
 _LAUNCHER = """\
 #!{python} -P
@@ -195,6 +207,8 @@ class Cluster:
         self.conf.write_text(_SLURM_CONF.format(**places) + accounting)
         (self.folder / "cgroup.conf").write_text(_CGROUP_CONF)
         self.settings.write_text(_SETTINGS.format(**places))
+        (self.folder / "task-prolog").write_text(_TASK_PROLOG)
+        (self.folder / "task-prolog").chmod(0o755)
         self._install()
 
     @property

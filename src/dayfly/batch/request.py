@@ -17,6 +17,7 @@ class Request:
 
     `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's.
     `memory_mib`, `cpus_per_task` and `tasks_here` are what the batch system vouches for; variables that a user could set do not.
+    `task_prolog` is the site's program to run first.
     """
 
     command: tuple[str, ...]
@@ -25,6 +26,7 @@ class Request:
     network: str = ""
     share: str = ""
     settings: str = ""
+    task_prolog: str = ""
     environment: int = -1
     memory_mib: int = 0
     cpus_per_task: int = 0
@@ -36,7 +38,7 @@ class Request:
         return self.image != NONE and any((self.image, self.boot, self.network, self.share))
 
 
-_TEXTS = ("image", "boot", "network", "share", "settings")
+_TEXTS = ("image", "boot", "network", "share", "settings", "task_prolog")
 _NUMBERS = ("environment", "memory_mib", "cpus_per_task", "tasks_here")
 
 

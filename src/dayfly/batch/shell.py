@@ -62,6 +62,10 @@ def serve(
     job = read(request, environment)
     environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
     process.lower_limits(job.limits)
+    if request.task_prolog:
+        from dayfly.batch import prolog  # noqa: PLC0415 (few sites have one)
+
+        environment = prolog.run(request.task_prolog, environment)
     image = policy.image(request, policy.rules(settings, job.queue), job.queue or "this queue", parallel=job.parallel)
     if not image:
         _become(request.command, environment)

@@ -72,13 +72,15 @@ def _epilog(arguments: argparse.Namespace) -> int:
 
 
 def _setup(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.slurm.setup import files  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.slurm.apply import task_prolog  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.slurm.setup import files  # noqa: PLC0415
 
     settings = site.load(Path(arguments.settings) if arguments.settings else None, user=site.USER)
     program = arguments.program or str(Path(sys.argv[0]).absolute())
     if arguments.apply:
         return _apply(arguments, settings, program)
-    texts = files(settings, arguments.plugin, program, arguments.settings, arguments.conf.parent)
+    conf: Path = arguments.conf
+    texts = files(settings, arguments.plugin, program, arguments.settings, conf.parent, task_prolog(conf))
     if arguments.show:
         if arguments.show not in texts:
             raise UsageMistake(f"{arguments.show} is none of the files", f"these: {', '.join(texts)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.slurm.apply import BEGIN, END, Wanted, plan, write
+from dayfly.batch.slurm.apply import BEGIN, END, Wanted, plan, task_prolog, write
 from dayfly.batch.slurm.setup import EPILOG, PROLOG
 from dayfly.errors import FileMistakes
 from dayfly.settings import Settings
@@ -76,6 +76,14 @@ def test_the_sites_lines_stay_and_changed_settings_are_brought_in(wanted: Wanted
     lines = plugstack.read_text().splitlines()
     assert (lines[0], lines[1], lines[3:]) == ("optional /lib/other.so", BEGIN, [END, "optional /lib/third.so"])
     assert lines[2].endswith("partitions=*")
+
+
+def test_a_task_prolog_of_the_site(wanted: Wanted) -> None:
+    wanted.conf.write_text(CONF + "TaskProlog=/opt/before\n")
+    apply(wanted)
+    assert "task_prolog=/opt/before\n" in (wanted.conf.parent / "plugstack.conf").read_text()
+    assert task_prolog(wanted.conf) == "/opt/before"
+    assert task_prolog(wanted.conf.parent / "none") == ""
 
 
 def test_what_the_site_says_already_is_used(wanted: Wanted, tmp_path: Path) -> None:

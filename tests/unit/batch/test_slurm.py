@@ -74,6 +74,7 @@ def test_plugstack() -> None:
     assert plugstack(settings, "/p.so", "/d", "") == "required /p.so dayfly=/d partitions=a:b\n"
     assert plugstack(Settings(batch_vm="always"), "/p.so", "/d", "/s") == "required /p.so dayfly=/d settings=/s partitions=*\n"
     assert plugstack(Settings(), "/p.so", "/d", "") == "required /p.so dayfly=/d\n"
+    assert plugstack(Settings(), "/p.so", "/d", "", "/t") == "required /p.so dayfly=/d task_prolog=/t\n"
 
 
 def test_rules_as_lua() -> None:

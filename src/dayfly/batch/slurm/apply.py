@@ -56,7 +56,7 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, str]:
     lua = folder / "job_submit.lua"
     new = {
         wanted.conf: _with_block(text, lines),
-        plugstack: _plugstack(wanted, settings, plugstack, mistakes),
+        plugstack: _plugstack(wanted, settings, plugstack, said.get("taskprolog", ""), mistakes),
         lua: setup.job_submit(settings),
         folder / setup.EPILOG: setup.epilog(wanted.program),
     }
@@ -111,11 +111,16 @@ def _calls(script: str, ours: str) -> bool:
         return False
 
 
-def _plugstack(wanted: Wanted, settings: Settings, path: Path, mistakes: list[Mistake]) -> str:
+def task_prolog(conf: Path) -> str:
+    """The TaskProlog of a slurm.conf; empty where it has none, or is not there."""
+    return _said(_read(conf, [], needed=False), conf.parent, []).get("taskprolog", "")
+
+
+def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, mistakes: list[Mistake]) -> str:
     text = _read(path, mistakes, needed=False)
     if "dayfly_spank.so" in _without_block(text, path, mistakes):
         mistakes.append(Mistake(path.name, "names dayfly_spank.so already", "remove that line"))
-    line = setup.plugstack(settings, wanted.plugin, wanted.program, wanted.settings_file)
+    line = setup.plugstack(settings, wanted.plugin, wanted.program, wanted.settings_file, task_prolog)
     return _with_block(text, [line.rstrip("\n")])
 
 

@@ -31,11 +31,16 @@ exit 0
 """
 
 
-def files(settings: Settings, plugin: str, program: str, settings_file: str, folder: Path) -> Mapping[str, str]:
-    """The texts by the names of Slurm's files, which are in `folder`. Paths are those on the nodes."""
+def files(
+    settings: Settings, plugin: str, program: str, settings_file: str, folder: Path, task_prolog: str = ""
+) -> Mapping[str, str]:
+    """The texts by the names of Slurm's files, which are in `folder`. Paths are those on the nodes.
+
+    `task_prolog` is the site's own.
+    """
     scripts = {EPILOG: epilog(program), PROLOG: prolog(settings)}
     return {
-        "plugstack.conf": plugstack(settings, plugin, program, settings_file),
+        "plugstack.conf": plugstack(settings, plugin, program, settings_file, task_prolog),
         "slurm.conf": "".join(f"{name}={value}\n" for name, value in wanted(settings, folder).items()),
         "job_submit.lua": job_submit(settings),
         **{name: text for name, text in scripts.items() if text},
@@ -73,12 +78,16 @@ def _shell(top: str) -> str:
     return '"$SLURM_JOB_USER"'.join(shlex.quote(part) if part else "" for part in top.split(USER))
 
 
-def plugstack(settings: Settings, plugin: str, program: str, settings_file: str) -> str:
-    """The plugin's line. `required`: where it is missing a job fails, rather than run on the node itself."""
+def plugstack(settings: Settings, plugin: str, program: str, settings_file: str, task_prolog: str = "") -> str:
+    """The plugin's line. `required`: where it is missing a job fails, rather than run on the node itself.
+
+    The site's TaskProlog is named too: Slurm does not come to run it where the plugin puts the job shell in its place.
+    """
     everywhere = ["*"] if settings.batch_vm == "always" else []
     partitions = everywhere or sorted(name for name, queue in settings.batch_queues.items() if queue.vm == "always")
     words = ["required", plugin, f"dayfly={program}"]
     words += [f"settings={settings_file}"] if settings_file else []
+    words += [f"task_prolog={task_prolog}"] if task_prolog else []
     words += [f"partitions={':'.join(partitions)}"] if partitions else []
     return " ".join(words) + "\n"
 
