@@ -149,10 +149,10 @@ class Index:
         found = {entry.descriptor.digest: entry for entry in self.entries if entry.descriptor.digest.startswith(digest)}
         return list(found.values())
 
-    def adding(self, digest: str, size: int, name: str) -> Index:
-        """With one image more. Whichever had its name keeps its place, without a name."""
+    def adding(self, digest: str, size: int, name: str, annotations: Mapping[str, str] | None = None) -> Index:
+        """With one image more, and what is to be known of it. Whichever had its name keeps its place, without a name."""
         raw = {"mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE, "digest": digest, "size": size}
-        new = Entry(Descriptor(MANIFEST_TYPE, digest, size), raw)
+        new = _entry(Descriptor(MANIFEST_TYPE, digest, size), annotations or {}, raw)
         if name:
             new = new.named(name)
         kept = [entry.unnamed() if name and entry.name == name else entry for entry in self.entries]
