@@ -117,9 +117,11 @@ def _root(container: Container, limits: Limits, work: WorkFolder, namespace: Nam
             archive.write(tree, opened, target)
     for path in plain:
         path.unlink()
-    youngest = max(node.attributes.mtime for _, node in tree.walk())
     progress("root: making the filesystem")
-    return _Root(filesystem.from_archive(namespace, finished, youngest), size, operating_system(release))
+    every = [node.attributes for _, node in tree.walk()]
+    where = namespace.having({about.uid for about in every}, {about.gid for about in every})
+    youngest = max(about.mtime for about in every)
+    return _Root(filesystem.from_archive(where, finished, youngest), size, operating_system(release))
 
 
 def _unpacked(container: Container, limits: Limits, folder: Path, progress: Progress) -> list[Path]:

@@ -102,20 +102,19 @@ def _tags(fields: Fields) -> list[str]:
 
 def _named(listed: list[tuple[list[str], Fields]], name: str, place: str) -> tuple[Fields, str]:
     """The one that is called so, or the only one, and its name."""
-    found = [
-        (fields, names) for names, fields in listed if not name or name in names or any(_short(one) == name for one in names)
-    ]
+    found = [(fields, names) for names, fields in listed if not name or any(_means(name, one) for one in names)]
     if len(found) == 1:
-        return found[0][0], next((one for one in found[0][1] if name in (one, _short(one))), (found[0][1] or [""])[0])
+        fields, names = found[0]
+        return fields, next((one for one in names if name and _means(name, one)), names[0] if names else "")
     every = ", ".join(sorted({one[:100] for names, _ in listed for one in names})[:20]) or "none that has a name"
     if not found:
         raise NotFound(f"there is no container {name or 'at all'} in {place}", f"there is {every}")
     raise Refused(f"{place} has {len(found)} containers{f' called {name}' if name else ''}", f"write :NAME after it, of {every}")
 
 
-def _short(name: str) -> str:
-    """`debian:12` for `docker.io/library/debian:12`."""
-    return name.rpartition("/")[2]
+def _means(written: str, name: str) -> bool:
+    """`debian:12` means `docker.io/library/debian:12` too."""
+    return name == written or name.endswith(f"/{written}")
 
 
 def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -> Container:
