@@ -144,3 +144,14 @@ def registry(tmp_path: Path) -> Iterator[Callable[..., Registry]]:
     for process in running:
         process.terminate()
         process.wait()
+
+
+def command_lines() -> list[bytes]:
+    """Those of all processes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes())
+        except OSError:
+            continue
+    return found

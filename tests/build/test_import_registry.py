@@ -6,6 +6,8 @@ import base64
 import hashlib
 import http.server
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.build.conftest import Imports, Registry, run
+from tests.build.conftest import Imports, Registry, command_lines, run
 from tests.framework.containers import OCI, Layout, config, digest, file, layout, packed, tar
+from tests.framework.site import eventually
 
 from dayfly.image.reference import parse
 
@@ -274,3 +277,29 @@ def test_credentials_are_not_shown_to_another_registry(imports: Imports, hostile
     address = hostile({**served(elsewhere), "/v2/": challenge})
     imports.imported(f"docker://{address}/x:1", "--insecure", "--auth-file", credentials(tmp_path / "auth.json", address))
     assert (told, heard) == (["Basic YWRhOnNlY3JldA=="], [None])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_fetch_that_is_ended_leaves_nothing(imports: Imports, hostile: Callable[..., str], number: signal.Signals) -> None:
+    command = imports.command("import", f"docker://{hostile(served(silent))}/x:1", "--insecure")
+    with subprocess.Popen(command, env=imports.environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert any("registry: fetching" in line for line in process.stderr)
+        process.send_signal(number)
+    assert process.returncode in (-number, 130)
+    work = str(imports.library.layout.work).encode()
+    eventually(lambda: not any(work in line for line in command_lines()))
+    if number == signal.SIGKILL:
+        assert json.loads(imports.run("gc", "--json").stdout)["folders"] == 1
+    imports.nothing_left()
+    assert [image.name for image in imports.library.images()] == ["base:1"]
+
+
+def test_without_skopeo_it_is_said_what_to_install(imports: Imports, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("rm", "unshare", "newuidmap"):
+        (programs / name).symlink_to(f"/usr/bin/{name}")
+    environment = {**imports.environment(), "PATH": str(programs)}
+    done = imports.run("import", "docker://127.0.0.1:9/x:1", env=environment)
+    assert (done.returncode, done.stderr) == (125, "dayfly: skopeo is not installed (install the package skopeo)\n")

@@ -205,6 +205,11 @@ def read_index(layout: Layout) -> Index:
         raise Corrupt(f"the library {layout.folder} cannot be read: {error.message}", hint) from error
 
 
+def check_annotations(annotations: Mapping[str, str]) -> None:
+    """Raise `Refused` for what could not be read back from the index: it would take all other images with it."""
+    Fields({"annotations": dict(annotations)}, "the index").table("annotations", entries=256, limit=4096)
+
+
 @contextlib.contextmanager
 def changing(layout: Layout) -> Iterator[list[Index]]:
     """Change the index under its lock: the block puts the new one last into the list, and it is written if it differs."""

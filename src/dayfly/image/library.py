@@ -10,7 +10,7 @@ from types import TracebackType
 from dayfly import files
 from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 from dayfly.image import blobs
-from dayfly.image.layout import Entry, Index, Layout, changing, read_index, resolve
+from dayfly.image.layout import Entry, Index, Layout, changing, check_annotations, read_index, resolve
 from dayfly.image.manifest import (
     CONFIG_LIMIT,
     CONFIG_TYPE,
@@ -132,6 +132,7 @@ class Library:
         is true of this addition, and not of the image. Raises `NoSpace`.
         """
         self.create()
+        check_annotations(annotations or {})
         with self._writable(), files.locked(self.layout.adding, shared=True):
             stored = [self._layer(role, layers[role]) for role in Role if role in layers]
             content = render_config(config, stored)

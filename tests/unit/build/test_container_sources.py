@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.framework.containers import OCI, Layout, config, digest, docker_archive, file, folder, layout, link, packed, tar
 
 from dayfly.build.container import places
@@ -55,13 +58,21 @@ def test_registries(text: str, repository: str, tag: str, digest: str) -> None:
         ),
         *("docker://host/a:", "docker://host/a:-", "docker://host/a@sha256:12", "docker://host/../a", "docker://host/a --x"),
         *("docker://user:word@host/a", "http://host/a", "oci:", "oci::tag", "docker-archive:", "docker-daemon:a", "dir:/x"),
-        "docker://" + "a" * 2000,
+        *("docker://" + "a" * 2000, "oci:/a\nb", "oci:/a\x1b:b", "oci:/a\udcff", "docker-archive:\0"),
     ],
 )
 def test_what_names_no_container(text: str) -> None:
     with pytest.raises(Refused) as caught:
         parse(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("repository", "host"),
+    [("h.org/a", "h.org"), ("h:1/a", "h:1"), ("localhost/a", "localhost"), ("a/b", "docker.io"), ("a", "docker.io")],
+)
+def test_hosts(repository: str, host: str) -> None:
+    assert parse(f"docker://{repository}").host == host
 
 
 def test_paths(tmp_path: Path) -> None:
@@ -231,7 +242,7 @@ def test_layers_are_unpacked(tmp_path: Path, pack: Any) -> None:
         (packed(LAYER), "", ZEROS, Corrupt, "other content than the container's config"),
         (packed(LAYER)[:-20], "", "", Refused, "ends too early"),
         (packed(LAYER)[:50] + b"\xff" * 50 + packed(LAYER)[100:], "", "", Refused, "damaged"),
-        (packed(bytes(2 << 20)), "", "", Refused, "more than the limit"),
+        (packed(bytes(2 << 20)), "", "", Refused, "left of the limit"),
         (packed(LAYER) + b"rubbish", "", "", Refused, "damaged"),
         (b"\xfd7zXZ\0rest", "", "", Refused, "packed by xz"),
         (b"BZh9", "", "", Refused, "packed by bzip2"),
@@ -256,7 +267,7 @@ def test_a_bomb_is_given_up_at_the_limit(tmp_path: Path) -> None:
     stream = zlib.compressobj(9, wbits=31)
     content = b"".join(stream.compress(bytes(1 << 20)) for _ in range(1024)) + stream.flush()
     target = tmp_path / "target"
-    with pytest.raises(Refused, match="more than the limit"):
+    with pytest.raises(Refused, match="left of the limit"):
         unpack(blob(tmp_path, content), target, limit=1 << 20, diff_id="", what="layer 1")
     assert target.stat().st_size <= 1 << 20
 
@@ -321,6 +332,46 @@ def test_indexes_that_lead_to_each_other_end(tmp_path: Path) -> None:
         places.in_layout(made.place, "", LIMITS)
 
 
+def test_names_that_cannot_be_shown_are_not(tmp_path: Path) -> None:
+    made = layout(tmp_path / "lay", LAYER, tag="bad\x1b[31m")
+    made.add([LAYER, LAYER], "good")
+    with pytest.raises(NotFound) as caught:
+        places.in_layout(made.place, "other", LIMITS)
+    assert caught.value.hint == "there is good"
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from([ZEROS, "linux", "amd64", f"{OCI}.config.v1+json"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["schemaVersion", "manifests", "config", "layers", "mediaType", "digest", "size", "platform", "rootfs", "Env"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON)
+def test_whatever_json_says_it_is_read_or_refused(value: Any) -> None:
+    for content in (
+        json.dumps(value).encode(),
+        manifest(**value) if isinstance(value, dict) else b"{",
+        config([], {"Env": value}),
+    ):
+        for read in (lambda text: parse_manifest(text, "m", 8), lambda text: parse_config(text, "c")):
+            with contextlib.suppress(Refused):
+                read(content)
+
+
 def test_an_archive_of_a_layout(tmp_path: Path) -> None:
     made = layout(tmp_path / "lay", LAYER, tag="v1")
     members = [file(str(path.relative_to(made.place)), path.read_bytes()) for path in made.place.rglob("*") if path.is_file()]
@@ -366,7 +417,7 @@ def test_links_in_an_archive_stay_in_it(tmp_path: Path) -> None:
         (tar(file("manifest.json", b'[{"Config": "/etc/passwd"}]')), "lacks the config"),
         (tar(file("manifest.json", b'[{}, {"RepoTags": ["a:1"]}]')), "has 2 containers"),
         (tar(file("manifest.json", b" " * 5_000_000)), "more than the"),
-        (packed(bytes(3 << 20)), "more than the limit"),
+        (packed(bytes(3 << 20)), "left of the limit"),
     ],
 )
 def test_archives_that_are_refused(tmp_path: Path, content: bytes, why: str) -> None:

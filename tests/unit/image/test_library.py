@@ -491,3 +491,10 @@ def test_where_an_image_came_from_is_noted_beside_its_name(tmp_path: Path) -> No
     library.tag(parse("app:1"), Name("app", "2"))
     found = {entry.name: parse_origin(entry.descriptor.annotations) for entry in library.index().entries}
     assert found == {"app:1": origin, "app:2": origin, "built:1": None}
+
+
+def test_what_could_not_be_read_back_is_not_noted(tmp_path: Path) -> None:
+    library = Library(tmp_path / "library")
+    with pytest.raises(Refused):
+        library.add(CONFIG, LAYERS, Name("app", "1"), {"org.example": "two\nlines"})
+    assert library.images() == []

@@ -35,8 +35,8 @@ _FATAL = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
 _POLICIES = ("~/.config/containers/policy.json", "/etc/containers/policy.json")
 _CREDENTIALS = "log in with `skopeo login HOST` or `docker login HOST`, or name the file with your credentials by --auth-file"
 _CAUSES = (
-    (r"manifest unknown|name unknown|not found|404", "see whether the name and the tag are right"),
-    (r"unauthorized|authentication required|denied|invalid username|401|403", _CREDENTIALS),
+    (r"manifest unknown|name unknown|repository name not known|\b404\b", "see whether the name and the tag are right"),
+    (r"unauthorized|authentication required|access to the resource is denied|invalid username|\b40[13]\b", _CREDENTIALS),
     (r"certificate|x509|tls:", "name the authority's certificate by --ca, or say --insecure when the network is trusted"),
     (r"server gave HTTP response to HTTPS client", "it speaks no TLS; --insecure says that this is meant"),
     (r"unsupported protocol scheme", "the registry sent us to an address that is none of a registry's"),
@@ -148,8 +148,7 @@ def fetch(source: Source, access: Access, limits: Limits, folder: Path, progress
     certificates.mkdir()
     if access.ca:
         shutil.copyfile(access.ca, certificates / "ca.crt")
-    host = source.repository.partition("/")[0] if "/" in source.repository else "docker.io"
-    skopeo = _Skopeo(folder, access, host)
+    skopeo = _Skopeo(folder, access, source.host)
     progress(f"registry: looking for {source}")
     manifest, digest = _manifest(skopeo, source, limits, certificates)
     size = sum(piece.size for piece in (manifest.config, *manifest.layers))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,12 @@ def in_fetched(manifest: Manifest, digest: str, folder: Path, place: str) -> Con
 
 
 def _tags(fields: Fields) -> list[str]:
-    return [tag for tag in fields.items("RepoTags", 1024) if isinstance(tag, str)]
+    return _printable(fields.items("RepoTags", 1024))
+
+
+def _printable(values: Iterable[object]) -> list[str]:
+    """The names among these: what else there is cannot be asked for, nor be shown."""
+    return [value for value in values if isinstance(value, str) and value.isprintable()]
 
 
 def _named(listed: list[tuple[list[str], Fields]], name: str, place: str) -> tuple[Fields, str]:
@@ -123,7 +128,7 @@ def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -
     for at, value in enumerate(fields.items("manifests", 10_000)):
         inner = Fields.of(value, f"the index of {place}: {at + 1}")
         annotations = inner.section("annotations").values
-        names = [str(annotations[key]) for key in (_IMAGE_NAME, _REF_NAME) if isinstance(annotations.get(key), str)]
+        names = _printable(annotations.get(key) for key in (_IMAGE_NAME, _REF_NAME))
         listed.append((names, inner))
     chosen, name = _named(listed, tag, place)
     wanted = piece(chosen.values, chosen.place)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dayfly.errors import Refused
+from dayfly.image.fields import line
 from dayfly.image.reference import Name, parse_name
 
 _HINT = "write docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE"
@@ -39,6 +40,12 @@ class Source:
     tag: str = ""
     digest: str = ""
 
+    @property
+    def host(self) -> str:
+        """The registry. A first part that can be no host's name belongs to a container of Docker's own one."""
+        first, slash, _ = self.repository.partition("/")
+        return first if slash and (set(first) & {".", ":"} or first == "localhost") else "docker.io"
+
     def __str__(self) -> str:
         name = f"{self.repository}{f':{self.tag}' if self.tag else ''}{f'@{self.digest}' if self.digest else ''}"
         if self.transport is Transport.REGISTRY:
@@ -49,14 +56,16 @@ class Source:
 def parse(text: str) -> Source:
     """Read a source. Raises `Refused`."""
     transport, colon, rest = text.partition(":")
-    if len(text) > _LIMIT or not colon or transport not in list(Transport) or "\0" in text:
+    if len(text) > _LIMIT or not colon or transport not in list(Transport):
         raise Refused(f"{text[:200]!r} names no container", _HINT)
     kind = Transport(transport)
     if kind is not Transport.REGISTRY:
         path, tag = _split_path(rest)
         if not path:
             raise Refused(f"{text!r} names no container: there is no path in it", _HINT)
-        return Source(kind, Path(path).absolute(), tag=tag)
+        source = Source(kind, Path(path).absolute(), tag=tag)
+        line(str(source), "the source", _LIMIT * 8)  # it becomes a note in the library's index
+        return source
     match = _REMOTE.fullmatch(rest.removeprefix("//"))
     if not rest.startswith("//") or match is None:
         raise Refused(

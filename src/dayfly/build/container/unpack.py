@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import BLOCKSIZE
@@ -30,7 +30,7 @@ class Blob:
     size: int
     digest: str = ""
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """All of it, checked when its end is reached. Raises `Corrupt`."""
         checksum = hashlib.sha256() if self.digest else None
         left = self.size
@@ -75,11 +75,15 @@ def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> 
     wrong; `ProgramMissing`, `NoSpace`.
     """
     checksum, size = hashlib.sha256(), 0
-    with files.full_disk_told(target.parent), target.open("xb", buffering=0) as output:
-        for chunk in _plain(blob, target.parent, what):
+    with (
+        files.full_disk_told(target.parent),
+        target.open("xb", buffering=0) as output,
+        contextlib.closing(_plain(blob, target.parent, what)) as chunks,
+    ):
+        for chunk in chunks:
             size += len(chunk)
             if size > limit:
-                raise Refused(f"{what} unpacks to more than the limit of {format_size(limit)} leaves", "--max-size raises it")
+                raise Refused(f"{what} unpacks to more than the {format_size(limit)} left of the limit", "--max-size raises it")
             checksum.update(chunk)
             files.write_all(output.fileno(), chunk)
         files.write_all(output.fileno(), bytes(-size % BLOCKSIZE + 2 * BLOCKSIZE))
@@ -93,7 +97,7 @@ def is_packed(blob: Blob) -> bool:
     return blob.starts_with(_GZIP) or blob.starts_with(_ZSTD)
 
 
-def _plain(blob: Blob, folder: Path, what: str) -> Iterator[bytes]:
+def _plain(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
     if blob.starts_with(_GZIP):
         return _gunzipped(blob, what)
     if blob.starts_with(_ZSTD):
@@ -104,7 +108,7 @@ def _plain(blob: Blob, folder: Path, what: str) -> Iterator[bytes]:
     return blob.chunks()
 
 
-def _gunzipped(blob: Blob, what: str) -> Iterator[bytes]:
+def _gunzipped(blob: Blob, what: str) -> Generator[bytes, None, None]:
     """What is in a gzip file (RFC 1952), which may have several members, a chunk at a time however well it is packed."""
     stream = zlib.decompressobj(31)
     try:
@@ -123,7 +127,7 @@ def _gunzipped(blob: Blob, what: str) -> Iterator[bytes]:
         raise Refused(f"{what} is damaged: {error}") from error
 
 
-def _unzstd(blob: Blob, folder: Path, what: str) -> Iterator[bytes]:
+def _unzstd(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
     """By the program: Python has had zstd only since 3.14."""
     command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress"]
     process.find(command[0])
