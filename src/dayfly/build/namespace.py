@@ -59,11 +59,19 @@ class Namespace:
         stdin: int | None = None,
         stdout: int | None = None,
         progress: Callable[[str], None] | None = None,
+        started: Callable[[], None] | None = None,
         hint: str = "",
     ) -> None:
-        """Run a command there to its end. Raises `ProgramFailed`."""
+        """Run a command there to its end; `started` is called when it has been started. Raises `ProgramFailed`."""
         process.find(argv[0])
-        with space_told(self.folder), self._entering() as (prefix, keep, spawned):
+
+        with space_told(self.folder), self._entering() as (prefix, keep, let_in):
+
+            def spawned(child: Child) -> None:
+                let_in(child)
+                if started:
+                    started()
+
             process.run(
                 [*prefix, *argv],
                 env=env,
@@ -76,12 +84,13 @@ class Namespace:
             )
 
     @contextlib.contextmanager
-    def _entering(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], Callable[[Child], None] | None]]:
+    def _entering(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], Callable[[Child], None]]]:
+        """What a command there begins with, what it inherits, and what has to be done once it has been started."""
         if self.ids is None:
-            yield self.prefix, (), None
+            yield self.prefix, (), lambda _: None
             return
-        with self.ids.entering() as (prefix, keep, spawned):
-            yield (*prefix, *_DIE_WITH_PARENT, "unshare", *_PROCESSES, "--", *_DIE_WITH_PARENT), keep, spawned
+        with self.ids.entering() as (prefix, keep, let_in):
+            yield (*prefix, *_DIE_WITH_PARENT, "unshare", *_PROCESSES, "--", *_DIE_WITH_PARENT), keep, let_in
 
 
 @contextlib.contextmanager

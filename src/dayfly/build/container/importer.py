@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dayfly import files
 from dayfly.build import filesystem
 from dayfly.build.builder import Progress, Workshop
 from dayfly.build.container import archive, kernels, layer, places, source
@@ -111,17 +110,12 @@ def _root(container: Container, limits: Limits, work: WorkFolder, namespace: Nam
         release = archive.content(tree.find("etc/os-release"), opened, _TEXT_LIMIT).decode(errors="replace")
         furnish(tree, container.config.directory, date)
         size = tree.check()
-        progress(f"root: {len(container.layers)} layers, {format_size(size)} of files")
-        finished = work.path / "root.tar"
-        with files.full_disk_told(work.path), finished.open("xb") as target:
-            archive.write(tree, opened, target)
-    for path in plain:
-        path.unlink()
-    progress("root: making the filesystem")
-    every = [node.attributes for _, node in tree.walk()]
-    where = namespace.having({about.uid for about in every}, {about.gid for about in every})
-    youngest = max(about.mtime for about in every)
-    return _Root(filesystem.from_archive(where, finished, youngest), size, operating_system(release))
+        progress(f"root: making the filesystem of {len(container.layers)} layers, {format_size(size)} of files")
+        every = [node.attributes for _, node in tree.walk()]
+        where = namespace.having({about.uid for about in every}, {about.gid for about in every})
+        youngest = max(about.mtime for about in every)
+        path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
+    return _Root(path, size, operating_system(release))
 
 
 def _unpacked(container: Container, limits: Limits, folder: Path, progress: Progress) -> list[Path]:
