@@ -63,10 +63,11 @@ def test_a_writer_is_not_waited_for_when_tar_has_died(tmp_path: Path, scratch: P
 
     library = Library(tmp_path / "library")
     library.create()
-    with work_folder(library.layout) as work, pytest.raises(ProgramFailed):
+    with work_folder(library.layout) as work:
         namespace = enter(work, scratch)
         place = namespace.folder
-        from_stream(namespace, write, 0)
+        with pytest.raises(ProgramFailed):
+            from_stream(namespace, write, 0)
 
 
 def test_owners_above_65535_are_there_in_the_namespace(tmp_path: Path, scratch: Path) -> None:
