@@ -34,18 +34,21 @@ class Imports:
     def settings(self) -> Path:
         return self.folder / "settings.toml"
 
-    def configure(self) -> None:
-        self.settings.write_text(
-            f'[library]\nuser = "{self.library.layout.folder}"\n[scratch]\nfolder = "{self.scratch}"\n'
-            f'[build]\nmirror = "http://127.0.0.1:9/debian"\n'
-        )
+    def configure(self, mirror: str = "http://127.0.0.1:9/debian") -> None:
+        """Write the settings; without a `mirror`, packages come from where apt gets them."""
+        lines = f'[library]\nuser = "{self.library.layout.folder}"\n[scratch]\nfolder = "{self.scratch}"\n'
+        self.settings.write_text(lines + (f'[build]\nmirror = "{mirror}"\n' if mirror else ""))
 
     def command(self, *words: object) -> list[str]:
         return [*self.before, sys.executable, "-m", "dayfly", "image", *map(str, words)]
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        return {**kept, "DAYFLY_SETTINGS": str(self.settings), "HOME": str(self.folder), "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        return {**kept, **self.settled()}
+
+    def settled(self) -> dict[str, str]:
+        """The variables that make a command one of this site's."""
+        return {"DAYFLY_SETTINGS": str(self.settings), "HOME": str(self.folder), "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
 
     def run(self, *words: object, **options: object) -> subprocess.CompletedProcess[str]:
         """`dayfly image …` to its end."""

@@ -296,6 +296,19 @@ def test_without_an_image_the_kernel_is_debians_and_that_it_cannot_be_reached_is
     assert "http://127.0.0.1:9/debian cannot be reached" in imports.refused(f"oci:{tmp_path}/lay")
 
 
+@pytest.mark.timeout(600)
+def test_without_an_image_the_kernel_is_debians(imports: Imports, tmp_path: Path) -> None:
+    layout(tmp_path / "lay", tar(file("a")))
+    imports.library = Library(tmp_path / "empty")
+    imports.configure(mirror="")
+    done = imports.run("import", f"oci:{tmp_path}/lay", env={**os.environ, **imports.settled()}, timeout=590)
+    assert done.returncode == 0, done.stderr
+    imports.nothing_left()
+    _, manifest, config = imports.library.inspect(parse("lay:latest"))
+    assert {layer.role for layer in manifest.layers} == set(Role)
+    assert config.kernel.version.endswith("-amd64")
+
+
 HOSTILE: dict[str, tuple[list[Member], str]] = {
     "up": ([file("../../escaped", b"x")], "with .. in it"),
     "hard link up": ([hard("a", "../../../etc/passwd")], "with .. in it"),

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,16 +110,14 @@ class _Skopeo:
 
     def _failed(self, said: str, status: int) -> DayflyError:
         found = _FATAL.findall(said)
-        reason = (
-            found[-1].replace('\\"', '"').replace("\\n", " ")
-            if found
-            else (said.strip().splitlines() or [f"status {status}"])[-1]
-        )
+        lines = said.strip().splitlines() or [f"it exited with {status}"]
+        reason = found[-1].replace('\\"', '"').replace("\\n", " ") if found else lines[-1]
+        reason = "".join(character if character.isprintable() else " " for character in reason[-600:])
         hint = next((hint for pattern, hint in _CAUSES if re.search(pattern, reason)), "")
-        if status < 0 or "file too large" in said:
+        if status == -signal.SIGXFSZ or "file too large" in said:
             return Refused(f"{self.host} sent more than the container has by its manifest")
         kind = NotFound if hint == _CAUSES[0][1] else DayflyError
-        return kind(f"skopeo cannot fetch from {self.host}: {reason[-600:]}", hint.replace("HOST", self.host))
+        return kind(f"skopeo cannot fetch from {self.host}: {reason}", hint.replace("HOST", self.host))
 
 
 def _end_of(path: Path) -> str:

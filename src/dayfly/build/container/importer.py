@@ -71,11 +71,11 @@ def import_container(wish: Wish, library: Library, libraries: Libraries, setting
     sweep(library.layout)
     with work_folder(library.layout) as work:
         namespace = enter(work, settings.scratch_folder)
-        container = _find(wish, work, progress)
-        name = wish.name or source.default_name(wish.source, container.name)
         with contextlib.ExitStack() as until_added:
             found = kernels.find(libraries, wish.kernel_of)
             kernel = kernels.of_image(until_added.enter_context(found)) if found else None
+            container = _find(wish, work, progress)
+            name = wish.name or source.default_name(wish.source, container.name)
             root = _root(container, wish.limits, work, namespace, progress)
             if kernel is None:
                 kernel = kernels.debian(lambda date: Workshop(settings, work, namespace, progress, date))
