@@ -408,7 +408,7 @@ def test_links_in_an_archive_stay_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"nothing", "not a tar archive"),
+        (b"nothing", "cannot be read as a tar archive"),
         (tar(), "no manifest.json"),
         (tar(file("manifest.json", b"{")), "not JSON"),
         (tar(file("manifest.json", b"{}")), "not a list"),

@@ -75,6 +75,16 @@ def test_an_opaque_whiteout_of_the_root_or_of_nothing(tmp_path: Path) -> None:
     assert names(merged(tmp_path, tar(file("a")), tar(file(".wh..wh..opq"), file("b"), file("no/.wh..wh..opq")))) == ["b"]
 
 
+def test_a_folder_in_a_links_place_hides_nothing_of_what_the_link_leads_to(tmp_path: Path) -> None:
+    upper = [folder("a"), file("a/.wh..wh..opq"), file("a/.wh.x"), folder("a/c"), file("a/c/.wh.y")]
+    tree = merged(tmp_path, tar(folder("b"), file("b/x"), folder("b/c"), file("b/c/y"), link("a", "b")), tar(*upper))
+    assert names(tree) == ["a", "a/c", "b", "b/c", "b/c/y", "b/x"]
+
+
+def test_a_whiteout_below_a_link_hides_what_the_link_leads_to(tmp_path: Path) -> None:
+    assert names(merged(tmp_path, tar(folder("b"), file("b/x"), link("a", "b")), tar(file("a/.wh.x")))) == ["a", "b"]
+
+
 def test_notes_of_aufs_are_left_out(tmp_path: Path) -> None:
     assert names(merged(tmp_path, tar(folder(".wh..wh.plnk"), file(".wh..wh.plnk/1"), file(".wh..wh.aufs"), file("a")))) == ["a"]
 

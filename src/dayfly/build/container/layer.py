@@ -70,9 +70,7 @@ def entries(path: Path, number: int, limit: int) -> Iterator[Entry]:
             for member in Guarded(file).members(limit):
                 yield _entry(member, number, size)
         except BAD as error:
-            raise Refused(
-                f"layer {number + 1} is not a tar archive that could be read: {error or type(error).__name__}"
-            ) from error
+            raise Refused(f"layer {number + 1} cannot be read: {error or type(error).__name__}") from error
 
 
 def _entry(member: tarfile.TarInfo, number: int, end: int) -> Entry:

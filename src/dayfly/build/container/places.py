@@ -179,7 +179,7 @@ def _members(path: Path, limits: Limits, work: Path) -> Mapping[str, Blob]:
         return _listed(path)
     except BAD as error:
         reason = error or type(error).__name__
-        raise Refused(f"{blob.path} is not a tar archive that could be read: {reason}") from error
+        raise Refused(f"{blob.path} cannot be read as a tar archive: {reason}") from error
 
 
 def _listed(path: Path) -> dict[str, Blob]:

@@ -103,6 +103,7 @@ class Tree:
     def apply(self, entries: Iterable[Entry]) -> None:
         """Lay one layer over what is there. What it hides of the layers below it goes first, wherever in the layer it says so."""
         kept: list[tuple[tuple[str, ...], Entry]] = []
+        hiding: list[tuple[str, ...]] = []
         for entry in entries:
             self._entries += 1
             if self._entries > self._limits.entries:
@@ -110,24 +111,31 @@ class Tree:
             parts = split(entry.path, self._limits.depth)
             name = parts[-1] if parts else ""
             if name.startswith(_WHITEOUT):
-                self._hide(parts, name)
+                hiding.append(parts)
             elif not any(part.startswith(_RESERVED) for part in parts):
                 kept.append((parts, entry))
+        folders = (
+            {parts for parts, entry in kept if entry.node is not None and entry.node.kind is Kind.FOLDER} if hiding else set()
+        )
+        for parts in hiding:
+            self._hide(parts, folders)
         for parts, entry in kept:
             self._put(parts, entry)
 
-    def _hide(self, parts: tuple[str, ...], name: str) -> None:
-        above = self._lookup(parts[:-1])
-        if name == _OPAQUE:
-            if above is not None and above.kind is Kind.FOLDER:
-                above.children.clear()
-            return
-        if name.startswith(_RESERVED):
-            return
-        hidden = name.removeprefix(_WHITEOUT)
+    def _hide(self, parts: tuple[str, ...], folders: set[tuple[str, ...]]) -> None:
+        """Take away what a whiteout hides. `folders` are those of its own layer: below one that takes a link's place, there is
+        nothing to hide, and what the link leads to is not meant.
+        """
+        hidden = parts[-1].removeprefix(_WHITEOUT)
         if hidden in ("", ".", ".."):
             raise Refused(f"{'/'.join(parts)!r} hides no file that there could be")
-        if above is not None:
+        new = any(parts[:end] in folders and not self.is_folder("/".join(parts[:end])) for end in range(1, len(parts)))
+        above = None if new else self._lookup(parts[:-1])
+        if above is None:
+            return
+        if parts[-1] == _OPAQUE:
+            above.children.clear()
+        elif not parts[-1].startswith(_RESERVED):
             above.children.pop(hidden, None)
 
     def _put(self, parts: tuple[str, ...], entry: Entry) -> None:
@@ -144,7 +152,6 @@ class Tree:
         elif old is not None and old.kind is Kind.FOLDER and new.kind is Kind.FOLDER:
             old.attributes = new.attributes
         else:
-            above.children.pop(name, None)  # so that a name's place in the folder is that of its last entry
             above.children[name] = new
 
     def _linked(self, entry: Entry) -> Node:
