@@ -1,14 +1,17 @@
-"""What it costs to import a container, beside what others do with the same one: `umoci unpack` and `skopeo copy`.
+"""What it costs to import a container and to build an image, beside what others do of it.
 
-    python -m bench.images IMAGE [ROUNDS]
+    python -m bench.images container IMAGE [ROUNDS]
+    python -m bench.images build RECIPE [ROUNDS]
 
-makes a container of about 500 MB out of the files of an image that is in a library: its files, and two layers more that have them
-again in folders of their own. One round after the other, so that other load on the host meets all alike,
+`container` makes a container of about 500 MB out of the files of an image that is in a library: its files, and two layers more
+that have them again in folders of their own. One round after the other, so that other load on the host meets all alike,
 - skopeo copies it from one OCI layout into another: every byte is read, hashed and written, and nothing is unpacked;
 - umoci unpacks it as root, which is less than an import does: no filesystem is made of it;
 - it is imported; and it is told what the steps of that take.
 
-Needs: skopeo, umoci, erofs-utils; root, whom umoci needs to keep owners.
+`build` builds a recipe, and beside it has mmdebstrap make the same two archives, of the packages and of the kernel, and no more.
+
+Needs: skopeo, umoci, erofs-utils; root, whom umoci needs to keep owners. For `build`, what building needs.
 """
 
 from __future__ import annotations
@@ -25,8 +28,13 @@ from pathlib import Path
 
 from bench.figures import Figure, show, show_host
 from dayfly import settings
-from dayfly.image.library import OpenImage
+from dayfly.build import build, recipe
+from dayfly.build.builder import Workshop
+from dayfly.build.namespace import enter
+from dayfly.image.library import Library, OpenImage
 from dayfly.image.search import Libraries
+from dayfly.image.work import work_folder
+from dayfly.values import replace
 
 COPIES = 3
 STEP = re.compile(r"\[ *([\d.]+) s\] (.*)")
@@ -93,24 +101,24 @@ def fresh_library(image: OpenImage, source: Path, place: Path) -> None:
     (place / "settings.toml").write_text(f'[library]\nuser = "{library}"\n[scratch]\nfolder = "{scratch}"\n')
 
 
-def main() -> None:
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+def beside_others(name: str, rounds: int) -> None:
+    """Import a container."""
     libraries = Libraries(settings.load())
-    with libraries.open(sys.argv[1]) as image, tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        place = Path(name)
+    with libraries.open(name) as image, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        place = Path(folder)
         place.chmod(0o755)
         size = container(image, place)
         times: dict[str, list[float]] = {"skopeo copy": [], "umoci unpack": [], "dayfly image import": []}
-        steps: dict[str, list[float]] = {name: [] for name in NAMES.values()}
+        steps: dict[str, list[float]] = {step: [] for step in NAMES.values()}
+        copy = ("skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{place}/lay:1", f"oci:{place}/copy:1")
+        unpack = ("umoci", "unpack", "--image", f"{place}/lay:1", place / "bundle")
         for number in range(rounds):
             fresh_library(image, libraries.library(image.library).layout.folder, place)
-            copy = ("skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{place}/lay:1", f"oci:{place}/copy:1")
-            times["skopeo copy"].append(clocked(lambda copy=copy: run(*copy)))  # type: ignore[misc]
-            unpack = ("umoci", "unpack", "--image", f"{place}/lay:1", place / "bundle")
-            times["umoci unpack"].append(clocked(lambda unpack=unpack: run(*unpack)))  # type: ignore[misc]
+            times["skopeo copy"].append(clocked(lambda: run(*copy)))
+            times["umoci unpack"].append(clocked(lambda: run(*unpack)))
             times["dayfly image import"].append(clocked(lambda: imported(place, steps)))
-            for folder in ("copy", "bundle"):
-                shutil.rmtree(place / folder)
+            for left in ("copy", "bundle"):
+                shutil.rmtree(place / left)
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         packed = sum(path.stat().st_size for path in (place / "lay/blobs/sha256").iterdir())
         show_host()
@@ -119,6 +127,37 @@ def main() -> None:
         show(figures[1], [figures[0], figures[2]])
         for step, values in steps.items():
             print(Figure(f"  {step}", tuple(values), "s"))
+
+
+def beside_mmdebstrap(name: str, rounds: int) -> None:
+    """Build a recipe."""
+    wanted = recipe.find(name)
+    times: dict[str, list[float]] = {"mmdebstrap": [], "dayfly image build": []}
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+            place = Path(folder)
+            place.chmod(0o755)
+            library = Library(place / "library")
+            library.create()
+            site = replace(settings.load(), scratch_folder=place)
+            with work_folder(library.layout) as work:
+                shop = Workshop(site, work, enter(work, place), lambda _: None, wanted.date)
+                packages = (wanted.distribution, wanted.release, wanted.components, wanted.variant, wanted.packages)
+                spent = clocked(lambda shop=shop, packages=packages: shop.bootstrap("packages", *packages))  # type: ignore[misc]
+                kernel = ("debian", wanted.kernel, ("main",), "extract", ("linux-image-amd64",))
+                spent += clocked(lambda shop=shop, kernel=kernel: shop.bootstrap("kernel", *kernel))  # type: ignore[misc]
+            times["mmdebstrap"].append(spent)
+            whole = (wanted, library, site, lambda _: None)
+            times["dayfly image build"].append(clocked(lambda whole=whole: build(*whole)))  # type: ignore[misc]
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    show_host()
+    figures = [Figure(name, tuple(values), "s") for name, values in times.items()]
+    show(figures[0], figures[1:])
+
+
+def main() -> None:
+    what = {"container": beside_others, "build": beside_mmdebstrap}[sys.argv[1]]
+    what(sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 5)
 
 
 if __name__ == "__main__":

@@ -426,3 +426,24 @@ def test_an_import_that_is_ended_leaves_nothing(imports: Imports, tmp_path: Path
     imports.nothing_left()
     blobs = imports.library.layout.blobs
     assert len(list(blobs.iterdir())) == len(set(blobs.iterdir())) == 6
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small filesystem to fill")
+@pytest.mark.parametrize("full", ["library", "scratch"])
+def test_a_full_disk_is_said_and_nothing_is_left(imports: Imports, tmp_path: Path, full: str) -> None:
+    noise = os.urandom(1 << 20)
+    layout(tmp_path / "lay", tar(*(file(f"f{at}", noise[at:] + noise[:at]) for at in range(20))), pack=bytes)
+    small = Path(f"/var/tmp/dayfly-small-{os.getpid()}")
+    small.mkdir(mode=0o755)
+    run("mount", "-t", "tmpfs", "-o", "size=10M,mode=755", "tmpfs", small)
+    try:
+        if full == "library":
+            shutil.copytree(imports.library.layout.folder, small / "library")
+            imports.library = Library(small / "library")
+        else:
+            imports.scratch = small
+        imports.configure()
+        assert f"no space left in {small}" in imports.refused(f"oci:{tmp_path}/lay")
+    finally:
+        run("umount", small)
+        small.rmdir()

@@ -279,6 +279,40 @@ def test_credentials_are_not_shown_to_another_registry(imports: Imports, hostile
     assert (told, heard) == (["Basic YWRhOnNlY3JldA=="], [None])
 
 
+def test_a_registry_that_wants_a_token(imports: Imports, hostile: Callable[..., str], tmp_path: Path) -> None:
+    """As the registries of the large sites do: the password gets a token, and the token gets the container."""
+    asked: list[str | None] = []
+    answers: dict[str, Answer | bytes] = {}
+
+    def token(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers.get("Authorization"))
+        send(handler, json.dumps({"token": "word", "access_token": "word", "expires_in": 300}).encode(), "application/json")
+
+    def guarded(answer: Answer | bytes) -> Answer:
+        def reply(handler: http.server.BaseHTTPRequestHandler) -> None:
+            if handler.headers.get("Authorization") != "Bearer word":
+                handler.send_response(401)
+                realm = f'Bearer realm="http://{address}/token",service="test",scope="repository:x:pull"'
+                handler.send_header("WWW-Authenticate", realm)
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
+            elif callable(answer):
+                answer(handler)
+            else:
+                send(handler, answer)
+
+        return reply
+
+    address = hostile(answers)
+    answers.update({path: guarded(answer) for path, answer in {**served(LAYER), "/v2/": b"{}"}.items()})
+    scope = "scope=repository%3Ax%3Apull&service=test"
+    answers.update({f"/token?{query}": token for query in (scope, f"account=ada&{scope}")})
+    source = f"docker://{address}/x:1"
+    first = imports.imported(source, "--insecure")
+    assert imports.imported(source, "--insecure", "--auth-file", credentials(tmp_path / "auth.json", address)) == first
+    assert {None, "Basic YWRhOnNlY3JldA=="} == set(asked)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_fetch_that_is_ended_leaves_nothing(imports: Imports, hostile: Callable[..., str], number: signal.Signals) -> None:
     command = imports.command("import", f"docker://{hostile(served(silent))}/x:1", "--insecure")
