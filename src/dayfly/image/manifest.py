@@ -32,7 +32,6 @@ _LAYER_TYPE = re.compile(r"application/vnd\.dayfly\.image\.(root|kernel|modules|
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 _OS_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?|")
-_DIRECTORY = re.compile(r"(/(?!\.\.(/|$))[^/\x00]*)*")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
@@ -205,7 +204,7 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
         default_user=process.text("User", _USER, default=""),
         entrypoint=_words(process, "Entrypoint"),
         command=_words(process, "Cmd"),
-        directory=process.text("WorkingDir", _DIRECTORY, default=""),
+        directory=directory(process),
         environment=_environment(process),
         labels=process.table("Labels", entries=256, limit=4096),
     )
@@ -258,6 +257,14 @@ def _environment(process: Fields) -> dict[str, str]:
             raise Refused(f"{process.place}.Env: {str(element)[:100]!r} is not NAME=value")
         environment[match[1]] = match[2]
     return environment
+
+
+def directory(process: Fields) -> str:
+    """Where an image's or a container's own command starts: an absolute path, or nothing. Raises `Refused`."""
+    text = process.text("WorkingDir", default="")
+    if text and (not text.startswith("/") or ".." in text.split("/")):
+        raise Refused(f"{process.place}.WorkingDir is {text[:100]!r}, which it cannot be")
+    return text
 
 
 def _words(process: Fields, name: str) -> tuple[str, ...]:

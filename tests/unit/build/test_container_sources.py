@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.framework.containers import OCI, Layout, config, digest, docker_archive, file, folder, layout, link, packed, tar
 
@@ -360,6 +360,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_JSON)
 def test_whatever_json_says_it_is_read_or_refused(value: Any) -> None:
     for content in (

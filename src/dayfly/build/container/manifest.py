@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dayfly.errors import Refused
 from dayfly.image.fields import Fields, decode, line
-from dayfly.image.manifest import BLOB_LIMIT, INDEX_TYPE, MANIFEST_TYPE
+from dayfly.image.manifest import BLOB_LIMIT, INDEX_TYPE, MANIFEST_TYPE, directory
 from dayfly.image.reference import is_digest
 
 LIMIT = 4 * 1024**2
@@ -135,7 +135,7 @@ def parse_config(content: bytes, place: str) -> ContainerConfig:
         entrypoint=_words(run, "Entrypoint"),
         command=_words(run, "Cmd"),
         user=run.text("User", limit=256, default=""),
-        directory=_directory(run),
+        directory=directory(run),
         labels=_labels(run),
     )
 
@@ -165,13 +165,6 @@ def _text(value: object, place: str, limit: int) -> str:
     if not isinstance(value, str) or len(value) > limit or "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
         raise Refused(f"{place} has something else in it than text of at most {limit} characters")
     return value
-
-
-def _directory(run: Fields) -> str:
-    text = run.text("WorkingDir", limit=1024, default="")
-    if text and (not text.startswith("/") or ".." in text.split("/")):
-        raise Refused(f"{run.place}.WorkingDir is {text[:100]!r}, which it cannot be")
-    return text
 
 
 def _labels(run: Fields) -> dict[str, str]:
