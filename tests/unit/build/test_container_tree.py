@@ -154,6 +154,14 @@ def test_links_in_a_circle_and_files_below_files_are_refused(tmp_path: Path) -> 
         merged(tmp_path, tar(file("a"), file("a/x")))
 
 
+def test_links_that_lead_around_for_long_are_refused(tmp_path: Path) -> None:
+    """Forty links of two thousand steps each, for each of many entries, would take hours."""
+    around = "a/../" * 800
+    links = [link(f"l{at}", f"{around}l{at - 1}" if at else f"{around}a") for at in range(30)]
+    with pytest.raises(Refused, match="lead around"):
+        merged(tmp_path, tar(folder("a"), *links, *(file(f"l29/{at}") for at in range(100))))
+
+
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "a/..", "..", "/../x"])
 def test_paths_that_lead_up_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(Refused, match=r"with \.\. in it"):

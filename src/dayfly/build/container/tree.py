@@ -16,6 +16,9 @@ from dayfly.units import format_size
 _PATH_LIMIT = 4095
 _NAME_LIMIT = 255
 _LINKS = 40
+_DETOURS = 50
+"""Steps along links for each entry that there may be, all of a container's together: a link to /usr/bin is two."""
+
 _LAST_ID = 2**32 - 2
 _TIMES = (0, 2**33)
 _WHITEOUT = ".wh."
@@ -94,7 +97,7 @@ class Tree:
     def __init__(self, limits: Limits, date: int) -> None:
         self._limits = limits
         self._folder = Attributes(0o755, mtime=date)
-        self._entries = 0
+        self._entries = self._detours = 0
         self.root = self._new_folder()
 
     def _new_folder(self) -> Node:
@@ -192,10 +195,17 @@ class Tree:
                 if links > _LINKS:
                     raise Refused(f"{what!r} leads in a circle in the container")
                 way = way[:1] if found.target.startswith("/") else way
-                left += reversed(found.target.split("/"))
+                left += reversed(self._led(found.target.split("/")))
         if len(way) > self._limits.depth + 1:
             raise Refused(f"{what!r} is more than {self._limits.depth} folders deep")
         return way[-1]
+
+    def _led(self, parts: list[str]) -> list[str]:
+        """Where a link leads. All of them together may not lead around for hours."""
+        self._detours += len(parts)
+        if self._detours > _DETOURS * self._limits.entries:
+            raise Refused("the container's symbolic links lead around more than they may")
+        return parts
 
     def _step(self, folder: Node, name: str, what: str, *, make: bool) -> Node:
         """The folder of this name in another one, or the link."""
