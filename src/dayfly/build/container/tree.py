@@ -117,23 +117,27 @@ class Tree:
                 hiding.append(parts)
             elif not any(part.startswith(_RESERVED) for part in parts):
                 kept.append((parts, entry))
-        folders = (
-            {parts for parts, entry in kept if entry.node is not None and entry.node.kind is Kind.FOLDER} if hiding else set()
-        )
+        new = self._new_folders(kept) if hiding else set()
         for parts in hiding:
-            self._hide(parts, folders)
+            self._hide(parts, new)
         for parts, entry in kept:
             self._put(parts, entry)
 
-    def _hide(self, parts: tuple[str, ...], folders: set[tuple[str, ...]]) -> None:
-        """Take away what a whiteout hides. `folders` are those of its own layer: below one that takes a link's place, there is
-        nothing to hide, and what the link leads to is not meant.
+    def _new_folders(self, kept: Iterable[tuple[tuple[str, ...], Entry]]) -> set[tuple[str, ...]]:
+        """The folders of a layer where there were none before, but perhaps links."""
+        folders = {parts for parts, entry in kept if entry.node is not None and entry.node.kind is Kind.FOLDER}
+        return {parts for parts in folders if parts and not self.is_folder("/".join(parts))}
+
+    def _hide(self, parts: tuple[str, ...], new: set[tuple[str, ...]]) -> None:
+        """Take away what a whiteout hides. Below a `new` folder of its own layer there is nothing to hide: what a link led to, in
+        whose place the folder comes, is not meant.
         """
         hidden = parts[-1].removeprefix(_WHITEOUT)
         if hidden in ("", ".", ".."):
             raise Refused(f"{'/'.join(parts)!r} hides no file that there could be")
-        new = any(parts[:end] in folders and not self.is_folder("/".join(parts[:end])) for end in range(1, len(parts)))
-        above = None if new else self._lookup(parts[:-1])
+        if any(parts[:end] in new for end in range(1, len(parts))):
+            return
+        above = self._lookup(parts[:-1])
         if above is None:
             return
         if parts[-1] == _OPAQUE:
