@@ -82,7 +82,7 @@ def usage(parser: argparse.ArgumentParser) -> str:
     rest = words.removeprefix(parser.prog)
     rest = _WORD.sub(lambda match: f"\\fI{match[0]}\\fR", rest)
     rest = _OPTION.sub(lambda match: f"\\fB{match[0]}\\fR", rest)
-    rest = rest.replace(" -- ", " \\fB--\\fR ")
+    rest = re.sub(r"(?<=[ [])-- ", r"\\fB--\\fR ", rest)
     return f"\\fB{parser.prog}\\fR{rest}".replace("-", "\\-").replace("...", "\\&...")
 
 

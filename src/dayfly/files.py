@@ -10,7 +10,7 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `LIBRARY/.dayfly/lock` | held while `index.json` changes |
 | `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
-| `LIBRARY/.dayfly/work/…` | builds under way; each is locked by the process it belongs to |
+| `LIBRARY/.dayfly/work/…` | builds and imports under way; each is locked by the process it belongs to |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
 | `/var/lib/dayfly/templates` | the site's templates |
 | `~/.cache/dayfly/templates` | the user's |

@@ -207,11 +207,13 @@ def run(
     keep: Sequence[int] = (),
     check: bool = True,
     progress: Callable[[str], None] | None = None,
+    spawned: Callable[[Child], None] | None = None,
     hint: str = "",
 ) -> Completed:
     """Run a program to its end.
 
     Its stdout goes to the descriptor `stdout`, or else is captured (at most 64 MiB). Each line of its stderr goes to `progress`.
+    `spawned` is called when it has been started; the program is ended when that raises something.
     Raises `ProgramFailed` with the last lines of stderr when `check` and the status is not 0.
     """
     captured = os.memfd_create("stdout", os.MFD_CLOEXEC) if stdout is None else None
@@ -226,6 +228,8 @@ def run(
         os.close(writer)
     tail: list[str] = []
     try:
+        if spawned:
+            spawned(child)
         for line in _lines(reader, child):
             tail = [*tail[-(_TAIL_LINES - 1) :], line]
             if progress:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,19 +45,6 @@ def elsewhere(recipe: str, library: Path, scratch: Path) -> list[str]:
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
     return Library(tmp_path / "library")
-
-
-@pytest.fixture
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that root's other ids can reach, which pytest's own are not."""
-    folder = Path(f"/var/tmp/dayfly-test-{os.getpid()}")
-    folder.mkdir(mode=0o755)
-    yield folder
-    left = sorted(folder.iterdir())
-    for path in left:
-        subprocess.run(["rm", "-rf", str(path)], check=True)
-    folder.rmdir()
-    assert left == []
 
 
 def settings(scratch: Path) -> Settings:

@@ -23,4 +23,4 @@ def test_the_wheel_has_every_page() -> None:
 
 
 def test_the_jobs_command_comes_after_dashes() -> None:
-    assert r"\fBdayfly run\fR \fIIMAGE\fR [options] \fB\-\-\fR \fICOMMAND\fR [\fIARGUMENT\fR \&...]" in PAGES["dayfly-run.1"]
+    assert r"\fBdayfly run\fR \fIIMAGE\fR [options] [\fB\-\-\fR \fICOMMAND\fR [\fIARGUMENT\fR \&...]]" in PAGES["dayfly-run.1"]

@@ -38,7 +38,7 @@ def take(archive: Path, folder: Path) -> BootParts:
     """Take the newest kernel out of an archive, and its modules into `folder`. Raises `NotFound` or `Refused`."""
     with tarfile.open(archive, "r:") as opened:
         root = RootArchive(opened)
-        versions = sorted((match[1] for path in root.members if (match := _KERNEL.fullmatch(path))), key=_natural)
+        versions = sorted((match[1] for path in root.members if (match := _KERNEL.fullmatch(path))), key=natural)
         if not versions:
             raise NotFound("no package of the image brings a kernel", 'write [kernel] release = "bookworm" into the recipe')
         version = versions[-1]
@@ -60,7 +60,7 @@ def _settle_modes(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _natural(version: str) -> list[tuple[int, str]]:
+def natural(version: str) -> list[tuple[int, str]]:
     """A key that sorts 6.1.0-9 before 6.1.0-10."""
     return [(int(number or 0), text) for number, text in re.findall(r"(\d*)(\D*)", version)]
 

@@ -25,27 +25,14 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Build:
-    """One build under way."""
+class Workshop:
+    """Where an image is made, and what the making is told: no file of it is younger than `date`, seconds since the epoch."""
 
-    recipe: Recipe
     settings: Settings
     work: WorkFolder
     namespace: Namespace
     progress: Progress
-
-    def root(self) -> tuple[Path, RootFacts, Path]:
-        """The root filesystem's file, what is in it, and the archive that it was made of."""
-        recipe = self.recipe
-        raw, sources = self.bootstrap(
-            "packages", recipe.distribution, recipe.release, recipe.components, recipe.variant, recipe.packages
-        )
-        self.progress("root: finishing the files")
-        finished = self.work.path / "root.tar"
-        with files.full_disk_told(self.work.path), finished.open("xb") as target:
-            facts = finish(raw, target, recipe, archives.kept_lines(sources, recipe.components))
-        self.progress("root: making the filesystem")
-        return filesystem.from_archive(self.namespace, finished, recipe.date), facts, raw
+    date: int
 
     def bootstrap(
         self, step: str, distribution: str, release: str, components: tuple[str, ...], variant: str, packages: tuple[str, ...]
@@ -65,22 +52,36 @@ class _Build:
             packages=packages,
             apt_options=archives.options(),
         )
-        debian.bootstrap(self.namespace, step, argv, self.recipe.date, lambda line: self.progress(f"{step}: {line}"))
+        debian.bootstrap(self.namespace, step, argv, self.date, lambda line: self.progress(f"{step}: {line}"))
         return target, found
 
-    def boot_parts(self, root: Path) -> tuple[BootParts, Path | None]:
-        """What the image boots with, and the filesystem of all modules where the root has them not."""
-        folder = self.work.path / "modules"
-        folder.mkdir()
-        if not self.recipe.kernel:
-            with files.full_disk_told(self.work.path):
-                return boot.take(root, folder), None
-        archive, _ = self.bootstrap("kernel", "debian", self.recipe.kernel, ("main",), "extract", ("linux-image-amd64",))
-        with files.full_disk_told(self.work.path):
-            parts = boot.take(archive, folder)
+    def debian_kernel(self, release: str) -> tuple[BootParts, Path]:
+        """The kernel of a Debian release, and the filesystem of all its modules."""
+        archive, _ = self.bootstrap("kernel", "debian", release, ("main",), "extract", ("linux-image-amd64",))
+        parts = self.kernel_in(archive)
         self.progress("kernel: making the filesystem of its modules")
         target = self.work.path / f"modules.{filesystem.FORM}"
-        return parts, filesystem.from_folder(folder, target, self.recipe.date)
+        return parts, filesystem.from_folder(parts.folder, target, self.date)
+
+    def kernel_in(self, archive: Path) -> BootParts:
+        """The kernel that an archive of files has."""
+        folder = self.work.path / "modules"
+        folder.mkdir()
+        with files.full_disk_told(self.work.path):
+            return boot.take(archive, folder)
+
+
+def _root(shop: Workshop, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
+    """The root filesystem's file, what is in it, and the archive that it was made of."""
+    raw, sources = shop.bootstrap(
+        "packages", recipe.distribution, recipe.release, recipe.components, recipe.variant, recipe.packages
+    )
+    shop.progress("root: finishing the files")
+    finished = shop.work.path / "root.tar"
+    with files.full_disk_told(shop.work.path), finished.open("xb") as target:
+        facts = finish(raw, target, recipe, archives.kept_lines(sources, recipe.components))
+    shop.progress("root: making the filesystem")
+    return filesystem.from_archive(shop.namespace, finished, recipe.date), facts, raw
 
 
 def build(recipe: Recipe, library: Library, settings: Settings, progress: Progress, *, name: Name | None = None) -> str:
@@ -97,18 +98,18 @@ def build(recipe: Recipe, library: Library, settings: Settings, progress: Progre
     library.create()
     sweep(library.layout)
     with work_folder(library.layout) as work:
-        current = _Build(recipe, settings, work, enter(work, settings.scratch_folder), progress)
-        root, facts, archive = current.root()
-        parts, modules = current.boot_parts(archive)
+        shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root, facts, archive = _root(shop, recipe)
+        parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
         progress("image: adding it to the library")
-        layers = {
-            Role.ROOT: Source(filesystem.FORM, root),
-            Role.KERNEL: Source("elf", parts.vmlinux),
-            Role.BOOT_MODULES: Source("cpio", parts.boot_modules),
-        }
-        if modules:
-            layers[Role.MODULES] = Source(filesystem.FORM, modules)
+        layers = {Role.ROOT: Source(filesystem.FORM, root), **layers_of(parts, modules)}
         return library.add(config(recipe, facts, parts.version), layers, name or recipe.name)
+
+
+def layers_of(parts: BootParts, modules: Path | None) -> dict[Role, Source]:
+    """An image's layers of a kernel, and of the filesystem of its modules where the root has them not."""
+    layers = {Role.KERNEL: Source("elf", parts.vmlinux), Role.BOOT_MODULES: Source("cpio", parts.boot_modules)}
+    return layers | ({Role.MODULES: Source(filesystem.FORM, modules)} if modules else {})
 
 
 def config(recipe: Recipe, facts: RootFacts, kernel: str) -> ImageConfig:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from dayfly import process
 from dayfly.build.namespace import Namespace, space_told
@@ -27,24 +29,54 @@ def environment(date: int) -> Mapping[str, str]:
 
 def from_archive(namespace: Namespace, archive: Path, date: int) -> Path:
     """The filesystem of a tar archive, with all of its owners: its file. Raises `ProgramFailed` or `NoSpace`."""
+    with archive.open("rb") as source:
+        return _made(namespace, _unpacked(namespace, source.fileno(), date), date)
+
+
+def from_stream(namespace: Namespace, write: Callable[[BinaryIO], None], date: int) -> Path:
+    """Like `from_archive`, of an archive that `write` writes, and that is never stored. Raises what `write` does too."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    failures: list[Exception] = []
+
+    def feed() -> None:
+        try:
+            with os.fdopen(writer, "wb") as target:
+                write(target)
+        except BrokenPipeError:
+            return  # tar says why
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=feed)
+
+    def started() -> None:
+        os.close(reader)  # so that the writer notices when tar ends
+        thread.start()
+
+    try:
+        folder = _unpacked(namespace, reader, date, started)
+    finally:
+        if thread.ident is None:
+            os.close(reader)
+            os.close(writer)
+        else:
+            thread.join()
+        if failures:
+            raise failures[0]
+    return _made(namespace, folder, date)
+
+
+def _unpacked(namespace: Namespace, source: int, date: int, started: Callable[[], None] | None = None) -> Path:
     process.find("mkfs.erofs", "erofs-utils")
     folder = namespace.make("root")
-    output = namespace.make("output")
-    source = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        command = [
-            "tar",
-            "--extract",
-            "--preserve-permissions",
-            "--same-owner",
-            "--numeric-owner",
-            "--xattrs",
-            "--xattrs-include=*",
-        ]
-        namespace.run([*command, "--delay-directory-restore", f"--directory={folder}"], env=environment(date), stdin=source)
-    finally:
-        os.close(source)
-    target = output / f"root.{FORM}"
+    command = ["tar", "--extract", "--preserve-permissions", "--same-owner", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
+    command += ["--delay-directory-restore", f"--directory={folder}"]
+    namespace.run(command, env=environment(date), stdin=source, started=started)
+    return folder
+
+
+def _made(namespace: Namespace, folder: Path, date: int) -> Path:
+    target = namespace.make("output") / f"root.{FORM}"
     namespace.run(erofs_command(target, folder, all_root=False), env=environment(date))
     return target
 

@@ -10,14 +10,17 @@ import contextlib
 import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dayfly import process
+from dayfly.build.idmap import IdMap, Owned, mapped
 from dayfly.errors import DayflyError, NoSpace, ProgramFailed, Refused
 from dayfly.image.work import WorkFolder
+from dayfly.process import Child
 
 _COUNT = 65536
+_PROCESSES = ("--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig=KILL", "--")
 """What `--kill-child` asks of the kernel is lost when `--setuid` changes the ids, so it is asked for once more."""
 
@@ -30,6 +33,9 @@ class Namespace:
     folder: Path
     lock: int
     owner: int | None
+    users: Owned
+    groups: Owned
+    ids: IdMap | None = None
 
     def make(self, name: str) -> Path:
         """A new folder that the namespace's root may write to."""
@@ -39,6 +45,12 @@ class Namespace:
             os.chown(path, self.owner, self.owner)
         return path
 
+    def having(self, uids: set[int], gids: set[int]) -> Namespace:
+        """This namespace where these ids exist too, which may be any. Raises `Refused` when they are too many."""
+        if max(*uids, *gids, 0) < _COUNT:
+            return self
+        return replace(self, ids=IdMap(mapped(uids, self.users, _COUNT), mapped(gids, self.groups, _COUNT)))
+
     def run(
         self,
         argv: list[str],
@@ -47,14 +59,38 @@ class Namespace:
         stdin: int | None = None,
         stdout: int | None = None,
         progress: Callable[[str], None] | None = None,
+        started: Callable[[], None] | None = None,
         hint: str = "",
     ) -> None:
-        """Run a command there to its end. Raises `ProgramFailed`."""
+        """Run a command there to its end; `started` is called when it has been started. Raises `ProgramFailed`."""
         process.find(argv[0])
-        with space_told(self.folder):
+
+        with space_told(self.folder), self._entering() as (prefix, keep, let_in):
+
+            def spawned(child: Child) -> None:
+                let_in(child)
+                if started:
+                    started()
+
             process.run(
-                [*self.prefix, *argv], env=env, stdin=stdin, stdout=stdout, keep=(self.lock,), progress=progress, hint=hint
+                [*prefix, *argv],
+                env=env,
+                stdin=stdin,
+                stdout=stdout,
+                keep=(self.lock, *keep),
+                progress=progress,
+                spawned=spawned,
+                hint=hint,
             )
+
+    @contextlib.contextmanager
+    def _entering(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], Callable[[Child], None]]]:
+        """What a command there begins with, what it inherits, and what has to be done once it has been started."""
+        if self.ids is None:
+            yield self.prefix, (), lambda _: None
+            return
+        with self.ids.entering() as (prefix, keep, let_in):
+            yield (*prefix, *_DIE_WITH_PARENT, "unshare", *_PROCESSES, "--", *_DIE_WITH_PARENT), keep, let_in
 
 
 @contextlib.contextmanager
@@ -76,7 +112,7 @@ def prefix(owner: int | None) -> tuple[str, ...]:
     else:
         mapped = f"{owner},0,{_COUNT}"
         ids = [f"--map-users={mapped}", f"--map-groups={mapped}", "--setuid=0", "--setgid=0"]
-    return ("unshare", "--user", *ids, "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--", *_DIE_WITH_PARENT)
+    return ("unshare", "--user", *ids, *_PROCESSES, "--", *_DIE_WITH_PARENT)
 
 
 def enter(work: WorkFolder, scratch: Path) -> Namespace:
@@ -88,17 +124,18 @@ def enter(work: WorkFolder, scratch: Path) -> Namespace:
     process.find("unshare", "util-linux")
     process.find("newuidmap", "uidmap")
     user = pwd.getpwuid(os.geteuid()).pw_name
-    start = _range_of(user, "/etc/subuid")
+    start, group_start = _range_of(user, "/etc/subuid"), _range_of(user, "/etc/subgid")
     if os.geteuid() != 0:
-        return Namespace(prefix(None), work.path, work.lock, None)
-    if start != _range_of(user, "/etc/subgid"):
+        own_user, own_group = Owned(os.geteuid(), start), Owned(os.getegid(), group_start)
+        return Namespace(prefix(None), work.path, work.lock, None, own_user, own_group)
+    if start != group_start:
         raise Refused(
             "root's subordinate user and group ids do not begin at the same number", "make /etc/subuid and /etc/subgid agree"
         )
     _check_reachable(scratch)
     folder = work.outside(scratch)
     folder.chmod(0o711)
-    return Namespace(prefix(start), folder, work.lock, start)
+    return Namespace(prefix(start), folder, work.lock, start, Owned(None, start), Owned(None, start))
 
 
 def _range_of(user: str, path: str) -> int:

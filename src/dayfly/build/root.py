@@ -42,7 +42,7 @@ _DROPPED = re.compile(
 _KEPT_FOLDERS = re.compile(r"var/(log(/[^/]+)*|lib/apt/lists|cache/apt(/archives)?|tmp)")
 _TEXT_LIMIT = 16 * 1024**2
 _LINKS = 40
-_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _additions(root: RootArchive, recipe: Recipe, accounts: Accounts, source_lis
         _Addition("etc/apt/sources.list", "".join(f"{line}\n" for line in source_list).encode()),
     ]
     if "etc/hosts" not in root.members:
-        found.append(_Addition("etc/hosts", _HOSTS.encode()))
+        found.append(_Addition("etc/hosts", HOSTS.encode()))
     for name, text in accounts.write().items():
         member = root.members.get(name)
         secret = name.endswith("shadow")

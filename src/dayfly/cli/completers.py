@@ -67,6 +67,7 @@ BY_METAVAR: dict[str, Callable[..., Iterable[str]]] = {
     "RECIPE": recipes,
     "ID": records,
     "TEMPLATE": templates,
+    "FILE": FilesCompleter(),
     "PATH": DirectoriesCompleter(),
     "PATH[:ro]": DirectoriesCompleter(),
     "COMMAND": FilesCompleter(),

@@ -90,6 +90,7 @@ def examine() -> Iterator[Finding]:
         _images,
         _templates,
         _builders,
+        _importers,
         _subordinate_ids,
         _namespaces,
         _stale_machines,
@@ -222,6 +223,13 @@ def _builders(_: Settings) -> Finding:
     if missing:
         return Finding("building images", Health.WARNING, "programs are missing", f"install {' '.join(missing)}")
     return Finding("building images", Health.OK, "all programs are there")
+
+
+def _importers(_: Settings) -> Finding:
+    if not _installed("skopeo", "skopeo"):
+        found = "containers of registries cannot be fetched, others can be imported"
+        return Finding("importing containers", Health.WARNING, found, "install skopeo")
+    return Finding("importing containers", Health.OK, "also those of registries")
 
 
 def _installed(program: str, package: str) -> bool:

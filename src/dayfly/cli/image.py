@@ -1,12 +1,14 @@
-"""`dayfly image`: build, list, check and remove images."""
+"""`dayfly image`: build, import, list, check and remove images."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from dayfly import process
 from dayfly import settings as site
@@ -14,14 +16,15 @@ from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Listed
+from dayfly.image.origin import parse_origin
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
 from dayfly.image.search import Libraries
 from dayfly.settings import Settings
-from dayfly.units import format_duration, format_size
+from dayfly.units import format_duration, format_size, parse_duration, parse_size
 
 DESCRIPTION = """\
-Build, list, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and your own. A
-name that both have means the system's image; system/NAME and user/NAME say which one is meant.
+Build, import, list, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and
+your own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
 """
 
 
@@ -43,6 +46,7 @@ def configure(parser: Parser) -> None:
     )
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
     _add_system(build, "add it to the system library, not to your own")
+    _configure_import(add("import", "make an image of a container", _import))
     add_json(add("list", "list the images of both libraries", _list))
     show = add("show", "show what an image is made of", _show)
     _add_image(show)
@@ -55,6 +59,55 @@ def configure(parser: Parser) -> None:
     collect.add_argument("--unnamed", action="store_true", help="remove the images that have no name too")
     _add_system(collect, "clean the system library, not your own")
     add_json(collect)
+
+
+def _configure_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", help="docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE"
+    )
+    parser.add_argument(
+        "name",
+        metavar="NAME:TAG",
+        nargs="?",
+        type=checked(parse_name),
+        help="name the image so (default: as the container is called)",
+    )
+    parser.add_argument(
+        "--kernel-of",
+        type=checked(parse),
+        metavar="IMAGE",
+        help="take the kernel of this image (default: the newest that an image in the libraries has, or else Debian's)",
+    )
+    parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the registry")
+    parser.add_argument(
+        "--auth-file",
+        type=checked(_file),
+        metavar="FILE",
+        help="credentials for the registry (default: those of skopeo, podman or docker login)",
+    )
+    parser.add_argument("--insecure", action="store_true", help="trust any certificate, and a registry without TLS")
+    parser.add_argument(
+        "--timeout",
+        type=checked(parse_duration),
+        default=60.0,
+        metavar="TIME",
+        help="give up on a registry that sends nothing for this long (default: 60s)",
+    )
+    parser.add_argument(
+        "--max-size",
+        type=checked(parse_size),
+        default=parse_size("16G"),
+        metavar="SIZE",
+        help="refuse a container whose layers or files are larger (default: 16G)",
+    )
+    _add_system(parser, "add it to the system library, not to your own")
+
+
+def _file(text: str) -> Path:
+    path = Path(text).absolute()
+    if not path.is_file():
+        raise NotFound(f"there is no file {text}")
+    return path
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -87,14 +140,43 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     name: Name = arguments.name or wanted.name
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
-    begun = time.monotonic()
-
-    def progress(text: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - begun:6.1f} s] {text}\n")
-
+    progress = _Progress()
     digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
-    progress(f"{name} is ready after {format_duration(time.monotonic() - begun)}")
-    sys.stdout.write(f"{digest}\n")
+    progress.done(name, digest)
+    return 0
+
+
+class _Progress:
+    """Tells on stderr what is being done, and after how long."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - self._begun:6.1f} s] {text}\n")
+
+    def done(self, name: Name, digest: str) -> None:
+        """There is the image now."""
+        self(f"{name} is ready after {format_duration(time.monotonic() - self._begun)}")
+        sys.stdout.write(f"{digest}\n")
+
+
+def _import(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.build import container  # noqa: PLC0415 (the other commands do without it)
+
+    libraries = Libraries(settings)
+    wish = container.Wish(
+        source=container.parse(arguments.source),
+        name=arguments.name,
+        kernel_of=arguments.kernel_of,
+        access=container.Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout),
+        limits=container.Limits(size=arguments.max_size),
+    )
+    progress = _Progress()
+    made = container.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
+    if warning := libraries.warning(made.name, arguments.kind):
+        process.warn(warning)
+    progress.done(made.name, made.digest)
     return 0
 
 
@@ -118,13 +200,15 @@ def _row(image: Listed) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
-    library, _, notice = Libraries(settings).find(arguments.image)
+    library, entry, notice = Libraries(settings).find(arguments.image)
     digest, manifest, config = library.inspect(arguments.image)
+    origin = parse_origin(entry.descriptor.annotations)
     layers = {
         str(layer.role): {"digest": layer.digest, "size": layer.size, "type": layer.media_type} for layer in manifest.layers
     }
     if arguments.json:
-        print_json({"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers})
+        shown = {"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers}
+        print_json({**shown, "origin": asdict(origin) if origin else None})
         return 0
     if notice:
         process.warn(notice)
@@ -132,12 +216,15 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "image": str(arguments.image),
         "library": library.title,
         "digest": digest,
-        "os": f"{config.os.pretty_name} ({config.os.id} {config.os.version})",
+        "os": f"{config.os.pretty_name or config.os.id} ({config.os.id} {config.os.version or '-'})",
         "kernel version": config.kernel.version,
         "boot": config.boot,
         "files": format_size(config.size),
         "created": config.created,
         "recipe": config.recipe or "-",
+        "origin": str(origin) if origin else "-",
+        "command": shlex.join((*config.entrypoint, *config.command)) or "-",
+        "directory": config.directory or "-",
         "default user": config.default_user or "-",
         "environment": ", ".join(f"{name}={value}" for name, value in config.environment.items()) or "-",
         "labels": ", ".join(f"{name}={value}" for name, value in config.labels.items()) or "-",

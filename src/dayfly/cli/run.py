@@ -15,13 +15,14 @@ from dayfly.units import parse_duration, parse_size
 
 DESCRIPTION = """\
 Boot the image in a fresh virtual machine, run the command in it as the calling user, pass its streams, signals and exit status
-through, and throw the machine away. The working directory is shared with the job, at the same path.
+through, and throw the machine away. The working directory is shared with the job, at the same path. Without a command, the
+image's own is run, as that of a container that was imported.
 """
 
 
 def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly run`."""
-    parser.usage = "dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
+    parser.usage = "dayfly run IMAGE [options] [-- COMMAND [ARGUMENT ...]]"
     parser.surplus = "the command comes after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
     parser.add_argument("image", metavar="IMAGE", help=IMAGE_HELP)
     machine = parser.add_argument_group("the machine")
@@ -72,7 +73,8 @@ def configure(parser: Parser) -> None:
         "-w",
         "--workdir",
         metavar="PATH",
-        help="start there, an absolute path (default: the working directory; the home directory where that is not shared)",
+        help="start there, an absolute path (default: the working directory; where that is not shared the image's own directory, "
+        "or else the home directory)",
     )
     job.add_argument(
         "-u", "--user", choices=["root"], help="be root in the machine; in shared folders the job keeps the caller's rights"
@@ -103,8 +105,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:
     """The job that the arguments and the settings describe. Raises `UsageMistake` when they describe none."""
-    if not arguments.after_dashes:
-        raise UsageMistake("no command was given", "write it after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]")
     if arguments.workdir is not None and not arguments.workdir.startswith("/"):
         raise UsageMistake(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
     return JobDescription(
@@ -114,6 +114,7 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
         scratch=arguments.scratch or settings.scratch_size,
         directory=_working_directory(),
         environment=environment(dict(os.environb), arguments.env),
+        own_path=any(change.startswith("PATH=") for change in arguments.env),
         shares=tuple(arguments.share),
         share_directory=not arguments.no_share,
         workdir=arguments.workdir or "",

@@ -149,10 +149,10 @@ class Index:
         found = {entry.descriptor.digest: entry for entry in self.entries if entry.descriptor.digest.startswith(digest)}
         return list(found.values())
 
-    def adding(self, digest: str, size: int, name: str) -> Index:
-        """With one image more. Whichever had its name keeps its place, without a name."""
+    def adding(self, digest: str, size: int, name: str, annotations: Mapping[str, str] | None = None) -> Index:
+        """With one image more, and what is to be known of it. Whichever had its name keeps its place, without a name."""
         raw = {"mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE, "digest": digest, "size": size}
-        new = Entry(Descriptor(MANIFEST_TYPE, digest, size), raw)
+        new = _entry(Descriptor(MANIFEST_TYPE, digest, size), annotations or {}, raw)
         if name:
             new = new.named(name)
         kept = [entry.unnamed() if name and entry.name == name else entry for entry in self.entries]
@@ -203,6 +203,11 @@ def read_index(layout: Layout) -> Index:
     except Refused as error:
         hint = "restore index.json, or move the folder away"
         raise Corrupt(f"the library {layout.folder} cannot be read: {error.message}", hint) from error
+
+
+def check_annotations(annotations: Mapping[str, str]) -> None:
+    """Raise `Refused` for what could not be read back from the index: it would take all other images with it."""
+    Fields({"annotations": dict(annotations)}, "the index").table("annotations", entries=256, limit=4096)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from types import TracebackType
 from dayfly import files
 from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 from dayfly.image import blobs
-from dayfly.image.layout import Entry, Index, Layout, changing, read_index, resolve
+from dayfly.image.layout import Entry, Index, Layout, changing, check_annotations, read_index, resolve
 from dayfly.image.manifest import (
     CONFIG_LIMIT,
     CONFIG_TYPE,
@@ -123,12 +123,16 @@ class Library:
             hint = "only the site's administrator adds to it" if self.kind is LibraryKind.SYSTEM else "see who owns the folder"
             raise Refused(f"the {self.title} cannot be written to", hint) from error
 
-    def add(self, config: ImageConfig, layers: Mapping[Role, Source], name: Name | None) -> str:
+    def add(
+        self, config: ImageConfig, layers: Mapping[Role, Source], name: Name | None, annotations: Mapping[str, str] | None = None
+    ) -> str:
         """Add an image, and give it this name (whichever image had it, loses it): the image's digest.
 
-        The index is written last, so that an image is there whole or not at all. Raises `NoSpace`.
+        The index is written last, so that an image is there whole or not at all. `annotations` stand there, beside the name: what
+        is true of this addition, and not of the image. Raises `NoSpace`.
         """
         self.create()
+        check_annotations(annotations or {})
         with self._writable(), files.locked(self.layout.adding, shared=True):
             stored = [self._layer(role, layers[role]) for role in Role if role in layers]
             content = render_config(config, stored)
@@ -138,7 +142,7 @@ class Library:
             parse_manifest(manifest)
             digest, size = blobs.store(self.layout, manifest)
             with changing(self.layout) as versions:
-                versions.append(versions[-1].adding(digest, size, str(name) if name else ""))
+                versions.append(versions[-1].adding(digest, size, str(name) if name else "", annotations))
         return digest
 
     def _layer(self, role: Role, source: Source) -> Descriptor:
@@ -240,7 +244,7 @@ class Library:
         """Give an image one more name: its digest. Raises `NotFound`."""
         with self._writable(), changing(self.layout) as versions:
             found = resolve(versions[-1], str(reference.name), reference.digest, self.title).descriptor
-            versions.append(versions[-1].adding(found.digest, found.size, str(name)))
+            versions.append(versions[-1].adding(found.digest, found.size, str(name), found.annotations))
         return found.digest
 
     def verify(self, reference: Reference | None = None, progress: Callable[[str], None] | None = None) -> Verified:

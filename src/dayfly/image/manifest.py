@@ -25,12 +25,13 @@ CONFIG_LIMIT = 4 * 1024**2
 LAYER_LIMIT = 64
 BLOB_LIMIT = 1024**4
 SCHEMA = 1
+_WORD_LIMIT = 128 * 1024
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 _LAYER_TYPE = re.compile(r"application/vnd\.dayfly\.image\.(root|kernel|modules|boot-modules)\.v1\.([a-z0-9]+)")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 _OS_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}|")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?|")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
@@ -131,7 +132,9 @@ class Kernel:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about itself. `created` is the recipe's date, and `size` that of the root's files, in bytes."""
+    """What an image says about itself. `created` is the recipe's or the container's date, and `size` that of the root's files, in
+    bytes. `entrypoint` and `command` are, one after the other, what runs where a job says no command, in `directory`.
+    """
 
     os: OperatingSystem
     kernel: Kernel
@@ -141,6 +144,9 @@ class ImageConfig:
     created: str = "1970-01-01T00:00:00Z"
     recipe: str = ""
     default_user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    directory: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -153,6 +159,9 @@ def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
     process: dict[str, object] = {"Env": [f"{name}={value}" for name, value in sorted(config.environment.items())]}
     process |= {"Labels": dict(config.labels)} if config.labels else {}
     process |= {"User": config.default_user} if config.default_user else {}
+    process |= {"Entrypoint": list(config.entrypoint)} if config.entrypoint else {}
+    process |= {"Cmd": list(config.command)} if config.command else {}
+    process |= {"WorkingDir": config.directory} if config.directory else {}
     own: dict[str, object] = {
         "schema": SCHEMA,
         "boot": str(config.boot),
@@ -185,11 +194,7 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
     fields.text("os", re.compile("linux"))
     process, system, kernel = fields.section("config"), own.section("os"), own.section("kernel")
     return ImageConfig(
-        os=OperatingSystem(
-            system.text("id", _OS_ID),
-            system.text("version", limit=64, default=""),
-            system.text("prettyName", limit=256, default=""),
-        ),
+        os=_operating_system(system),
         kernel=Kernel(kernel.text("version", _WORD), _command_line(kernel)),
         architecture=fields.text("architecture", re.compile("amd64")),
         boot=BootMode(own.text("boot", re.compile("agent|system"))),
@@ -197,8 +202,33 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
         created=fields.text("created", _TIME),
         recipe=own.text("recipe", _OPTIONAL_DIGEST, default=""),
         default_user=process.text("User", _USER, default=""),
+        entrypoint=_words(process, "Entrypoint"),
+        command=_words(process, "Cmd"),
+        directory=directory(process),
         environment=_environment(process),
         labels=process.table("Labels", entries=256, limit=4096),
+    )
+
+
+def os_problem(system: OperatingSystem) -> str:
+    """What is wrong with what an os-release file says (may be empty)."""
+    try:
+        _operating_system(Fields({"id": system.id, "version": system.version, "prettyName": system.pretty_name}, "os"))
+    except Refused as error:
+        return error.message
+    return ""
+
+
+def is_user(text: str) -> bool:
+    """Whether an image can name this as its user."""
+    return _USER.fullmatch(text) is not None
+
+
+def _operating_system(system: Fields) -> OperatingSystem:
+    return OperatingSystem(
+        system.text("id", _OS_ID),
+        system.text("version", limit=64, default=""),
+        system.text("prettyName", limit=256, default=""),
     )
 
 
@@ -223,10 +253,33 @@ def _environment(process: Fields) -> dict[str, str]:
     environment: dict[str, str] = {}
     for element in process.items("Env", 1024):
         match = _VARIABLE.fullmatch(element) if isinstance(element, str) and len(element) <= 32768 else None
-        if match is None or "\0" in match[2] or any("\ud800" <= character <= "\udfff" for character in match[2]):
+        if match is None or not _passable(match[2]):
             raise Refused(f"{process.place}.Env: {str(element)[:100]!r} is not NAME=value")
         environment[match[1]] = match[2]
     return environment
+
+
+def directory(process: Fields) -> str:
+    """Where an image's or a container's own command starts: an absolute path, or nothing. Raises `Refused`."""
+    text = process.text("WorkingDir", default="")
+    if text and (not text.startswith("/") or ".." in text.split("/")):
+        raise Refused(f"{process.place}.WorkingDir is {text[:100]!r}, which it cannot be")
+    return text
+
+
+def _words(process: Fields, name: str) -> tuple[str, ...]:
+    """A command's words, which may have several lines."""
+    words = []
+    for element in process.items(name, 1024):
+        if not isinstance(element, str) or len(element) > _WORD_LIMIT or not _passable(element):
+            raise Refused(f"{process.place}.{name}: {str(element)[:100]!r} is no word of a command")
+        words.append(element)
+    return tuple(words)
+
+
+def _passable(text: str) -> bool:
+    """Whether a program can be given this: nothing in it ends it, and it can be encoded."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(frozen=True)

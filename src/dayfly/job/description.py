@@ -46,6 +46,8 @@ class Folder:
 class JobDescription:
     """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
 
+    Without a `command`, the image's own is run. With `own_path` the PATH was said for this very job, and is used as it is.
+
     `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
     A `cold` job's machine boots, whatever templates there are.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
@@ -58,6 +60,7 @@ class JobDescription:
     scratch: int
     directory: str
     environment: tuple[bytes, ...]
+    own_path: bool = False
     shares: tuple[Folder, ...] = ()
     share_directory: bool = True
     workdir: str = ""

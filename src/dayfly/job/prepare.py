@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 from dayfly import files, process
-from dayfly.errors import DayflyError
+from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import OpenImage
+from dayfly.image.manifest import ImageConfig
 from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
 from dayfly.machine import scratch
 from dayfly.machine.launch import Launched, launch
@@ -29,6 +30,7 @@ class Prepared:
 
     description: JobDescription
     image: OpenImage
+    command: tuple[str, ...]
     identity: str
     boot: Boot
     terminal: bool
@@ -42,10 +44,11 @@ class Prepared:
 def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prepared:
     """Check and complete what the description leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
-    shares, directory = _folders(description)
+    shares, directory = _folders(description, image.config)
     return Prepared(
         description=description,
         image=image,
+        command=_command(description, image),
         identity=os.urandom(5).hex(),
         boot=description.boot or Boot(image.config.boot),
         terminal=_terminal(description),
@@ -149,14 +152,28 @@ def _terminal(description: JobDescription) -> bool:
     return there_is_one if description.terminal is None else description.terminal
 
 
-def _folders(description: JobDescription) -> tuple[tuple[Share, ...], str]:
-    """What the machine shares, and the directory that the job starts in."""
+def _command(description: JobDescription, image: OpenImage) -> tuple[str, ...]:
+    """What is run: what the job says, all of it, or else the image's own."""
+    command = description.command or (*image.config.entrypoint, *image.config.command)
+    if not command:
+        hint = "write it after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
+        raise Refused(f"no command was given, and {description.image} has none of its own", hint)
+    return command
+
+
+def _folders(description: JobDescription, config: ImageConfig) -> tuple[tuple[Share, ...], str]:
+    """What the machine shares, and the directory that the job starts in.
+
+    The image's own command starts in the image's own directory; any other does so only where the caller's is not shared.
+    """
     wanted = description.share_directory
     shared = wanted and not hides_image(description.directory)
     if wanted and not shared:
         process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
     own = (Folder(description.directory),) if shared else ()
-    return mounts((*own, *description.shares)), description.workdir or (description.directory if shared else _home(description))
+    callers = description.directory if shared else ""
+    choice = (callers, config.directory) if description.command else (config.directory, callers)
+    return mounts((*own, *description.shares)), description.workdir or choice[0] or choice[1] or _home(description)
 
 
 def _home(description: JobDescription) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 from dayfly.job import identity
+from dayfly.job.description import JobDescription
 from dayfly.job.prepare import Prepared, mac
 from dayfly.job.terminal import same_file, size
 from dayfly.machine.guest.protocol import Mount, StartRequest
@@ -18,11 +20,9 @@ SLIRP = "10.0.2.15/24 10.0.2.2 10.0.2.3"
 def request(prepared: Prepared) -> StartRequest:
     """All that the agent is told. Made at the last moment, so that the clock is right. Raises `Refused` when it is too large."""
     description = prepared.description
-    present = {variable.partition(b"=")[0] for variable in description.environment}
-    from_image = (os.fsencode(f"{name}={value}") for name, value in prepared.image.config.environment.items())
     return StartRequest(
-        arguments=tuple(map(os.fsencode, description.command)),
-        environment=(*description.environment, *(line for line in from_image if line.partition(b"=")[0] not in present)),
+        arguments=tuple(map(os.fsencode, prepared.command)),
+        environment=environment(description, prepared.image.config.environment),
         directory=os.fsencode(prepared.directory),
         identity=identity.caller(root=description.root),
         umask=_umask(),
@@ -37,6 +37,21 @@ def request(prepared: Prepared) -> StartRequest:
         machine_id=os.urandom(16).hex(),
         mac=mac(prepared.identity) if description.network is Network.NAT else "",
     )
+
+
+def environment(description: JobDescription, of_image: Mapping[str, str]) -> tuple[bytes, ...]:
+    """The job's variables, and those of the image that it does not set.
+
+    PATH says where programs are in the image, so the image's folders come before those of the caller; unless it was said for this
+    job alone.
+    """
+    variables = dict(line.partition(b"=")[::2] for line in description.environment)
+    ground = {os.fsencode(name): os.fsencode(value) for name, value in of_image.items()}
+    both = ground | variables
+    if b"PATH" in ground and b"PATH" in variables and not description.own_path:
+        folders = [folder for folder in (*ground[b"PATH"].split(b":"), *variables[b"PATH"].split(b":")) if folder]
+        both[b"PATH"] = b":".join(dict.fromkeys(folders))
+    return tuple(name + b"=" + value for name, value in both.items())
 
 
 def _umask() -> int:

@@ -182,7 +182,7 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
         host=os.uname().nodename,
         uid=os.getuid(),
         user=identity.name(),
-        command=shortened(description.command),
+        command=shortened(prepared.command),
         directory=prepared.directory,
         image=ImageUsed(prepared.image.name, prepared.image.digest, str(prepared.image.library)),
         machine=MachineUsed(

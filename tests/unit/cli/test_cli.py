@@ -62,9 +62,13 @@ def test_mistakes_on_the_command_line(words: list[str]) -> None:
         job(*words)
 
 
-def test_no_command() -> None:
-    with pytest.raises(UsageMistake, match="no command"):
-        job("a", command=())
+def test_no_command_means_the_images_own() -> None:
+    assert job("a", command=()).command == ()
+
+
+def test_path_that_is_said_for_the_job_is_its_own() -> None:
+    assert job("a", "--env", "PATH=/x").own_path
+    assert not job("a", "--env", "PATHS=/x").own_path
 
 
 def test_mistakes_are_one_line_and_125(capsys: pytest.CaptureFixture[str]) -> None:

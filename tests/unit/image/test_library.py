@@ -16,6 +16,7 @@ from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image import blobs
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import INDEX_TYPE, BootMode, Role
+from dayfly.image.origin import Origin, parse_origin
 from dayfly.image.reference import LibraryKind, Name, parse, parse_name
 from dayfly.image.search import Libraries
 from dayfly.image.work import sweep, work_folder
@@ -480,3 +481,20 @@ def test_a_link_out_of_a_work_folder_leads_only_to_its_own(
     (library.layout.work / "abc/outside").symlink_to(tmp_path)
     assert sweep(library.layout) == 1
     assert removed == [library.layout.work / "abc"]
+
+
+def test_where_an_image_came_from_is_noted_beside_its_name(tmp_path: Path) -> None:
+    origin = Origin("docker://host/app:1", "sha256:" + "0" * 64, "2026-01-02T03:04:05Z")
+    library = Library(tmp_path / "library")
+    digest = library.add(CONFIG, LAYERS, Name("app", "1"), origin.annotations())
+    assert library.add(CONFIG, LAYERS, Name("built", "1")) == digest
+    library.tag(parse("app:1"), Name("app", "2"))
+    found = {entry.name: parse_origin(entry.descriptor.annotations) for entry in library.index().entries}
+    assert found == {"app:1": origin, "app:2": origin, "built:1": None}
+
+
+def test_what_could_not_be_read_back_is_not_noted(tmp_path: Path) -> None:
+    library = Library(tmp_path / "library")
+    with pytest.raises(Refused):
+        library.add(CONFIG, LAYERS, Name("app", "1"), {"org.example": "two\nlines"})
+    assert library.images() == []

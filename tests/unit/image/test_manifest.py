@@ -50,7 +50,12 @@ _configs = st.builds(
     size=st.integers(0, 1024**4),
     environment=st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,10}\Z"), _lines, max_size=3),
     labels=st.dictionaries(_lines, _lines, max_size=3),
-    default_user=st.sampled_from(["", "worker"]),
+    default_user=st.sampled_from(["", "worker", "1000:1000"]),
+    entrypoint=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), max_size=3).map(
+        tuple
+    ),
+    command=st.lists(_lines, max_size=3).map(tuple),
+    directory=st.sampled_from(["", "/", "/srv/a b"]),
     recipe=st.sampled_from(["", DIGEST]),
 )
 _json = st.recursive(
@@ -69,6 +74,7 @@ def schema() -> Any:
     return json.loads(resources.files("dayfly.image").joinpath("config.schema.json").read_bytes())
 
 
+@settings(deadline=None)
 @given(_configs)
 def test_a_config_survives_being_written_and_is_as_its_schema_says(config: ImageConfig) -> None:
     content = render_config(config, LAYERS)
@@ -202,6 +208,10 @@ def _config(**changes: Any) -> bytes:
         (_config(environment={"A-B": "c"}), "is not NAME=value"),
         (_config(environment={"A": "c\0"}), "is not NAME=value"),
         (_config(default_user="Root!"), "User"),
+        (_config(directory="here"), "WorkingDir"),
+        (_config(directory="/a/../b"), "WorkingDir"),
+        (_config(entrypoint=("a\0",)), "Entrypoint"),
+        (_config(command=("x" * 131_073,)), "Cmd"),
         (_config(created="yesterday"), "created"),
         (_config(labels={str(number): "x" for number in range(300)}), "more than 256"),
     ],

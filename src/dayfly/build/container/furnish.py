@@ -1,0 +1,35 @@
+"""What a container's tree gets so that a machine can boot from it."""
+
+from __future__ import annotations
+
+from dayfly.build.container.tree import Attributes, Kind, Node, Tree
+from dayfly.build.root import HOSTS, parse_os_release
+from dayfly.errors import Refused
+from dayfly.image.manifest import OperatingSystem, os_problem
+
+_FOLDERS = {"dev": 0o755, "etc": 0o755, "proc": 0o755, "run": 0o755, "sys": 0o755, "tmp": 0o1777, "usr/lib": 0o755}
+_FILES = {"etc/hostname": b"localhost\n", "etc/hosts": HOSTS.encode(), "etc/machine-id": b"", "etc/resolv.conf": b""}
+_MODULES = "lib/modules"
+
+
+def furnish(tree: Tree, directory: str, date: int) -> None:
+    """Add what is missing. Raises `Refused` where the modules' filesystem, laid over the root, would hide something of it."""
+    for path in ("usr", "usr/lib"):
+        if tree.has(path) and not tree.is_folder(path):
+            raise Refused(f"/{path} is not a folder in the container, and the kernel's modules have to be below it")
+    for path, mode in _FOLDERS.items():
+        tree.add_folder(path, mode)
+    if directory:
+        tree.add_folder(directory)
+    for path, content in _FILES.items():
+        found = tree.find(path)
+        if not tree.has(path) or (path == "etc/hosts" and found is not None and found.size == 0):
+            tree.add(path, Node(Kind.FILE, Attributes(0o644, mtime=date), inline=content))
+    if tree.is_folder("lib") and not tree.has(_MODULES):
+        tree.add(_MODULES, Node(Kind.LINK, Attributes(0o777, mtime=date), target=f"../usr/{_MODULES}"))
+
+
+def operating_system(text: str) -> OperatingSystem:
+    """What a container's os-release(5) says, as far as it can be said of an image."""
+    found = parse_os_release(text)
+    return OperatingSystem("linux") if os_problem(found) else found

@@ -1,0 +1,150 @@
+"""From a container to an image in a library."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dayfly.build import filesystem
+from dayfly.build.builder import Progress, Workshop
+from dayfly.build.container import archive, kernels, layer, places, source
+from dayfly.build.container.fetch import Access, fetch
+from dayfly.build.container.furnish import furnish, operating_system
+from dayfly.build.container.manifest import ContainerConfig
+from dayfly.build.container.places import Container
+from dayfly.build.container.source import Source, Transport
+from dayfly.build.container.tree import Limits, Tree
+from dayfly.build.container.unpack import unpack
+from dayfly.build.namespace import Namespace, enter
+from dayfly.image import library as images
+from dayfly.image.library import Library
+from dayfly.image.manifest import ImageConfig, Kernel, OperatingSystem, Role, is_user
+from dayfly.image.origin import Origin
+from dayfly.image.reference import Name, Reference
+from dayfly.image.search import Libraries
+from dayfly.image.work import WorkFolder, sweep, work_folder
+from dayfly.settings import Settings
+from dayfly.units import format_size
+
+_TEXT_LIMIT = 1024**2
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be imported, and how. `kernel_of` names the image whose kernel it gets."""
+
+    source: Source
+    name: Name | None = None
+    kernel_of: Reference | None = None
+    access: Access = field(default_factory=Access)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The image that there is now."""
+
+    digest: str
+    name: Name
+
+
+@dataclass(frozen=True)
+class _Root:
+    """The filesystem of a container's files, and what is known of it."""
+
+    path: Path
+    size: int
+    os: OperatingSystem
+
+
+def import_container(wish: Wish, library: Library, libraries: Libraries, settings: Settings, progress: Progress) -> Imported:
+    """Make an image of a container and add it to a library.
+
+    An import that fails, or is killed, leaves nothing that the next one would not sweep away.
+    Raises `DayflyError` of many kinds, each with what to do.
+    """
+    library.create()
+    sweep(library.layout)
+    with work_folder(library.layout) as work:
+        namespace = enter(work, settings.scratch_folder)
+        with contextlib.ExitStack() as until_added:
+            found = kernels.find(libraries, wish.kernel_of)
+            kernel = kernels.of_image(until_added.enter_context(found)) if found else None
+            container = _find(wish, work, progress)
+            name = wish.name or source.default_name(wish.source, container.name)
+            root = _root(container, wish.limits, work, namespace, progress)
+            if kernel is None:
+                kernel = kernels.debian(lambda date: Workshop(settings, work, namespace, progress, date))
+            progress(f"kernel: {kernel.version}{f', of {found.name or found.digest[:19]}' if found else ''}")
+            progress("image: adding it to the library")
+            layers = {Role.ROOT: images.Source(filesystem.FORM, root.path), **kernel.layers}
+            now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            origin = Origin(str(wish.source), container.digest, now)
+            config = _config(container.config, root, kernel.version)
+            return Imported(library.add(config, layers, name, origin.annotations()), name)
+
+
+def _find(wish: Wish, work: WorkFolder, progress: Progress) -> Container:
+    wanted, limits = wish.source, wish.limits
+    if wanted.transport is Transport.REGISTRY:
+        return fetch(wanted, wish.access, limits, work.path / "fetched", progress)
+    if wanted.transport is Transport.LAYOUT:
+        return places.in_layout(wanted.path, wanted.tag, limits)
+    if wanted.transport is Transport.LAYOUT_ARCHIVE:
+        return places.in_layout_archive(wanted.path, wanted.tag, limits, work.path)
+    return places.in_docker_archive(wanted.path, wanted.tag, limits, work.path)
+
+
+def _root(container: Container, limits: Limits, work: WorkFolder, namespace: Namespace, progress: Progress) -> _Root:
+    """The filesystem of the container's files."""
+    date = int(datetime.fromisoformat(container.config.created).timestamp())
+    tree = Tree(limits, date)
+    plain = _unpacked(container, limits, work.path, progress)
+    for number, path in enumerate(plain):
+        tree.apply(layer.entries(path, number, limits.entries))
+    with _all_open(plain) as opened:
+        release = archive.content(tree.find("etc/os-release"), opened, _TEXT_LIMIT).decode(errors="replace")
+        furnish(tree, container.config.directory, date)
+        size = tree.check()
+        progress(f"root: making the filesystem of {len(container.layers)} layers, {format_size(size)} of files")
+        every = [node.attributes for _, node in tree.walk()]
+        where = namespace.having({about.uid for about in every}, {about.gid for about in every})
+        youngest = max(about.mtime for about in every)
+        path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
+    return _Root(path, size, operating_system(release))
+
+
+def _unpacked(container: Container, limits: Limits, folder: Path, progress: Progress) -> list[Path]:
+    plain: list[Path] = []
+    left = limits.size
+    for number, (blob, diff_id) in enumerate(zip(container.layers, container.config.diff_ids, strict=True)):
+        progress(f"layers: unpacking {number + 1} of {len(container.layers)}, {format_size(blob.size)}")
+        path = folder / f"layer{number}.tar"
+        left -= unpack(blob, path, limit=left, diff_id=diff_id, what=f"layer {number + 1}")
+        plain.append(path)
+    return plain
+
+
+@contextlib.contextmanager
+def _all_open(paths: list[Path]) -> Iterator[list[int]]:
+    with contextlib.ExitStack() as opened:
+        yield [opened.enter_context(path.open("rb")).fileno() for path in paths]
+
+
+def _config(container: ContainerConfig, root: _Root, kernel: str) -> ImageConfig:
+    return ImageConfig(
+        os=root.os,
+        kernel=Kernel(kernel),
+        size=root.size,
+        created=container.created,
+        default_user=container.user if is_user(container.user) else "",
+        entrypoint=container.entrypoint,
+        command=container.command,
+        directory=container.directory,
+        environment=container.environment,
+        labels=container.labels,
+    )

@@ -1,0 +1,180 @@
+"""A container's manifest, index and config as JSON, read strictly: those of OCI and those of Docker, which say the same.
+
+OCI image specification, "Image Manifest", "Image Index", "Image Configuration"; Docker's "Image Manifest Version 2, Schema 2".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dayfly.errors import Refused
+from dayfly.image.fields import Fields, decode, line
+from dayfly.image.manifest import BLOB_LIMIT, INDEX_TYPE, MANIFEST_TYPE, directory
+from dayfly.image.reference import is_digest
+
+LIMIT = 4 * 1024**2
+"""Bytes of a manifest, an index or a config: what registries and skopeo take at most."""
+
+_INDEX_TYPES = frozenset({INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json"})
+_MANIFEST_TYPES = frozenset({MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json"})
+_CONFIG_TYPES = frozenset({"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"})
+_LAYER_TYPES = frozenset(
+    {
+        *(f"application/vnd.oci.image.layer.v1.tar{packed}" for packed in ("", "+gzip", "+zstd")),
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    }
+)
+_FOREIGN = re.compile(r"application/vnd\.(oci\.image\.layer\.nondistributable\..*|docker\.image\.rootfs\.foreign\..*)")
+_PLATFORM = ("linux", "amd64")
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d{1,12})?(Z|[+-]\d{2}:\d{2})")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
+_ARGUMENTS = 1024
+_TEXT = 128 * 1024
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A blob as a manifest names it."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A container: its config and its layers, the lowest first."""
+
+    config: Piece
+    layers: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class ContainerConfig:
+    """What a container says of how it is run, and what its layers unpack to."""
+
+    diff_ids: tuple[str, ...]
+    created: str = "1970-01-01T00:00:00Z"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    user: str = ""
+    directory: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def piece(value: object, place: str) -> Piece:
+    """Read a descriptor. Raises `Refused`, also for one whose content is somewhere else on the network."""
+    fields = Fields.of(value, place)
+    media_type = fields.text("mediaType", limit=255)
+    if _FOREIGN.fullmatch(media_type) or fields.has("urls"):
+        raise Refused(
+            f"{place} is not kept with the container, but only its address", "a container with all of its layers is needed"
+        )
+    digest = fields.values.get("digest")
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise Refused(f"{place}.digest is not a sha256 digest")
+    return Piece(media_type, digest, fields.number("size", 0, BLOB_LIMIT))
+
+
+def parse_manifest(content: bytes, place: str, layers: int) -> Manifest | Piece:
+    """Read a manifest of at most so many layers; of an index, the piece that is this platform's manifest. Raises `Refused`."""
+    fields = decode(content, place)
+    version = fields.values.get("schemaVersion")
+    if version == 1:
+        raise Refused(f"{place} has the old form, Docker's schema 1", "push the container again with a newer tool")
+    fields.number("schemaVersion", 2, 2)
+    media_type = fields.text("mediaType", limit=255, default="")
+    if media_type in _INDEX_TYPES or (not media_type and fields.has("manifests")):
+        return choose(fields.items("manifests", 1024), place)
+    if media_type not in _MANIFEST_TYPES and media_type:
+        raise Refused(f"{place} is of the type {media_type!r}, which is no container's")
+    config = piece(fields.values.get("config"), f"{place}.config")
+    if config.media_type not in _CONFIG_TYPES:
+        raise Refused(f"{place} is not that of a container: its config is {config.media_type!r}")
+    found = tuple(piece(value, f"{place}.layers[{at}]") for at, value in enumerate(fields.items("layers", layers)))
+    for at, layer in enumerate(found):
+        if layer.media_type not in _LAYER_TYPES:
+            raise Refused(f"{place}.layers[{at}] is of the type {layer.media_type!r}, which is no container's layer")
+    return Manifest(config, found)
+
+
+def choose(values: list[object], place: str) -> Piece:
+    """The manifest for this platform among those of an index. Raises `Refused` with the platforms that there are."""
+    others = []
+    for at, value in enumerate(values):
+        fields = Fields.of(value, f"{place}.manifests[{at}]")
+        platform = fields.section("platform")
+        system, machine = (platform.text(name, limit=64, default="") for name in ("os", "architecture"))
+        if (system, machine) == _PLATFORM or (len(values) == 1 and not system):
+            return piece(value, f"{place}.manifests[{at}]")
+        variant = platform.text("variant", limit=64, default="")
+        others.append("/".join(filter(None, (system, machine, variant))) or "one that does not say what for")
+    there = ", ".join(sorted(set(others) - {"unknown/unknown"})) or "nothing"
+    raise Refused(f"{place} has nothing for {'/'.join(_PLATFORM)}", f"it has {there}")
+
+
+def parse_config(content: bytes, place: str) -> ContainerConfig:
+    """Read a container's config. What Dayfly has no place for is left out. Raises `Refused`."""
+    fields = decode(content, place)
+    platform = tuple(fields.text(name, limit=64, default="") for name in ("os", "architecture"))
+    if platform != _PLATFORM:
+        raise Refused(f"{place} is that of a container for {'/'.join(platform)}", f"it has to be one for {'/'.join(_PLATFORM)}")
+    rootfs, run = fields.section("rootfs"), fields.section("config")
+    diff_ids = rootfs.items("diff_ids", 1024)
+    if not all(is_digest(diff_id) for diff_id in diff_ids):
+        raise Refused(f"{rootfs.place}.diff_ids has something else than sha256 digests")
+    return ContainerConfig(
+        diff_ids=tuple(str(diff_id) for diff_id in diff_ids),
+        created=_created(fields),
+        environment=dict(_variables(run)),
+        entrypoint=_words(run, "Entrypoint"),
+        command=_words(run, "Cmd"),
+        user=run.text("User", limit=256, default=""),
+        directory=directory(run),
+        labels=_labels(run),
+    )
+
+
+def _created(fields: Fields) -> str:
+    """To the second, and as UTC wherever its clock stood: it is a date, not a moment to reckon with."""
+    match = _TIME.fullmatch(fields.text("created", limit=64, default=""))
+    return f"{match[1]}Z" if match and "1970" <= match[1][:4] < "2200" else "1970-01-01T00:00:00Z"
+
+
+def _variables(run: Fields) -> list[tuple[str, str]]:
+    """NAME=value, in which a value may have several lines. Names that no shell could set are left out."""
+    found = []
+    for element in run.items("Env", _ARGUMENTS):
+        text = _text(element, f"{run.place}.Env", 32768)
+        match = _VARIABLE.fullmatch(text)
+        if match:
+            found.append((match[1], match[2]))
+    return found
+
+
+def _words(run: Fields, name: str) -> tuple[str, ...]:
+    return tuple(_text(element, f"{run.place}.{name}", _TEXT) for element in run.items(name, _ARGUMENTS))
+
+
+def _text(value: object, place: str, limit: int) -> str:
+    if not isinstance(value, str) or len(value) > limit or "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise Refused(f"{place} has something else in it than text of at most {limit} characters")
+    return value
+
+
+def _labels(run: Fields) -> dict[str, str]:
+    """Those that are lines of text."""
+    found = {}
+    for name, value in run.section("Labels").values.items():
+        try:
+            found[line(name, "", 256)] = line(value, "", 4096)
+        except Refused:
+            continue
+        if len(found) == 256:
+            break
+    return found

@@ -1,0 +1,311 @@
+"""A container's files as its layers make them, one after the other: a tree in memory, so that no layer touches the host's files.
+
+The rules are those of the OCI image specification, "Image Layer Filesystem Changeset". Paths that lead through the container's
+own symbolic links are followed as they would be inside of it, so they cannot lead out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dayfly.errors import Refused
+from dayfly.units import format_size
+
+_PATH_LIMIT = 4095
+_NAME_LIMIT = 255
+_LINKS = 40
+_DETOURS = 50
+"""Steps along links for each entry that there may be, all of a container's together: a link to /usr/bin is two."""
+
+_LAST_ID = 2**32 - 2
+_TIMES = (0, 2**33)
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_RESERVED = ".wh..wh."
+
+
+class Kind(StrEnum):
+    """What a name in the tree means."""
+
+    FOLDER = "folder"
+    FILE = "file"
+    LINK = "symbolic link"
+    FIFO = "fifo"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container may have at most. `size` bounds, each by itself, its unpacked layers and its files, holes counted."""
+
+    size: int = 16 * 1024**3
+    entries: int = 1_000_000
+    layers: int = 256
+    depth: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Where a file's bytes are: in which layer, and the parts of it that are no holes, as (in the file, in the layer, length)."""
+
+    layer: int
+    size: int
+    parts: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Whose a file is, its mode, its time (seconds since the epoch) and its extended attributes."""
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    extended: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One file. Under two names, it is a hard link. `inline` is the content of one that no layer has."""
+
+    kind: Kind
+    attributes: Attributes
+    content: Content | None = None
+    target: str = ""
+    inline: bytes = b""
+    children: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file, holes counted."""
+        return self.content.size if self.content else len(self.inline)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a layer. `node` is None for a hard link (to `link`), and for what is left out but takes a name's place."""
+
+    path: str
+    node: Node | None
+    link: str = ""
+
+
+class Tree:
+    """The files so far. Raises `Refused` for whatever a container's layer may not have."""
+
+    def __init__(self, limits: Limits, date: int) -> None:
+        self._limits = limits
+        self._folder = Attributes(0o755, mtime=date)
+        self._entries = self._detours = 0
+        self.root = self._new_folder()
+
+    def _new_folder(self) -> Node:
+        return Node(Kind.FOLDER, self._folder)
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Lay one layer over what is there. What it hides of the layers below it goes first, wherever in the layer it says so."""
+        kept: list[tuple[tuple[str, ...], Entry]] = []
+        hiding: list[tuple[str, ...]] = []
+        for entry in entries:
+            self._entries += 1
+            if self._entries > self._limits.entries:
+                raise Refused(f"the container has more than the {self._limits.entries} entries that one may have")
+            parts = split(entry.path, self._limits.depth)
+            name = parts[-1] if parts else ""
+            if name.startswith(_WHITEOUT):
+                hiding.append(parts)
+            elif not any(part.startswith(_RESERVED) for part in parts):
+                kept.append((parts, entry))
+        new = self._new_folders(kept) if hiding else set()
+        for parts in hiding:
+            self._hide(parts, new)
+        for parts, entry in kept:
+            self._put(parts, entry)
+
+    def _new_folders(self, kept: Iterable[tuple[tuple[str, ...], Entry]]) -> set[tuple[str, ...]]:
+        """The folders of a layer where there were none before, but perhaps links."""
+        folders = {parts for parts, entry in kept if entry.node is not None and entry.node.kind is Kind.FOLDER}
+        return {parts for parts in folders if parts and not self.is_folder("/".join(parts))}
+
+    def _hide(self, parts: tuple[str, ...], new: set[tuple[str, ...]]) -> None:
+        """Take away what a whiteout hides. Below a `new` folder of its own layer there is nothing to hide: what a link led to, in
+        whose place the folder comes, is not meant.
+        """
+        hidden = parts[-1].removeprefix(_WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise Refused(f"{'/'.join(parts)!r} hides no file that there could be")
+        if any(parts[:end] in new for end in range(1, len(parts))):
+            return
+        above = self._lookup(parts[:-1])
+        if above is None:
+            return
+        if parts[-1] == _OPAQUE:
+            above.children.clear()
+        elif not parts[-1].startswith(_RESERVED):
+            above.children.pop(hidden, None)
+
+    def _put(self, parts: tuple[str, ...], entry: Entry) -> None:
+        if not parts:
+            if entry.node is not None and entry.node.kind is Kind.FOLDER:
+                self.root.attributes = entry.node.attributes
+                return
+            raise Refused(f"the root of the container is not a folder: {entry.path!r}")
+        above, name = self._folder_of(parts[:-1], entry.path), parts[-1]
+        new = self._linked(entry) if entry.link else entry.node
+        old = above.children.get(name)
+        if new is None:
+            above.children.pop(name, None)
+        elif old is not None and old.kind is Kind.FOLDER and new.kind is Kind.FOLDER:
+            old.attributes = new.attributes
+        else:
+            above.children[name] = new
+
+    def _linked(self, entry: Entry) -> Node:
+        parts = split(entry.link, self._limits.depth)
+        above = self._lookup(parts[:-1])
+        node = above.children.get(parts[-1]) if above is not None and parts else None
+        if node is None:
+            raise Refused(f"{entry.path!r} is a hard link to {entry.link!r}, which is not there")
+        if node.kind is Kind.FOLDER:
+            raise Refused(f"{entry.path!r} is a hard link to a folder, {entry.link!r}")
+        return node
+
+    def _lookup(self, parts: tuple[str, ...]) -> Node | None:
+        """The folder that a path leads to; None where there is none."""
+        try:
+            return self._walk(parts, "/".join(parts), make=False)
+        except _Missing:
+            return None
+
+    def _folder_of(self, parts: tuple[str, ...], what: str) -> Node:
+        return self._walk(parts, what, make=True)
+
+    def _walk(self, parts: tuple[str, ...], what: str, *, make: bool) -> Node:
+        """Follow a path inside the container; with `make`, folders that no layer has are made on the way."""
+        way = [self.root]
+        left = list(reversed(parts))
+        links = 0
+        while left:
+            part = left.pop()
+            if part == "..":
+                way = way[:-1] or way
+            elif part not in ("", "."):
+                found = self._step(way[-1], part, what, make=make)
+                if found.kind is Kind.FOLDER:
+                    way.append(found)
+                    continue
+                links += 1
+                if links > _LINKS:
+                    raise Refused(f"{what!r} leads in a circle in the container")
+                way = way[:1] if found.target.startswith("/") else way
+                left += reversed(self._led(found.target.split("/")))
+        if len(way) > self._limits.depth + 1:
+            raise Refused(f"{what!r} is more than {self._limits.depth} folders deep")
+        return way[-1]
+
+    def _led(self, parts: list[str]) -> list[str]:
+        """Where a link leads. All of them together may not lead around for hours."""
+        self._detours += len(parts)
+        if self._detours > _DETOURS * self._limits.entries:
+            raise Refused("the container's symbolic links lead around more than they may")
+        return parts
+
+    def _step(self, folder: Node, name: str, what: str, *, make: bool) -> Node:
+        """The folder of this name in another one, or the link."""
+        found = folder.children.get(name)
+        if found is None and make:
+            found = folder.children[name] = self._new_folder()
+        if found is not None and found.kind in (Kind.FOLDER, Kind.LINK):
+            return found
+        if make:
+            raise Refused(f"{what!r} is below {name!r}, which is not a folder")
+        raise _Missing
+
+    def find(self, path: str) -> Node | None:
+        """The file that a path means, its last link followed too; None where there is none."""
+        parts = [part for part in path.split("/") if part]
+        for _ in range(_LINKS):
+            above = self._lookup(tuple(parts[:-1]))
+            node = above.children.get(parts[-1]) if above is not None and parts else above
+            if node is None or node.kind is not Kind.LINK:
+                return node
+            start = [] if node.target.startswith("/") else parts[:-1]
+            parts = [*start, *(part for part in node.target.split("/") if part not in ("", "."))]
+            if parts and parts[-1] == "..":
+                return self._lookup(tuple(parts))
+        return None
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a name; what it may link to is not looked at."""
+        *above, name = path.split("/")
+        folder = self._lookup(tuple(above))
+        return folder is not None and name in folder.children
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this very name is a folder, not a link to one."""
+        *above, name = path.split("/")
+        folder = self._lookup(tuple(above))
+        return folder is not None and name in folder.children and folder.children[name].kind is Kind.FOLDER
+
+    def add(self, path: str, node: Node) -> None:
+        """Put a file there, folders above it made where they are missing."""
+        self._put(split(path, self._limits.depth), Entry(path, node))
+
+    def add_folder(self, path: str, mode: int = 0o755) -> None:
+        """Make a folder unless there is one, or something that leads to one."""
+        if self._lookup(split(path, self._limits.depth)) is None:
+            self.add(path, Node(Kind.FOLDER, Attributes(mode, mtime=self._folder.mtime)))
+
+    def walk(self) -> Iterator[tuple[str, Node]]:
+        """All names with their files, in an order of their own: a folder before what is in it, the root (``""``) first."""
+        waiting = [("", self.root)]
+        while waiting:
+            path, node = waiting.pop()
+            yield path, node
+            below = f"{path}/" if path else ""
+            waiting += [(f"{below}{name}", node.children[name]) for name in sorted(node.children, reverse=True)]
+
+    def check(self) -> int:
+        """Bytes in all files, each counted once. Raises `Refused` when they are more than the limit, or a path is too long."""
+        nodes: dict[int, Node] = {}
+        for path, node in self.walk():
+            nodes[id(node)] = node
+            if len(path) > _PATH_LIMIT // 4:
+                split(path, self._limits.depth)  # a path may have become longer by a link that leads to a longer one
+        size = sum(node.size for node in nodes.values())
+        if size > self._limits.size:
+            raise Refused(
+                f"the container's files are {format_size(size)}, more than the limit of {format_size(self._limits.size)}",
+                "--max-size raises it",
+            )
+        return size
+
+
+class _Missing(Exception):
+    """A path leads nowhere."""
+
+
+def split(path: str, depth: int) -> tuple[str, ...]:
+    """The names in an entry's path, which is from the container's root on, with or without a `/`. Raises `Refused`."""
+    parts = tuple(part for part in path.split("/") if part not in ("", "."))
+    if ".." in parts:
+        raise Refused(f"a path with .. in it: {path[:200]!r}")
+    if "\0" in path:
+        raise Refused(f"a path with a NUL in it: {path[:200]!r}")
+    if len(parts) > depth:
+        raise Refused(f"{path[:100]!r}… is more than {depth} folders deep")
+    if len(path.encode(errors="surrogateescape")) > _PATH_LIMIT:
+        raise Refused(f"a path of more than {_PATH_LIMIT} bytes: {path[:100]!r}…")
+    if any(len(part) > _NAME_LIMIT // 4 and len(part.encode(errors="surrogateescape")) > _NAME_LIMIT for part in parts):
+        raise Refused(f"a name of more than {_NAME_LIMIT} bytes: {path[:100]!r}…")
+    return parts
+
+
+def attributes(path: str, mode: int, uid: int, gid: int, mtime: float, extended: Mapping[str, str]) -> Attributes:
+    """Checked attributes, times brought into the range of all filesystems. Raises `Refused` for owners that there cannot be."""
+    for name, number in (("user", uid), ("group", gid)):
+        if not 0 <= number <= _LAST_ID:
+            raise Refused(f"{path[:200]!r} belongs to the {name} {number}, which there cannot be")
+    first, last = _TIMES
+    return Attributes(mode & 0o7777, uid, gid, int(min(max(mtime, first), last)), tuple(sorted(extended.items())))

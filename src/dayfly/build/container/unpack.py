@@ -1,0 +1,151 @@
+"""A layer as it is stored becomes a plain tar archive: its digests checked, and never more than it may be."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tarfile import BLOCKSIZE
+
+from dayfly import files, process
+from dayfly.errors import Corrupt, Refused
+from dayfly.units import format_size
+
+_CHUNK = 1024**2
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_OTHERS = {b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Some bytes of a file: a layer, a manifest. With a `digest`, they are what it says."""
+
+    path: Path
+    offset: int
+    size: int
+    digest: str = ""
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        """All of it, checked when its end is reached. Raises `Corrupt`."""
+        checksum = hashlib.sha256() if self.digest else None
+        left = self.size
+        with _opened(self.path) as file:
+            while left:
+                chunk = os.pread(file, min(_CHUNK, left), self.offset + self.size - left)
+                if not chunk:
+                    raise Corrupt(f"{self.path} ended {left} bytes too early")
+                left -= len(chunk)
+                if checksum:
+                    checksum.update(chunk)
+                yield chunk
+        if checksum and f"sha256:{checksum.hexdigest()}" != self.digest:
+            raise Corrupt(f"{self.path} has other content than its digest says: {self.digest}")
+
+    def read(self, limit: int, what: str) -> bytes:
+        """All of a small one. Raises `Refused` when it is larger than `limit`, or `Corrupt`."""
+        if self.size > limit:
+            raise Refused(f"{what} has {self.size} bytes, more than the {limit} that it may have")
+        return b"".join(self.chunks())
+
+    def starts_with(self, magic: bytes) -> bool:
+        """Whether it begins so."""
+        with _opened(self.path) as file:
+            return os.pread(file, min(len(magic), self.size), self.offset) == magic
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> int:
+    """Write the plain tar archive in a blob to a new file: its size without the zeros that end an archive, which some tools
+    (umoci) leave out.
+
+    Raises `Refused` when it is packed in a way not known, is damaged, or is larger than `limit`; `Corrupt` when a digest is
+    wrong; `ProgramMissing`, `NoSpace`.
+    """
+    checksum, size = hashlib.sha256(), 0
+    with (
+        files.full_disk_told(target.parent),
+        target.open("xb", buffering=0) as output,
+        contextlib.closing(_plain(blob, target.parent, what)) as chunks,
+    ):
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise Refused(f"{what} unpacks to more than the {format_size(limit)} left of the limit", "--max-size raises it")
+            checksum.update(chunk)
+            files.write_all(output.fileno(), chunk)
+        files.write_all(output.fileno(), bytes(-size % BLOCKSIZE + 2 * BLOCKSIZE))
+    if diff_id and f"sha256:{checksum.hexdigest()}" != diff_id:
+        raise Corrupt(f"{what} unpacks to other content than the container's config says: {diff_id}")
+    return size
+
+
+def is_packed(blob: Blob) -> bool:
+    """Whether it begins as something does that `unpack` can unpack."""
+    return blob.starts_with(_GZIP) or blob.starts_with(_ZSTD)
+
+
+def _plain(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
+    if blob.starts_with(_GZIP):
+        return _gunzipped(blob, what)
+    if blob.starts_with(_ZSTD):
+        return _unzstd(blob, folder, what)
+    for magic, name in _OTHERS.items():
+        if blob.starts_with(magic):
+            raise Refused(f"{what} is packed by {name}, which containers do not use", "gzip and zstd are known")
+    return blob.chunks()
+
+
+def _gunzipped(blob: Blob, what: str) -> Generator[bytes, None, None]:
+    """What is in a gzip file (RFC 1952), which may have several members, a chunk at a time however well it is packed."""
+    stream = zlib.decompressobj(31)
+    try:
+        for packed in blob.chunks():
+            rest = packed
+            while rest:
+                if stream.eof:
+                    if not rest.strip(b"\0"):
+                        break  # zeros after the end are padding
+                    stream = zlib.decompressobj(31)
+                yield stream.decompress(rest, _CHUNK)
+                rest = stream.unused_data if stream.eof else stream.unconsumed_tail
+        if not stream.eof:
+            raise Refused(f"{what} ends too early")
+    except zlib.error as error:
+        raise Refused(f"{what} is damaged: {error}") from error
+
+
+def _unzstd(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
+    """By the program: Python has had zstd only since 3.14."""
+    command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress"]
+    process.find(command[0])
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as source:
+        for chunk in blob.chunks():
+            files.write_all(source.fileno(), chunk)
+        source.seek(0)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        with os.fdopen(reader, "rb", buffering=0) as output:
+            try:
+                child = process.spawn(command, stdin=source.fileno(), stdout=writer)
+            finally:
+                os.close(writer)
+            try:
+                while chunk := output.read(_CHUNK):
+                    yield chunk
+            finally:
+                output.close()  # it is killed by what it still wants to write
+                status, _ = child.wait()
+    if status != 0:
+        raise Refused(f"{what} is damaged: zstd cannot unpack it")
