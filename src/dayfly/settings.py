@@ -1,6 +1,7 @@
 """What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
 
-Only the site says whose images and templates are trusted (`library.system`, `templates.system`).
+Only the site says whose images and templates are trusted (`library.system`, `templates.system`), and where its policy is
+(`policy.system`).
 Every mistake of a file is reported at once.
 """
 
@@ -53,6 +54,8 @@ class Settings:
     machine_boot_timeout: float = 180.0
     job_grace: float = 10.0
     build_mirror: str = ""
+    policy_system: Path = Path("/etc/dayfly/policy.toml")
+    policy_user: Path | None = None
     batch_vm: str = "on-request"
     batch_image: str = ""
     batch_images: tuple[str, ...] = ()
@@ -159,6 +162,8 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "machine.boot_timeout": _duration,
     "job.grace": _duration,
     "build.mirror": _text,
+    "policy.system": _path,
+    "policy.user": _path,
     "batch.vm": _vm,
     "batch.image": _text,
     "batch.images": _texts,
@@ -168,7 +173,9 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.requeues": _few,
     "batch.queues": _queues,
 }
-_SITE_ONLY = frozenset({"library.system", "templates.system"} | {place for place in _READERS if place.startswith("batch.")})
+_SITE_ONLY = frozenset(
+    {"library.system", "templates.system", "policy.system"} | {place for place in _READERS if place.startswith("batch.")}
+)
 
 
 def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:

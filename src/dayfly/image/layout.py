@@ -149,6 +149,10 @@ class Index:
         found = {entry.descriptor.digest: entry for entry in self.entries if entry.descriptor.digest.startswith(digest)}
         return list(found.values())
 
+    def names(self, digest: str) -> tuple[str, ...]:
+        """All names that the image with this digest has."""
+        return tuple(entry.name for entry in self.entries if entry.name and entry.descriptor.digest == digest)
+
     def adding(self, digest: str, size: int, name: str) -> Index:
         """With one image more. Whichever had its name keeps its place, without a name."""
         raw = {"mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE, "digest": digest, "size": size}

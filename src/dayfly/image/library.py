@@ -55,10 +55,14 @@ class OpenBlob:
 
 @dataclass(frozen=True)
 class OpenImage:
-    """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile."""
+    """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile.
+
+    `name` is the one by which it was found, `names` are all that it has in its library.
+    """
 
     reference: Reference
     name: str
+    names: tuple[str, ...]
     digest: str
     library: LibraryKind
     config: ImageConfig
@@ -162,15 +166,17 @@ class Library:
 
         Raises `NotFound`, `Corrupt`, or `Refused` for what is no Dayfly image.
         """
-        entry = self.resolve(reference)
+        index = self.index()
+        entry = resolve(index, str(reference.name), reference.digest, self.title)
+        names = index.names(entry.descriptor.digest)
         try:
-            return self._open(reference, entry, notice)
+            return self._open(reference, entry, names, notice)
         except NotFound as error:
             if any(other.descriptor.digest == entry.descriptor.digest for other in self.index().entries):
                 raise Corrupt(f"the {self.title} is damaged: {error.message}", blobs.DAMAGED_HINT) from error
             raise NotFound(f"{reference} was removed from the {self.title} just now") from error
 
-    def _open(self, reference: Reference, entry: Entry, notice: str) -> OpenImage:
+    def _open(self, reference: Reference, entry: Entry, names: tuple[str, ...], notice: str) -> OpenImage:
         manifest, config = self._read(entry)
         label = _label(entry)
         opened: dict[Role, OpenBlob] = {}
@@ -186,6 +192,7 @@ class Library:
         return OpenImage(
             reference=reference,
             name=entry.name,
+            names=names,
             digest=entry.descriptor.digest,
             library=self.kind,
             config=config,
@@ -202,6 +209,10 @@ class Library:
         manifest = parse_manifest(content, f"the manifest of {label}")
         content = blobs.read_blob(self.layout, manifest.config, CONFIG_LIMIT, f"the config of {label}")
         return manifest, parse_config(content, f"the config of {label}")
+
+    def names(self, digest: str) -> tuple[str, ...]:
+        """All names of an image."""
+        return self.index().names(digest)
 
     def inspect(self, reference: Reference) -> tuple[str, Manifest, ImageConfig]:
         """An image's digest, manifest and config. Raises as `open` does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 from dayfly.errors import Refused
@@ -88,6 +89,13 @@ def parse_name(text: str) -> Name:
     if colon and not _TAG.fullmatch(tag):
         raise Refused(f"{text!r} names no image: the tag is at most 128 letters, digits, . _ or -", _HINT)
     return Name(name, tag if colon else DEFAULT_TAG)
+
+
+def named_by(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns means this image, `LIBRARY/NAME:TAG`. One without a library means the system's."""
+    from fnmatch import fnmatchcase  # noqa: PLC0415 (only where a site has such patterns)
+
+    return any(fnmatchcase(name, pattern if "/" in pattern else f"{LibraryKind.SYSTEM}/{pattern}") for pattern in patterns)
 
 
 def is_digest(text: object) -> bool:
