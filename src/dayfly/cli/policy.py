@@ -142,7 +142,9 @@ def _image(wanted: Reference, who: Caller, settings: Settings) -> tuple[Image, l
         library = None
     if library is not None and not (somebody_else and library.kind is LibraryKind.USER):
         digest, _, config = library.inspect(Reference(wanted.name, entry.descriptor.digest, library.kind))
-        return permission.known(library.kind, library.names(digest), digest, config.labels, settings), [notice] if notice else []
+        standing = library.standing(digest, entry.name)
+        found = permission.known(library.kind, library.names(digest), digest, config.labels, standing, settings)
+        return found, [notice] if notice else []
     if wanted.name is None:
         raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all; one that is not here is judged by its name")
     kind = wanted.library or (LibraryKind.SYSTEM if library is None else library.kind)

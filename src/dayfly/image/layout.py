@@ -66,6 +66,11 @@ class Layout:
         """Builds under way."""
         return self.folder / ".dayfly/work"
 
+    @property
+    def trust(self) -> Path:
+        """What is known of signed lists. Not to be deleted with `.dayfly`: without it, what they brought would be nobody's."""
+        return self.folder / "trust"
+
     def blob(self, digest: str) -> Path:
         """The file of a blob. Raises `Refused` for what is no digest, so that no path leaves the folder."""
         if not is_digest(digest):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +27,7 @@ from dayfly.image.manifest import (
     render_manifest,
 )
 from dayfly.image.reference import LibraryKind, Name, Reference
+from dayfly.image.trust.standing import Standing, standing
 from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -40,6 +41,16 @@ class Source:
 
     form: str
     content: Path | bytes
+
+
+@dataclass(frozen=True)
+class Entering:
+    """An image from elsewhere: its manifest's digest and size, its name here, and the content of its blobs by their digests."""
+
+    digest: str
+    size: int
+    name: Name | None
+    contents: Mapping[str, blobs.Part]
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class OpenImage:
     digest: str
     library: LibraryKind
     config: ImageConfig
+    standing: Standing
     root: OpenBlob
     kernel: OpenBlob
     modules: OpenBlob | None
@@ -145,6 +157,30 @@ class Library:
                 versions.append(versions[-1].adding(digest, size, str(name) if name else ""))
         return digest
 
+    def enter(self, entering: Sequence[Entering], replaces: Callable[[str], bool]) -> list[str]:
+        """Enter images as they are, bit for bit, all of them or none: the names that they could not have.
+
+        A name that another image has goes to the new one only where `replaces` says so of that one's digest. Raises `NoSpace`,
+        and `Corrupt` for content that is not what its digest says; then `collect` removes what was stored.
+        """
+        self.create()
+        taken: list[str] = []
+        with self._writable(), files.locked(self.layout.adding, shared=True):
+            for image in entering:
+                for digest, content in image.contents.items():
+                    if blobs.store(self.layout, content)[0] != digest:
+                        raise Corrupt(f"{digest} has other content than its name says")
+            with changing(self.layout) as versions:
+                for image in entering:
+                    holder = versions[-1].find(str(image.name)) if image.name else None
+                    free = holder is None or holder.descriptor.digest == image.digest or replaces(holder.descriptor.digest)
+                    if image.name and free:
+                        versions.append(versions[-1].adding(image.digest, image.size, str(image.name)))
+                    elif not versions[-1].starting(image.digest):
+                        versions.append(versions[-1].adding(image.digest, image.size, ""))
+                    taken += [] if free else [str(image.name)]
+        return taken
+
     def _layer(self, role: Role, source: Source) -> Descriptor:
         if source.form not in FORMATS[role]:
             raise Refused(f"{role} is {source.form}, not {' or '.join(sorted(FORMATS[role]))}")
@@ -164,19 +200,19 @@ class Library:
     def open(self, reference: Reference, notice: str = "") -> OpenImage:
         """Open an image to run it: every blob checked and locked.
 
-        Raises `NotFound`, `Corrupt`, or `Refused` for what is no Dayfly image.
+        Raises `NotFound`, `Corrupt`, `Stopped` where no list vouches for it any more, or `Refused` for what is no Dayfly image.
         """
         index = self.index()
         entry = resolve(index, str(reference.name), reference.digest, self.title)
         names = index.names(entry.descriptor.digest)
         try:
-            return self._open(reference, entry, names, notice)
+            return self._open(reference, entry, names, self.standing(entry.descriptor.digest, entry.name), notice)
         except NotFound as error:
             if any(other.descriptor.digest == entry.descriptor.digest for other in self.index().entries):
                 raise Corrupt(f"the {self.title} is damaged: {error.message}", blobs.DAMAGED_HINT) from error
             raise NotFound(f"{reference} was removed from the {self.title} just now") from error
 
-    def _open(self, reference: Reference, entry: Entry, names: tuple[str, ...], notice: str) -> OpenImage:
+    def _open(self, reference: Reference, entry: Entry, names: tuple[str, ...], standing: Standing, notice: str) -> OpenImage:
         manifest, config = self._read(entry)
         label = _label(entry)
         opened: dict[Role, OpenBlob] = {}
@@ -196,6 +232,7 @@ class Library:
             digest=entry.descriptor.digest,
             library=self.kind,
             config=config,
+            standing=standing,
             root=opened[Role.ROOT],
             kernel=opened[Role.KERNEL],
             modules=opened.get(Role.MODULES),
@@ -209,6 +246,10 @@ class Library:
         manifest = parse_manifest(content, f"the manifest of {label}")
         content = blobs.read_blob(self.layout, manifest.config, CONFIG_LIMIT, f"the config of {label}")
         return manifest, parse_config(content, f"the config of {label}")
+
+    def standing(self, digest: str, name: str = "") -> Standing:
+        """How an image came here, and who vouches for it. Raises `Stopped` where no list does any more; `Corrupt`."""
+        return standing(self.layout, digest, name or digest)
 
     def names(self, digest: str) -> tuple[str, ...]:
         """All names of an image."""

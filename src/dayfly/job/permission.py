@@ -12,6 +12,7 @@ from dayfly import files
 from dayfly.errors import FileMistakes, Mistake
 from dayfly.image.library import OpenImage
 from dayfly.image.reference import LibraryKind
+from dayfly.image.trust.standing import Standing
 from dayfly.job.policy import WITHOUT_FILE, Caller, Denied, Image, Policy, Shared, Wish, decide
 from dayfly.job.prepare import Prepared
 from dayfly.settings import Settings
@@ -106,13 +107,20 @@ def caller(account: str = "", *, named: bool = True) -> Caller:
 
 def described(image: OpenImage, settings: Settings) -> Image:
     """An open image, as policies know it."""
-    return known(image.library, image.names, image.digest, image.config.labels, settings)
+    return known(image.library, image.names, image.digest, image.config.labels, image.standing, settings)
 
 
-def known(kind: LibraryKind, names: tuple[str, ...], digest: str, labels: Mapping[str, str], settings: Settings) -> Image:
+def known(
+    kind: LibraryKind,
+    names: tuple[str, ...],
+    digest: str,
+    labels: Mapping[str, str],
+    standing: Standing,
+    settings: Settings,
+) -> Image:
     """An image of a library, with all the names that it has there, as policies know it."""
     shown = tuple(f"{kind}/{name}" for name in names) or (f"{kind}/{digest}",)
-    return Image(whose(kind, settings), shown, digest, origins=("local",), labels=labels)
+    return Image(whose(kind, settings), shown, digest, standing.origins, standing.endorsers, labels)
 
 
 def whose(kind: LibraryKind, settings: Settings) -> str:
