@@ -153,8 +153,7 @@ def _subscribe(arguments: argparse.Namespace, settings: Settings) -> int:
         issuer=arguments.issuer,
     )
     library = Libraries(settings).library(arguments.kind)
-    _told(name, subscriptions.subscribe(library, wanted, _progress))
-    return 0
+    return 0 if _done(name, lambda: subscriptions.subscribe(library, wanted, _progress)) else DayflyError.exit_status
 
 
 def _path(text: str) -> str:
@@ -164,27 +163,28 @@ def _path(text: str) -> str:
     return str(path)
 
 
-def _told(name: str, done: Updated) -> None:
+def _done(name: str, what: Callable[[], Updated]) -> bool:
+    """Fetch a list, and say what came of it: whether it went well."""
+    try:
+        done = what()
+    except DayflyError as error:
+        process.warn(f"{name}: {error}")
+        return False
     for note in done.notes:
         process.warn(f"{name}: {note}")
     accepted = done.accepted
     new = f"{len(done.entered)} new image{'' if len(done.entered) == 1 else 's'}"
     sys.stdout.write(f"{name}: version {accepted.version} of {accepted.endorser}, until {day(accepted.until)}, {new}\n")
+    return True
 
 
 def _update(arguments: argparse.Namespace, settings: Settings) -> int:
     library = Libraries(settings).library(arguments.kind)
     names = [arguments.name] if arguments.name else sorted(subscriptions.known(library).lists)
-    failed = False
-    for name in names:
-        try:
-            _told(name, subscriptions.update(library, name, _progress))
-        except DayflyError as error:
-            failed = True
-            process.warn(f"{name}: {error}")
     if not names:
         _progress("no subscriptions: `dayfly trust subscribe` makes one")
-    return DayflyError.exit_status if failed else 0
+    well = [_done(name, lambda name=name: subscriptions.update(library, name, _progress)) for name in names]  # type: ignore[misc]
+    return 0 if all(well) else DayflyError.exit_status
 
 
 def _remove(arguments: argparse.Namespace, settings: Settings) -> int:

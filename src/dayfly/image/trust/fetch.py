@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,7 +79,7 @@ def _answer(place: str) -> Iterator[_Source]:
         raise Refused(f"{place} is no address that can be fetched from", "https://… or a file")
     request = urllib.request.Request(place, headers={"User-Agent": "dayfly"})  # noqa: S310 (https, as was just checked)
     try:
-        answer = urllib.request.build_opener(_OnlyHttps()).open(request, timeout=_PATIENCE)
+        answer: HTTPResponse = urllib.request.build_opener(_OnlyHttps()).open(request, timeout=_PATIENCE)
     except (OSError, HTTPException, ValueError) as error:
         raise FetchFailed(f"{place} cannot be fetched: {_why(error)}") from error
     with answer:
@@ -89,14 +89,14 @@ def _answer(place: str) -> Iterator[_Source]:
 class _Answer:
     """A server's answer. What goes wrong while it is read is told, and one that trickles is not waited for."""
 
-    def __init__(self, answer: _Source, place: str) -> None:
+    def __init__(self, answer: HTTPResponse, place: str) -> None:
         self._answer, self._place = answer, place
         self._begun, self._bytes = time.monotonic(), 0
 
     def read(self, size: int, /) -> bytes:
         """At most so many bytes. Raises `FetchFailed`."""
         try:
-            chunk = self._answer.read(size) or b""
+            chunk = self._answer.read1(size)  # `read` would wait until all of it is there
         except (OSError, HTTPException) as error:
             raise FetchFailed(f"{self._place} cannot be fetched: {_why(error)}") from error
         self._bytes += len(chunk)

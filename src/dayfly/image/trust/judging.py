@@ -34,9 +34,8 @@ def problem(layout: Layout, state: State, entry: Entry, now: float) -> str:
     subscription = state.lists.get(entry.list)
     if entry.stopped or subscription is None:
         return entry.stopped or f"the list '{entry.list}' was removed"
-    if now >= entry.until:
-        return f"the list '{entry.list}' lets it expire on {day(entry.until)}"
-    return list_problem(layout, entry.list, subscription, now)
+    ended = f"the list '{entry.list}' lets it expire on {day(entry.until)}" if now >= entry.until else ""
+    return list_problem(layout, entry.list, subscription, now) or ended
 
 
 def list_problem(layout: Layout, name: str, subscription: Subscription, now: float) -> str:
