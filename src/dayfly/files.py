@@ -8,6 +8,9 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `/var/lib/dayfly/library` | the site's image library |
 | `~/.local/share/dayfly/library` | the user's image library |
 | `LIBRARY/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout |
+| `LIBRARY/trust/state.json` | subscriptions to signed lists, and which image came by which |
+| `LIBRARY/trust/HEX.smime` | the signed lists that are in force |
+| `LIBRARY/trust/lock` | held while they change |
 | `LIBRARY/.dayfly/lock` | held while `index.json` changes |
 | `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |

@@ -121,3 +121,20 @@ def test_a_users_own_policy_is_asked_as_well(site: Site) -> None:
     assert denied.status == 125
     assert f"to be root in the machine (the rule at line 1 of {own})" in denied.err
     assert site.run("echo", "fine").out == b"fine\n"
+
+
+@needs_root
+def test_a_batch_job_is_asked_for_in_the_same_words(site: Site) -> None:
+    text = '[[rule]]\naction = "allow"\naccount = "atlas"\nlimits = { network = "none" }\n'
+    before = site_policy(site, text)
+    words = ("job-shell", "slurm", f"image={IMAGE}", "memory_mib=1024")
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_ACCOUNT": "atlas", "SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_ID": "0"}
+    denied = site.dayfly(*words, "network=nat", "--", "echo", "fine", extra=environment, before=before)
+    assert (denied.status, denied.out) == (125, b"")
+    assert denied.err.startswith(
+        "dayfly: the policy does not allow this: the network nat (allowed: none) (the rule at line 1 of "
+    )
+    assert denied.err.count("\n") == 1
+    assert site.dayfly(*words, "--", "echo", "fine", extra=environment, before=before).out == b"fine\n"
+    other = site.dayfly(*words, "--", "true", extra={**environment, "SLURM_JOB_ACCOUNT": "cms"}, before=before)
+    assert "no rule is about" in other.err

@@ -51,7 +51,9 @@ def listed(site: Site, tmp_path: Path) -> Listed:
     finished = site.run("echo", "fine")
     assert (finished.status, finished.out) == (0, b"fine\n"), finished.err
     assert site.run("true").status == 0
-    assert site.record()["machine"]["start"] == "template"
+    record = site.record()
+    assert record["machine"]["start"] == "template"
+    assert (record["image"]["origin"], record["image"]["endorser"]) == ("list:tests", listed.ada.name)
     return listed
 
 
@@ -78,6 +80,11 @@ def test_an_image_whose_endorser_is_revoked_is_not_run(listed: Listed) -> None:
     assert refused.status == 125
     assert refused.err.startswith("dayfly: debian:12 may not be run: the list 'images' is not believed any more: ")
     assert "certificate revoked" in refused.err
+    shown = json.loads(listed.site.dayfly("image", "show", "debian:12", "--json").out)
+    assert "certificate revoked" in shown["problem"]
+    findings = {finding["check"]: finding for finding in json.loads(listed.site.dayfly("doctor", "--json").out)}
+    assert findings["image lists"]["health"] == "warning"
+    assert "certificate revoked" in findings["image lists"]["found"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another /etc")

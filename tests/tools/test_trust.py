@@ -307,6 +307,14 @@ def test_what_publish_signed_and_somebody_changed_is_refused(
     assert told in capsys.readouterr().err
 
 
+def test_what_a_killed_update_left_goes_with_the_next(followed: World) -> None:
+    left = followed.library.layout.work / "0123456789abcdef"
+    left.mkdir()
+    (left / "half").write_bytes(b"x")
+    assert main(["trust", "update"]) == 0
+    assert not left.exists()
+
+
 def test_who_is_believed_has_to_be_said(
     world: World, authorities: tuple[Authority, Authority], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +325,8 @@ def test_who_is_believed_has_to_be_said(
     assert world.subscribe("--identifier", "other") == 125
     assert world.subscribe("--ca", authorities[1].certificate) == 125
     assert world.subscribe("--ca", world.folder / "nothing") == 125
+    assert world.subscribe("--ca", world.folder) == 125
+    assert "openssl rehash" in capsys.readouterr().err
     assert world.subscribe("--name", "../up") == 125
     assert world.subscribe() == 0
     assert world.subscribe() == 125
@@ -404,7 +414,11 @@ def test_a_list_that_expires_stops_its_images(
     assert error.count("\n") == 1
     assert error.startswith("dayfly: one:1 may not be run: the list 'site' expired on ")
     assert main(["template", "build", "one:1"]) == 125
-    assert main(["policy", "check", "--image", "one:1"]) == 125
+    capsys.readouterr()
+    assert main(["policy", "check", "--image", "one:1"]) == 1
+    assert capsys.readouterr().out.startswith("denied: one:1 may not be run: the list 'site' expired on ")
+    assert main(["image", "list"]) == 0
+    assert "cannot be run: one:1 may not be run" in capsys.readouterr().out
     monkeypatch.undo()
 
 

@@ -13,9 +13,10 @@ from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, NotFound
-from dayfly.image.library import Listed
+from dayfly.image.library import Library, Listed
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
 from dayfly.image.search import Libraries
+from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size
 
@@ -123,14 +124,17 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     layers = {
         str(layer.role): {"digest": layer.digest, "size": layer.size, "type": layer.media_type} for layer in manifest.layers
     }
+    origin, problem = _origin(library, digest)
     if arguments.json:
-        print_json({"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers})
+        shown = {"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers}
+        print_json(shown | {"origin": origin, "problem": problem})
         return 0
     if notice:
         process.warn(notice)
     fields = {
         "image": str(arguments.image),
         "library": library.title,
+        "origin": f"{origin}; {problem}" if problem else origin,
         "digest": digest,
         "os": f"{config.os.pretty_name} ({config.os.id} {config.os.version})",
         "kernel version": config.kernel.version,
@@ -144,6 +148,15 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     }
     print_fields(fields | {role: f"{layer['digest']}, {format_size(int(str(layer['size'])))}" for role, layer in layers.items()})
     return 0
+
+
+def _origin(library: Library, digest: str) -> tuple[str, str]:
+    """How an image came into its library, and why it may not be run (may be empty)."""
+    try:
+        standing = library.standing(digest)
+    except Stopped as error:
+        return "by a list", error.message
+    return ", ".join(standing.origins) + "".join(f", endorsed by {name}" for name in standing.endorsers), ""
 
 
 def _verify(arguments: argparse.Namespace, settings: Settings) -> int:

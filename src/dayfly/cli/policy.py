@@ -15,6 +15,7 @@ from dayfly.cli.parser import IMAGE_HELP, Parser, checked, positive
 from dayfly.errors import NotFound
 from dayfly.image.reference import LibraryKind, Reference, parse
 from dayfly.image.search import Libraries
+from dayfly.image.trust.standing import Stopped
 from dayfly.job import permission
 from dayfly.job.description import Folder, parse_folder
 from dayfly.job.policy import WITHOUT_FILE, Caller, Decision, Image, Policy, Wish, decide
@@ -73,7 +74,10 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.image is None:
         return _files(policies, json=arguments.json)
     who = _caller(arguments)
-    what, notes = _image(arguments.image, who, settings)
+    try:
+        what, notes = _image(arguments.image, who, settings)
+    except Stopped as error:
+        return _stopped(error, json=arguments.json)
     wish = Wish(
         network=str(arguments.network),
         cpus=arguments.cpus or settings.machine_cpus,
@@ -92,6 +96,15 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
             sys.stderr.write(f"{clean(note)}\n")
         sys.stdout.write("".join(_lines(decision) for decision in decisions))
     return 0 if allowed else 1
+
+
+def _stopped(error: Stopped, *, json: bool) -> int:
+    """No policy is asked for an image that no list vouches for any more."""
+    if json:
+        print_json({"allowed": False, "notes": [error.message], "decisions": []})
+    else:
+        sys.stdout.write(f"denied: {clean(error.message)}\nby: the signed list that the image came by\n")
+    return 1
 
 
 def _folders(folders: list[Folder]) -> list[Folder]:

@@ -269,6 +269,7 @@ class Library:
         digest = entry.descriptor.digest
         try:
             manifest, config = self._read(entry)
+            self.standing(digest, entry.name)
         except DayflyError as error:
             return Listed(self.kind, entry.name, digest, 0, None, error.message)
         size = entry.descriptor.size + manifest.config.size + sum(descriptor.size for descriptor in manifest.layers)

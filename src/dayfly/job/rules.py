@@ -145,6 +145,12 @@ def _digests(value: object) -> tuple[str, ...]:
     return _lines(value)
 
 
+def _endorsers(value: object) -> tuple[str, ...]:
+    from dayfly.image.trust.imagelist import one_line  # noqa: PLC0415 (only where a rule names endorsers)
+
+    return tuple(map(one_line, _lines(value)))
+
+
 def _labels(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or not value:
         raise Refused(f"{_short(value)} is no table of labels", 'write it like label = { "org.example.checked" = "yes" }')
@@ -193,7 +199,7 @@ _CONDITIONS: Mapping[str, Callable[[object], object]] = {
     "library": _choices(*_LIBRARIES),
     "image": _lines,
     "digest": _digests,
-    "endorser": _lines,
+    "endorser": _endorsers,
     "origin": _lines,
     "label": _labels,
 }

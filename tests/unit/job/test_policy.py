@@ -77,6 +77,7 @@ def test_where_no_rule_holds_it_is_denied() -> None:
         (f'digest = "{DIGEST}"', OWN),
         ('label = { checked = "yes*" }', OWN),
         ('endorser = "/DC=org/*"', replace(OWN, endorsers=("/C=x", "/DC=org/CN=Ada"))),
+        ('endorser = "/CN=Löve/Email=a@b"', replace(OWN, endorsers=("/CN=L\\xC3\\xB6ve/emailAddress=a@b",))),
         ('origin = "list:*"', replace(OWN, origins=("list:site",))),
         ('user = "ada"\ngroup = "ph*"\nlibrary = "own"', OWN),
     ],

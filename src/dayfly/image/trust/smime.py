@@ -121,6 +121,9 @@ def _trusted(places: Sequence[str], memory: _Memory) -> list[str]:
     if plain:
         content = b"\n".join(files.read(path, _CERTIFICATES_LIMIT) for path in plain)
         options = ["-CAfile", memory.file(content)]
+    for folder in folders:
+        if not any(_HASHED.fullmatch(path.name) for path in folder.iterdir()):
+            raise Refused(f"{folder} has no certificates by the hashes of their names", "`openssl rehash` names them so")
     if not folders:
         return [*options, "-no-CApath"]
     if len(folders) == 1:

@@ -20,7 +20,7 @@ from dayfly.image.trust.imagelist import FORMAT, IMAGE_LIMIT, ImageList, ListedI
 from dayfly.image.trust.judging import day
 from dayfly.image.trust.smime import SIGNED_LIMIT, Signed, verify
 from dayfly.image.trust.state import STATE, Accepted, Entry, State, Subscription, changing, fingerprint, read, render, signed_path
-from dayfly.image.work import work_folder
+from dayfly.image.work import sweep, work_folder
 from dayfly.values import replace
 
 Progress = Callable[[str], None]
@@ -112,6 +112,7 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
     now = int(time.time())
     watched = {path: fingerprint(path) for path in (*subscription.authorities, *subscription.revocations)}
     progress(f"{name}: fetching {subscription.place}")
+    sweep(library.layout)  # what a killed update has left
     with work_folder(library.layout) as work, files.full_disk_told(work.path):
         message = _fetched(subscription.place, work.path / "list", SIGNED_LIMIT)
         signed = verify(message, subscription.authorities, subscription.revocations)
