@@ -61,7 +61,7 @@ def test_an_image_whose_list_has_expired_is_not_run_although_its_template_is_war
     site, records = listed.site, len(listed.site.records())
     listed.publish(2, "--expires", "3s")
     listed.update()
-    (known,) = json.loads(site.dayfly("trust", "list", "--json").out)
+    (known,) = json.loads(site.dayfly("trust", "list", "--json").out)["lists"]
     eventually(lambda: time.time() >= known["until"])
     refused = site.run("echo", "fine")
     assert (refused.status, refused.out) == (125, b"")

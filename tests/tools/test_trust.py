@@ -151,7 +151,7 @@ def test_a_list_that_openssl_signed_is_believed(followed: World, capsys: pytest.
         assert image.standing.origins == ("list:the-list",)
     assert followed.library.verify().bad == ()
     assert main(["trust", "list", "--json"]) == 0
-    (listed,) = json.loads(capsys.readouterr().out)
+    (listed,) = json.loads(capsys.readouterr().out)["lists"]
     assert (listed["name"], listed["identifier"], listed["problem"]) == ("site", "the-list", "")
     assert {image["title"]: image["names"] for image in listed["images"]} == {"one:1": ["one:1"], "two:1": ["two:1"]}
     assert main(["trust", "list"]) == 0
@@ -281,7 +281,7 @@ def test_what_is_not_to_be_believed_is_not_subscribed_to(
     assert not (world.library.layout.trust / "state.json").exists()
     assert not list(world.library.layout.trust.glob("*.smime"))
     assert main(["trust", "list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == []
+    assert json.loads(capsys.readouterr().out) == {"lists": [], "keys": []}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import Library
 from dayfly.image.reference import LibraryKind, parse
 from dayfly.image.search import Libraries
-from dayfly.image.trust import subscriptions
+from dayfly.image.trust import cosign, subscriptions
 from dayfly.image.trust.fetch import absolute
 from dayfly.image.trust.imagelist import one_line
 from dayfly.image.trust.judging import day, list_problem, problem
@@ -38,6 +38,10 @@ which list it is and who issued its signer's certificate, unless you do.
 UPDATE = """\
 Fetch the lists anew, and the images that are new on them. A list that is not to be believed changes nothing: the one before holds
 until it expires. For cron, or a timer.
+"""
+VERIFY = """\
+Check the signatures of an image, which cosign keeps in an artifact beside it that is named sha256-DIGEST.sig, against the keys of
+the library. What holds is noted: for rules of the policy the image is endorsed by key:NAME until the key is removed.
 """
 PUBLISH = """\
 Write images of your libraries into a folder, as files, with a signed list that names them. Put the folder where its address says.
@@ -61,6 +65,7 @@ def configure(parser: Parser) -> None:
     remove = add("remove", "give a subscription up; its images are run no more", _remove)
     remove.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
     _add_system(remove, "one of the site's subscriptions, not of your own")
+    _configure_keys(add)
     _configure_publish(add("publish", "write images into a folder, with a signed list of them", _publish, PUBLISH))
 
 
@@ -100,6 +105,24 @@ def _configure_subscribe(parser: Parser) -> None:
     )
     parser.add_argument("--name", metavar="NAME", help="what to call the subscription (default: the name of the list's file)")
     _add_system(parser, "for the system library, not for your own")
+
+
+def _configure_keys(add: Callable[..., Parser]) -> None:
+    key = add("add-key", "believe what a key has signed, for `dayfly trust verify`", _add_key)
+    key.add_argument("name", metavar="NAME", help="what to call it; rules of the policy know it as the endorser key:NAME")
+    key.add_argument("file", metavar="FILE", type=Path, help="the public key, PEM, ECDSA over P-256: cosign.pub")
+    _add_system(key, "for the system library, not for your own")
+    gone = add("remove-key", "believe a key no more", _remove_key)
+    gone.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
+    _add_system(gone, "one of the system library, not of your own")
+    verify = add("verify", "look which keys have signed an image, and note it for the policy", _verify, VERIFY)
+    verify.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
+    add_json(verify)
+    sign = add("sign", "sign an image with a key, as cosign does", _sign)
+    sign.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
+    sign.add_argument(
+        "--key", metavar="FILE", type=Path, required=True, help="the key, PEM, ECDSA over P-256, without a passphrase"
+    )
 
 
 def _configure_publish(parser: Parser) -> None:
@@ -196,15 +219,53 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _add_key(arguments: argparse.Namespace, settings: Settings) -> int:
+    if not NAME.fullmatch(arguments.name):
+        raise Refused(f"{arguments.name!r} cannot be the name of a key", "small letters, digits, . _ or -")
+    cosign.add_key(Libraries(settings).library(arguments.kind), arguments.name, arguments.file)
+    sys.stdout.write(f"{arguments.name} is believed; `dayfly trust verify IMAGE` looks what it has signed\n")
+    return 0
+
+
+def _remove_key(arguments: argparse.Namespace, settings: Settings) -> int:
+    cosign.remove_key(Libraries(settings).library(arguments.kind), arguments.name)
+    sys.stdout.write(f"{arguments.name} is believed no more\n")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
+    library, entry, _ = Libraries(settings).find(arguments.image)
+    names = cosign.verify(library, entry.descriptor.digest)
+    if arguments.json:
+        print_json({"digest": entry.descriptor.digest, "library": str(library.kind), "keys": names})
+        return 0
+    sys.stdout.write(f"{entry.descriptor.digest}: signed by {', '.join(f'key:{name}' for name in names)}\n")
+    return 0
+
+
+def _sign(arguments: argparse.Namespace, settings: Settings) -> int:
+    library, entry, _ = Libraries(settings).find(arguments.image)
+    digest = library.inspect(arguments.image)[0]
+    cosign.sign(library, digest, entry.name, arguments.key)
+    sys.stdout.write(f"signed, as {cosign.tag(digest)} in the {library.title}\n")
+    return 0
+
+
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     libraries = Libraries(settings)
     found = [(library, subscriptions.known(library)) for library in (libraries.system, libraries.user)]
     if arguments.json:
-        print_json([_fields(library, state, name) for library, state in found for name in sorted(state.lists)])
+        lists = [_fields(library, state, name) for library, state in found for name in sorted(state.lists)]
+        keys_ = [_key_fields(library, state, name) for library, state in found for name in sorted(state.keys)]
+        print_json({"lists": lists, "keys": keys_})
         return 0
     rows = [_row(library, state, name) for library, state in found for name in sorted(state.lists)]
     titles = ("LIST", "LIBRARY", "VERSION", "UNTIL", "ENDORSER", "IMAGES", "STATE")
     print_table(titles, rows, "no subscriptions: `dayfly trust subscribe` makes one")
+    keys = [_key_row(library, state, name) for library, state in found for name in sorted(state.keys)]
+    if keys:
+        sys.stdout.write("\n")
+        print_table(("KEY", "LIBRARY", "HAS SIGNED"), keys, "")
     images = [row for library, state in found for row in _image_rows(library, state)]
     if images:
         sys.stdout.write("\n")
@@ -247,6 +308,16 @@ def _image_rows(library: Library, state: State) -> list[tuple[str, ...]]:
             why = f"run, since it was here before; {why}"
         rows.append((entry.title or entry.identifier, str(library.kind), digest[7:19], entry.list, why or here))
     return rows
+
+
+def _key_row(library: Library, state: State, name: str) -> tuple[str, ...]:
+    signed = [digest[7:19] for digest, names in state.signed.items() if name in names]
+    return (name, str(library.kind), ", ".join(signed) or "-")
+
+
+def _key_fields(library: Library, state: State, name: str) -> dict[str, object]:
+    signed = [digest for digest, names in state.signed.items() if name in names]
+    return {"name": name, "library": str(library.kind), "key": state.keys[name], "signed": signed}
 
 
 def _fields(library: Library, state: State, name: str) -> dict[str, object]:

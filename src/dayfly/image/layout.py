@@ -167,6 +167,10 @@ class Index:
         kept = [entry.unnamed() if name and entry.name == name else entry for entry in self.entries]
         return self._with([*(entry for entry in kept if entry.name or entry.descriptor.digest != digest), new])
 
+    def listing(self, descriptor: Descriptor) -> Index:
+        """With an artifact that is no image of ours."""
+        return self._with([*self.entries, Entry(descriptor, descriptor.render())])
+
     def without_name(self, name: str) -> Index:
         """Without this name; the image stays only where it has another one."""
         return self._with([entry for entry in self.entries if entry.name != name])

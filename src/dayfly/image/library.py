@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,10 @@ from dayfly.values import dataclass
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from dayfly.image.upkeep import Collected, Verified
+
+
+_ATTACHED = re.compile(r"sha256-[0-9a-f]{64}\.[a-z]+")
+"""The names under which cosign keeps what belongs to an image."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,7 @@ class Library:
 
     def images(self) -> list[Listed]:
         """All images, by name; also those that cannot be run."""
-        listed = [self._listed(entry) for entry in self.index().entries]
+        listed = [self._listed(entry) for entry in self.index().entries if not _ATTACHED.fullmatch(entry.name)]
         return sorted(listed, key=lambda image: (not image.name, image.name, image.digest))
 
     def _listed(self, entry: Entry) -> Listed:

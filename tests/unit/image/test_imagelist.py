@@ -183,6 +183,8 @@ states = st.builds(
     lists=st.dictionaries(st.sampled_from(["a", "b-2"]), subscriptions),
     images=st.dictionaries(st.sampled_from([DIGEST, "sha256:" + "0" * 64]), st.lists(entries, max_size=3).map(tuple)),
     local=st.just((DIGEST,)) | st.just(()),
+    keys=st.dictionaries(st.sampled_from(["a", "k"]), st.text(max_size=9)),
+    signed=st.dictionaries(st.just(DIGEST), texts),
 )
 
 

@@ -14,9 +14,12 @@ from dayfly.image.trust.state import Entry, State, Subscription, fingerprint, re
 def judge(layout: Layout, digest: str, label: str) -> Standing:
     """How an image stands, see `standing`."""
     state = read(layout)
-    entries = state.images.get(digest, ()) if state else ()
-    if state is None or not entries:
+    if state is None:
         return Standing()
+    entries = state.images.get(digest, ())
+    keys = tuple(f"key:{name}" for name in state.signed.get(digest, ()) if name in state.keys)
+    if not entries:
+        return Standing((LOCAL,), keys)
     now = time.time()
     against = {entry.list: problem(layout, state, entry, now) for entry in entries}
     good = [entry for entry in entries if not against[entry.list]]
@@ -26,7 +29,9 @@ def judge(layout: Layout, digest: str, label: str) -> Standing:
             f"{label} may not be run: {'; '.join(against.values())}",
             "`dayfly trust list` shows the lists, `dayfly trust update` asks for newer ones",
         )
-    return Standing((*local, *(entry.origin for entry in good)), tuple(dict.fromkeys(entry.endorser for entry in good)))
+    return Standing(
+        (*local, *(entry.origin for entry in good)), tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys)))
+    )
 
 
 def problem(layout: Layout, state: State, entry: Entry, now: float) -> str:

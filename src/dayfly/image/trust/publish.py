@@ -57,6 +57,8 @@ def publish(
     if until < expires:
         end = time.strftime("%Y-%m-%d", time.gmtime(until))
         raise Refused(f"the certificate is valid until {end} only", "name a shorter time with --expires")
+    if len({str(reference) for _, reference in images}) != len(images):
+        raise Refused("an image is named twice", "name each once")
     version = about.version or time.strftime("%Y%m%d%H%M%S", time.gmtime(created))
     if not VERSION.fullmatch(version):
         raise Refused(f"{version!r} is not a version that can be compared", "numbers with dots between them, like 1.10")

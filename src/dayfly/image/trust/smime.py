@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import calendar
-import contextlib
-import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dayfly import files, process
+from dayfly import files
 from dayfly.errors import Refused
 from dayfly.image.trust.imagelist import LIST_LIMIT, one_line
-from dayfly.process import Completed
+from dayfly.image.trust.openssl import Memory
 from dayfly.values import dataclass
 
 SIGNED_LIMIT = LIST_LIMIT * 2
@@ -23,7 +21,6 @@ _HEADER = re.compile(rb"content-type:\s*multipart/signed;[^\n]*application/(?:x-
 _ERROR = re.compile(r"Verify error:\s*(.+)")
 _ATTRIBUTE = re.compile(r"/[A-Za-z][A-Za-z0-9.-]*=")
 _HASHED = re.compile(r"[0-9a-f]{8}\.r?[0-9]{1,4}")
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str
     head = message[:4096].replace(b"\r\n", b"\n").partition(b"\n\n")[0]
     if not _HEADER.search(head.replace(b"\n ", b" ").replace(b"\n\t", b" ")):
         raise Refused("it is no S/MIME message with a signature of its own", "a list is signed as multipart/signed")
-    with _Memory() as memory:
+    with Memory() as memory:
         signer, content = memory.file(), memory.file()
         words = ["cms", "-verify", "-inform", "SMIME", "-in", memory.file(message), "-signer", signer, "-out", content]
         words += [*_trusted([*authorities, *revocations], memory), "-no-CAstore", "-purpose", "smimesign"]
@@ -56,11 +53,11 @@ def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str
         done = memory.run([*words, *(["-crl_check_all"] if revocations else [])], check=False, progress=lines.append)
         if done.status != 0:
             raise Refused(f"its signature does not hold: {_why(lines)}")
-        signers = memory.content(signer)
+        signers = memory.content(signer, SIGNED_LIMIT)
         count = signers.count(b"-----BEGIN CERTIFICATE-----")
         if count != 1:
             raise Refused(f"it has {count} signers instead of one")
-        return Signed(_without_header(memory.content(content)), *certificate(signers))
+        return Signed(_without_header(memory.content(content, SIGNED_LIMIT)), *certificate(signers))
 
 
 def certificate(pem: bytes) -> tuple[str, str, int]:
@@ -80,7 +77,7 @@ def certificate(pem: bytes) -> tuple[str, str, int]:
 
 
 def _shown(pem: bytes, form: str) -> dict[str, str]:
-    with _Memory() as memory:
+    with Memory() as memory:
         words = ["x509", "-noout", "-subject", "-issuer", "-enddate", "-dateopt", "iso_8601", "-nameopt", form]
         done = memory.run([*words, "-in", memory.file(pem)])
     found = re.split(r"^(subject|issuer|notAfter)=", done.output.decode(errors="replace"), flags=re.MULTILINE)
@@ -92,7 +89,7 @@ def sign(content: bytes, signer: Path, key: Path, passphrase: Path | None = None
     words = ["cms", "-sign", "-text", "-md", "sha256", "-signer", str(signer), "-inkey", str(key)]
     words += ["-passin", f"file:{passphrase}" if passphrase else "pass:"]
     hint = "see whether the certificate and the key belong together, and whether the key needs --passphrase-file"
-    with _Memory() as memory:
+    with Memory() as memory:
         return memory.run([*words, "-in", memory.file(content)], hint=hint).output
 
 
@@ -111,7 +108,7 @@ def _why(lines: Sequence[str]) -> str:
     return reasons[0] if reasons else "; ".join(lines[-2:]) or "openssl does not say why"
 
 
-def _trusted(places: Sequence[str], memory: _Memory) -> list[str]:
+def _trusted(places: Sequence[str], memory: Memory) -> list[str]:
     """Options that name what is trusted: one file, of all the files, and one folder, of all the folders."""
     plain: list[Path] = []
     folders: list[Path] = []
@@ -139,36 +136,3 @@ def _trusted(places: Sequence[str], memory: _Memory) -> list[str]:
 def _hashed(folders: Sequence[Path]) -> Iterator[Path]:
     for folder in folders:
         yield from (path for path in sorted(folder.iterdir()) if _HASHED.fullmatch(path.name))
-
-
-class _Memory:
-    """Files in memory that openssl reads and writes, and what else is gone at the end of the block."""
-
-    def __init__(self) -> None:
-        self.stack = contextlib.ExitStack()
-        self.descriptors: list[int] = []
-
-    def __enter__(self) -> _Memory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def file(self, content: bytes = b"") -> str:
-        """The path of a new one, as openssl sees it."""
-        descriptor = os.memfd_create("dayfly-trust", os.MFD_CLOEXEC)
-        self.stack.callback(os.close, descriptor)
-        self.descriptors.append(descriptor)
-        files.write_all(descriptor, content)
-        return f"/proc/self/fd/{descriptor}"
-
-    def run(
-        self, words: Sequence[str], *, check: bool = True, progress: Callable[[str], None] | None = None, hint: str = ""
-    ) -> Completed:
-        """Run openssl with them, and with none of the caller's variables."""
-        command = ["openssl", *words]
-        return process.run(command, env=_ENVIRONMENT, keep=self.descriptors, check=check, progress=progress, hint=hint)
-
-    def content(self, path: str) -> bytes:
-        """What is in one. Raises `Refused` when that is too much."""
-        return files.read(Path(path), SIGNED_LIMIT)

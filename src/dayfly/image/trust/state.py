@@ -88,11 +88,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class State:
-    """All of it. `images` are by their digests; those of `local` were in the library before a list named them."""
+    """All of it. `images` are by their digests; those of `local` were in the library before a list named them.
+
+    `keys` are public keys (PEM) that are believed, by their names; `signed` are the digests of images for which a signature by
+    such keys was found to hold, with the keys' names.
+    """
 
     lists: Mapping[str, Subscription] = field(default_factory=dict)
     images: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     local: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    signed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def render(state: State) -> bytes:
@@ -104,15 +110,19 @@ def parse(content: bytes, place: str = STATE) -> State:
     """Read the file. Raises `Refused`."""
     fields = decode(content, place)
     fields.number("version", _VERSION, _VERSION)
-    lists, images = fields.section("lists"), fields.section("images")
-    if len(lists.values) > _MOST_LISTS or len(images.values) > _MOST_IMAGES:
+    lists, images, keys, signed = (fields.section(name) for name in ("lists", "images", "keys", "signed"))
+    if max(len(lists.values), len(keys.values)) > _MOST_LISTS or max(len(images.values), len(signed.values)) > _MOST_IMAGES:
         raise Refused(f"{place} has more lists or images than it may have")
-    if not all(NAME.fullmatch(name) for name in lists.values) or not all(map(is_digest, images.values)):
+    if not all(map(NAME.fullmatch, (*lists.values, *keys.values))) or not all(map(is_digest, (*images.values, *signed.values))):
         raise Refused(f"{place} has a name or a digest that is none")
+    if not all(isinstance(pem, str) for pem in keys.values.values()):
+        raise Refused(f"{place} has a key that is none")
     return State(
         {name: _subscription(lists.section(name)) for name in lists.values},
         {digest: _entries(images, digest) for digest in images.values},
         _texts(fields, "local", _MOST_IMAGES),
+        {name: str(pem) for name, pem in keys.values.items()},
+        {digest: _texts(signed, digest) for digest in signed.values},
     )
 
 

@@ -82,7 +82,7 @@ def remove(library: Library, name: str) -> list[str]:
         _subscription(state, name)
         left = {other: subscription for other, subscription in state.lists.items() if other != name}
         stopped = _stopped(state, name, (), f"the list '{name}' was removed on {day(int(time.time()))}")
-        versions.append(State(left, stopped, state.local))
+        versions.append(replace(state, lists=left, images=stopped))
     return [digest for digest, entries in stopped.items() if any(entry.list == name for entry in entries)]
 
 
@@ -289,7 +289,7 @@ def _after(
             until=min(image.expires, accepted.until) if image.expires else accepted.until,
         )
         known[digest] = (*others, entry)
-    return State({**before.lists, name: subscription}, known, tuple(sorted(local)))
+    return replace(before, lists={**before.lists, name: subscription}, images=known, local=tuple(sorted(local)))
 
 
 def _stopped(state: State, name: str, still: Collection[str], why: str) -> dict[str, tuple[Entry, ...]]:
