@@ -107,7 +107,9 @@ def test_what_we_sign_openssl_believes_and_skopeo_carries(
     shutil.move(target, library.layout.folder)
     for name, (_, public) in zip(("one", "two"), keys, strict=True):
         assert main(["trust", "add-key", name, str(public)]) == 0
-    assert main(["trust", "verify", "debian:12"]) == 0
+    capsys.readouterr()
+    assert main(["trust", "verify", "debian:12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"digest": digest, "library": "user", "keys": ["one", "two"]}
     with library.open(parse("debian:12")) as image:
         assert image.standing.endorsers == ("key:one", "key:two")
     entry = library.index().find(tag)
