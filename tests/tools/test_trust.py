@@ -444,7 +444,7 @@ def test_a_list_that_is_removed_stops_its_images(followed: World, capsys: pytest
 
 def test_a_newer_list_drops_and_replaces_images(followed: World, capsys: pytest.CaptureFixture[str]) -> None:
     digest = followed.run("one:1")
-    new = followed.image("one:1", 7)
+    old, new = followed.image("one:1", 1), followed.image("one:1", 7)
     followed.offer(followed.ada.sign(followed.list(new, followed.image("three:1", 3), hv__version="1.10")))
     assert main(["trust", "update"]) == 0
     assert followed.run("one:1") != digest
@@ -459,6 +459,9 @@ def test_a_newer_list_drops_and_replaces_images(followed: World, capsys: pytest.
     assert main(["trust", "update"]) == 0
     assert "fetching file:///" in capsys.readouterr().err
     assert followed.run("two:1").startswith("sha256:")
+    followed.offer(followed.ada.sign(followed.list(old, hv__version="1.12")))
+    assert main(["trust", "update"]) == 0
+    assert followed.run("one:1") == digest, "the image of before has its name again"
 
 
 def test_what_the_library_has_is_not_fetched_again(followed: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -497,6 +500,17 @@ def test_a_list_takes_nobodys_name(world: World, capsys: pytest.CaptureFixture[s
     assert world.subscribe() == 0
     assert "one:1 is another image here already" in capsys.readouterr().err
     assert world.run("one:1") == ours
+
+
+def test_a_list_takes_no_name_from_an_image_that_was_here_before(world: World) -> None:
+    ours = world.image("one:1", 1)
+    shutil.copytree(world.source.layout.folder, world.library.layout.folder)
+    digest = world.run("one:1")
+    world.offer(world.ada.sign(world.list(ours)))
+    assert world.subscribe() == 0
+    world.offer(world.ada.sign(world.list(world.image("one:1", 2), hv__version="2")))
+    assert main(["trust", "update"]) == 0
+    assert world.run("one:1") == digest
 
 
 def test_an_image_of_two_lists_is_run_as_long_as_one_holds(followed: World) -> None:
@@ -778,7 +792,7 @@ def test_what_servers_do_wrong_is_told(
     for place, told in attempts.items():
         assert subscribe_to(world, place) == 125
         assert told in capsys.readouterr().err, place
-    monkeypatch.setattr(fetch, "_PATIENCE", 0.2)
+    monkeypatch.setattr(fetch, "_PATIENCE", 3.0)
     assert subscribe_to(world, server.trickles("/slow")) == 125
     assert "too slowly" in capsys.readouterr().err
     monkeypatch.delenv("SSL_CERT_FILE")

@@ -50,7 +50,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Entering:
-    """An image from elsewhere: its manifest's digest and size, its name here, and the content of its blobs by their digests."""
+    """An image from elsewhere: its manifest's digest and size, its name here, and the content of its blobs by their digests.
+
+    Of one that is here already there is no content, and it gets the name.
+    """
 
     digest: str
     size: int
@@ -177,13 +180,14 @@ class Library:
                         raise Corrupt(f"{digest} has other content than its name says")
             with changing(self.layout) as versions:
                 for image in entering:
-                    holder = versions[-1].find(str(image.name)) if image.name else None
-                    free = holder is None or holder.descriptor.digest == image.digest or replaces(holder.descriptor.digest)
-                    if image.name and free:
-                        versions.append(versions[-1].adding(image.digest, image.size, str(image.name)))
-                    elif not versions[-1].starting(image.digest):
-                        versions.append(versions[-1].adding(image.digest, image.size, ""))
-                    taken += [] if free else [str(image.name)]
+                    name = str(image.name) if image.name else ""
+                    holder = versions[-1].find(name) if name else None
+                    has_it = holder is not None and holder.descriptor.digest == image.digest
+                    if holder is not None and not has_it and not replaces(holder.descriptor.digest):
+                        taken.append(name)
+                        name = ""
+                    if not has_it and (name or not versions[-1].starting(image.digest)):
+                        versions.append(versions[-1].adding(image.digest, image.size, name))
         return taken
 
     def _layer(self, role: Role, source: Source) -> Descriptor:

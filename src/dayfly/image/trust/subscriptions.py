@@ -120,17 +120,18 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
         followed = check(subscription, images, signed, now)
         content = hashlib.sha256(signed.content).hexdigest()
         _check_version(images, content, subscription.accepted)
-        examine = _Examiner(library, before, work.path, progress, only_https=subscription.place.startswith("https://"))
+        there = {entry.descriptor.digest: entry.descriptor.size for entry in library.index().entries}
+        here = {entry.checksum: (digest, size) for digest, size in there.items() for entry in before.images.get(digest, ())}
+        examine = _Examiner(here, work.path, progress, only_https=subscription.place.startswith("https://"))
         found = {image.identifier: examine(image) for image in images.images if _ours(image)}
-        entering = [one for one in found.values() if isinstance(one, Entering)]
-        digests = {identifier: one.digest if isinstance(one, Entering) else one for identifier, one in found.items()}
+        digests = {identifier: one.digest for identifier, one in found.items()}
         accepted = _accepted(images, signed, now, hashlib.sha256(message).hexdigest(), content, watched)
-        after = _after(library, before, name, replace(followed, accepted=accepted), images, digests, now)
+        after = _after(there, before, name, replace(followed, accepted=accepted), images, digests)
         files.write(signed_path(library.layout, accepted), message)
-        taken = _enter(library, entering, versions, after, name)
+        taken = _enter(library, list(found.values()), versions, after, name)
     skipped = [f"{image.title or image.identifier} is no image for Dayfly" for image in images.images if not _ours(image)]
     notes = [f"{taken_name} is another image here already: the list's has no name" for taken_name in taken]
-    return Updated(accepted, tuple(one.digest for one in entering), (*notes, *skipped))
+    return Updated(accepted, tuple(one.digest for one in found.values() if one.contents), (*notes, *skipped))
 
 
 def _accepted(images: ImageList, signed: Signed, now: int, message: str, content: str, watched: Mapping[str, str]) -> Accepted:
@@ -155,7 +156,8 @@ def _enter(library: Library, entering: list[Entering], versions: list[State], af
     existed = path.exists()
     files.write(path, render(after))
     try:
-        taken = library.enter(entering, lambda digest: any(entry.list == name for entry in before.images.get(digest, ())))
+        ours = {digest for digest, entries in before.images.items() if any(entry.list == name for entry in entries)}
+        taken = library.enter(entering, lambda digest: digest in ours and digest not in before.local)
     except BaseException:
         if existed:
             files.write(path, render(before))
@@ -211,22 +213,23 @@ def _checksum(image: ListedImage) -> str:
 
 @dataclass(frozen=True)
 class _Examiner:
-    """Gets the images of a list that the library has not yet, and looks at every part of them."""
+    """Gets the images of a list that the library has not yet, and looks at every part of them.
 
-    library: Library
-    state: State
+    `here` are those that it has, their digests and sizes by their files' checksums.
+    """
+
+    here: Mapping[str, tuple[str, int]]
     work: Path
     progress: Progress
     only_https: bool
 
-    def __call__(self, image: ListedImage) -> Entering | str:
-        """The image's digest where the library has it by the same checksum, or else what is to be entered. Raises `Refused`."""
+    def __call__(self, image: ListedImage) -> Entering:
+        """What is to be entered: of an image that the library has by the same checksum, its name alone. Raises `Refused`."""
         label = image.title or image.identifier
         if not image.checksums:
             raise Refused(f"{label} has no checksum on the list", "it has to have sl:checksum:sha512 or sl:checksum:sha256")
-        for digest, entries in self.state.images.items():
-            if any(entry.checksum == _checksum(image) for entry in entries) and self.library.index().starting(digest):
-                return digest
+        if _checksum(image) in self.here:
+            return Entering(*self.here[_checksum(image)], image.name, {})
         path = self._fetched(image, label)
         try:
             return archive.examine(path, image.name)
@@ -253,30 +256,28 @@ class _Examiner:
 
 
 def _after(
-    library: Library,
+    there: Collection[str],
     before: State,
     name: str,
     subscription: Subscription,
     images: ImageList,
     digests: Mapping[str, str],
-    now: int,
 ) -> State:
-    """What is known when a list is in force."""
+    """What is known when a list is in force. `there` are the images that the library had before, `digests` the list's."""
     accepted = subscription.accepted
-    index = library.index()
     known = _stopped(
         before, name, set(digests.values()), f"it is not on the list '{name}' any more, since version {images.version}"
     )
-    known = {digest: entries for digest, entries in known.items() if index.starting(digest)}
-    local = {digest for digest in before.local if index.starting(digest)}
+    known = {digest: entries for digest, entries in known.items() if digest in there}
+    local = {digest for digest in before.local if digest in there}
     for image in images.images:
         digest = digests.get(image.identifier)
         if digest is None:
             continue
-        if digest not in before.images and index.starting(digest):
+        if digest not in before.images and digest in there:
             local.add(digest)
         others = tuple(entry for entry in known.get(digest, ()) if entry.list != name)
-        entered = next((entry.entered for entry in known.get(digest, ()) if entry.list == name), now)
+        entered = next((entry.entered for entry in known.get(digest, ()) if entry.list == name), accepted.updated)
         entry = Entry(
             list=name,
             identifier=image.identifier,
