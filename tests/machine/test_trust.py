@@ -59,7 +59,7 @@ def listed(site: Site, tmp_path: Path) -> Listed:
 
 def test_an_image_whose_list_has_expired_is_not_run_although_its_template_is_warm(listed: Listed) -> None:
     site, records = listed.site, len(listed.site.records())
-    listed.publish(2, "--expires", "3s")
+    listed.publish(2, "--expires", "6s")
     listed.update()
     (known,) = json.loads(site.dayfly("trust", "list", "--json").out)["lists"]
     eventually(lambda: time.time() >= known["until"])

@@ -10,6 +10,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -190,6 +191,11 @@ def test_publish_needs_a_key_that_fits(world: World, endorsers: dict[str, Endors
     assert not out.exists()
     assert main(["trust", "publish", "debian:12", *map(str, words), "--key", str(world.ada.key), "--expires", "100d"]) == 125
     assert "the certificate is valid until" in capsys.readouterr().err
+    for wrong in (("--version", "new"), ("--identifier", "a b"), ("--identifier", ""), ("--uri", "http://x/y"), ("--uri", "a")):
+        assert main(["trust", "publish", "debian:12", *map(str, words), "--key", str(world.ada.key), *wrong]) == 125
+        assert capsys.readouterr().err.startswith("dayfly: ")
+    assert main(["trust", "publish", "debian:12", "debian:12", *map(str, words), "--key", str(world.ada.key)]) == 125
+    assert not out.exists()
 
 
 Spoil = Callable[[World, dict[str, Endorser]], bytes]
@@ -420,6 +426,15 @@ def test_a_list_that_expires_stops_its_images(
     assert main(["image", "list"]) == 0
     assert "cannot be run: one:1 may not be run" in capsys.readouterr().out
     monkeypatch.undo()
+
+
+def test_a_job_without_lists_and_policy_imports_nothing_of_them() -> None:
+    """What is imported before QEMU delays every job."""
+    code = "import dayfly.cli.run, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "dayfly.job.permission" in loaded
+    lists = {f"dayfly.image.trust.{name}" for name in ("judging", "state", "smime", "imagelist", "subscriptions")}
+    assert not {"dayfly.job.rules", "tomllib", "hashlib", "ssl", *lists} & set(loaded)
 
 
 def test_an_image_may_expire_before_its_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

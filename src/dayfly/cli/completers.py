@@ -70,6 +70,10 @@ BY_METAVAR: dict[str, Callable[..., Iterable[str]]] = {
     "PATH": DirectoriesCompleter(),
     "PATH[:ro]": DirectoriesCompleter(),
     "COMMAND": FilesCompleter(),
+    "FILE": FilesCompleter(),
+    "LIST": FilesCompleter(),
+    "TRUSTED": FilesCompleter(),
+    "REVOKED": FilesCompleter(),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from dayfly.errors import Refused
 from dayfly.values import dataclass
@@ -93,8 +94,6 @@ def parse_name(text: str) -> Name:
 
 def named_by(name: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns means this image, `LIBRARY/NAME:TAG`. One without a library means the system's."""
-    from fnmatch import fnmatchcase  # noqa: PLC0415 (only where a site has such patterns)
-
     return any(fnmatchcase(name, pattern if "/" in pattern else f"{LibraryKind.SYSTEM}/{pattern}") for pattern in patterns)
 
 

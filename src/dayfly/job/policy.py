@@ -7,6 +7,7 @@ On the way to every job's start: what reads a file of rules is in `dayfly.job.ru
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 from dayfly.errors import Refused
 from dayfly.image.reference import named_by
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = "0"
-_PATTERN = frozenset("*?[")
 
 
 class Denied(Refused):
@@ -210,14 +210,7 @@ def _holds(conditions: Conditions, caller: Caller, image: Image) -> bool:
 
 def _fits(patterns: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether one of the patterns fits one of the texts; no patterns fit everything."""
-    if not patterns or any(text in patterns for text in texts):
-        return True
-    globs = [pattern for pattern in patterns if not _PATTERN.isdisjoint(pattern)]
-    if not globs:
-        return False
-    from fnmatch import fnmatchcase  # noqa: PLC0415 (the rules of a site without a policy do without it)
-
-    return any(fnmatchcase(text, glob) for glob in globs for text in texts)
+    return not patterns or any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns for text in texts)
 
 
 def _against(limits: Limits, wish: Wish) -> list[str]:

@@ -13,9 +13,10 @@ from dayfly.errors import Refused
 from dayfly.image import archive
 from dayfly.image.library import Library
 from dayfly.image.reference import Reference
-from dayfly.image.trust.imagelist import FORMAT, VERSION, ImageList, ListedImage, parse, render
+from dayfly.image.trust.imagelist import FORMAT, ImageList, ListedImage, parse, render
 from dayfly.image.trust.smime import certificate, sign
 from dayfly.image.trust.subscriptions import Progress
+from dayfly.values import replace
 
 LIST_NAME = "images.smime"
 _CERTIFICATE_LIMIT = 1024 * 1024
@@ -52,26 +53,20 @@ def publish(
 ) -> ImageList:
     """Write a list and its images into a folder, the list last. Raises `DayflyError`."""
     signer, issuer, until = certificate(files.read(endorser.certificate, _CERTIFICATE_LIMIT))
-    created = int(time.time())
-    expires = created + int(about.seconds)
-    if until < expires:
+    now = int(time.time())
+    if until < now + about.seconds:
         end = time.strftime("%Y-%m-%d", time.gmtime(until))
         raise Refused(f"the certificate is valid until {end} only", "name a shorter time with --expires")
     if len({str(reference) for _, reference in images}) != len(images):
         raise Refused("an image is named twice", "name each once")
-    version = about.version or time.strftime("%Y%m%d%H%M%S", time.gmtime(created))
-    if not VERSION.fullmatch(version):
-        raise Refused(f"{version!r} is not a version that can be compared", "numbers with dots between them, like 1.10")
-    sign(b"", endorser.certificate, endorser.key, endorser.passphrase)  # what cannot be signed needs no files
-    listed = tuple(_listed(library, reference, about, version, folder, progress) for library, reference in images)
-    made = ImageList(
+    empty = ImageList(
         identifier=about.identifier,
-        version=version,
-        created=created,
-        expires=expires,
+        version=about.version or time.strftime("%Y%m%d%H%M%S", time.gmtime(now)),
+        created=now,
+        expires=now + int(about.seconds),
         endorser=signer,
         authority=issuer,
-        images=listed,
+        images=(),
         title=about.title or about.identifier,
         description=about.description,
         source=about.source,
@@ -79,11 +74,19 @@ def publish(
         email=endorser.email,
         creator=endorser.creator,
     )
-    content = render(made)
-    if parse(content) != made:  # what we could not read back, we do not sign
-        raise Refused("the list has something that no reader would understand", "see its identifier, texts and addresses")
-    files.write(folder / LIST_NAME, sign(content, endorser.certificate, endorser.key, endorser.passphrase))
+    _signed(empty, endorser)  # what could not be signed or read back needs no files
+    listed = tuple(_listed(library, reference, about, empty.version, folder, progress) for library, reference in images)
+    signed_at = int(time.time())
+    made = replace(empty, images=listed, created=signed_at, expires=signed_at + int(about.seconds))
+    files.write(folder / LIST_NAME, _signed(made, endorser))
     return made
+
+
+def _signed(images: ImageList, endorser: Endorser) -> bytes:
+    content = render(images)
+    if parse(content) != images:
+        raise Refused("the list has something that no reader would understand", "see its version, texts and addresses")
+    return sign(content, endorser.certificate, endorser.key, endorser.passphrase)
 
 
 def _listed(library: Library, reference: Reference, about: About, version: str, folder: Path, progress: Progress) -> ListedImage:
