@@ -95,6 +95,7 @@ def test_without_a_policy_a_users_own_image_has_no_network_and_writes_to_nothing
     denied = site.run("true", options=("--network", "nat", "--share", str(roots)))
     assert denied.status == 125
     assert f"the network nat (allowed: none); to share {roots} for writing, which is root's (only with :ro)" in denied.err
+    assert denied.err.endswith("in the rules of a site without /etc/dayfly/policy.toml)\n")
     allowed = site.run("id", "-u", options=("--user", "root", "--share", f"{roots}:ro"))
     assert (allowed.status, allowed.out) == (0, b"0\n"), allowed.err
 

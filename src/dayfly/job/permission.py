@@ -49,7 +49,8 @@ def policies(settings: Settings) -> list[Policy]:
 
     Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileMistakes`.
     """
-    site = read(str(settings.policy_system), {0}) or WITHOUT_FILE
+    path = str(settings.policy_system)
+    site = read(path, {0}) or replace(WITHOUT_FILE, place=f"the rules of a site without {path}")
     if settings.policy_user is None:
         return [site]
     own = read(str(settings.policy_user), {0, os.getuid()})
