@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 from tests.framework.authority import Authority, Endorser, openssl
+from tests.framework.site import eventually
 from tests.unit.image.examples import CONFIG, LAYERS
 
 from dayfly.cli import main
@@ -787,6 +789,30 @@ def test_lists_and_images_come_by_https(world: World, server: Server, capsys: py
     server.has("/list", world.ada.sign(world.list(image)))
     assert subscribe_to(world, server.leads("/here", "/list")) == 0, capsys.readouterr().err
     assert world.run("one:1").startswith("sha256:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_update_that_is_ended_in_the_middle_leaves_the_library_as_it_was(
+    world: World, server: Server, number: signal.Signals
+) -> None:
+    image = world.image("one:1", 1)
+    image["hv:uri"] = server.has("/one.tar", Path(image["hv:uri"].removeprefix("file://")).read_bytes())
+    server.has("/list", world.ada.sign(world.list(image)))
+    assert subscribe_to(world, f"{server.address}/list") == 0
+    before, digest = world.everything(), world.run("one:1")
+    slow = world.image("two:1", 2) | {"hv:uri": server.trickles("/slow")}
+    server.has("/list", world.ada.sign(world.list(image, slow, hv__version="2")))
+    work = world.library.layout.work
+    with subprocess.Popen([sys.executable, "-m", "dayfly", "trust", "update"], stderr=subprocess.DEVNULL) as update:
+        eventually(lambda: any(path.stat().st_size for path in work.glob("*/" + "?" * 64)), 20)
+        update.send_signal(number)
+        assert update.wait(20) != 0
+    assert world.run("one:1") == digest
+    after = {path: content for path, content in world.everything().items() if not path.startswith(".dayfly/work/")}
+    assert after == before
+    server.has("/list", world.ada.sign(world.list(image, hv__version="3")))
+    assert main(["trust", "update"]) == 0
+    assert not [path for path in work.iterdir() if path.is_dir()]
 
 
 def test_what_servers_do_wrong_is_told(
