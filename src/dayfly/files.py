@@ -4,9 +4,13 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 
 | path | what |
 |---|---|
+| `/etc/dayfly/policy.toml` | the site's policy |
 | `/var/lib/dayfly/library` | the site's image library |
 | `~/.local/share/dayfly/library` | the user's image library |
 | `LIBRARY/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout |
+| `LIBRARY/trust/state.json` | subscriptions to signed lists, and which image came by which |
+| `LIBRARY/trust/HEX.smime` | the signed lists that are in force |
+| `LIBRARY/trust/lock` | held while they change |
 | `LIBRARY/.dayfly/lock` | held while `index.json` changes |
 | `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
@@ -125,6 +129,14 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def read_all(descriptor: int, limit: int) -> bytes:
+    """What an open file has from where it stands, but at most `limit` bytes."""
+    content = b""
+    while len(content) < limit and (chunk := os.read(descriptor, limit - len(content))):
+        content += chunk
+    return content
 
 
 def copy_range(source: int, target: int, start: int, size: int) -> None:

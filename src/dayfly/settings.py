@@ -1,7 +1,8 @@
 """What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
 
-Only the site says whose images and templates are trusted (`library.system`, `templates.system`).
-In paths of what is a user's own, `{user}` is that user's name, so that a site can keep them where users make no folders.
+Only the site says whose images and templates are trusted (`library.system`, `templates.system`), and where its policy is
+(`policy.system`). In paths of what is a user's own, `{user}` is that user's name, so that a site can keep them where users make
+no folders.
 Every mistake of a file is reported at once.
 """
 
@@ -54,6 +55,8 @@ class Settings:
     machine_boot_timeout: float = 180.0
     job_grace: float = 10.0
     build_mirror: str = ""
+    policy_system: Path = Path("/etc/dayfly/policy.toml")
+    policy_user: Path | None = None
     batch_vm: str = "on-request"
     batch_image: str = ""
     batch_images: tuple[str, ...] = ()
@@ -160,6 +163,8 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "machine.boot_timeout": _duration,
     "job.grace": _duration,
     "build.mirror": _text,
+    "policy.system": _path,
+    "policy.user": _path,
     "batch.vm": _vm,
     "batch.image": _text,
     "batch.images": _texts,
@@ -173,7 +178,9 @@ USERS_OWN = ("library_user", "records_folder", "cache_folder", "templates_user",
 """The paths that `{user}` may be in."""
 USER = "{user}"
 """What stands for the user's name in the paths of a user's own places."""
-_SITE_ONLY = frozenset({"library.system", "templates.system"} | {place for place in _READERS if place.startswith("batch.")})
+_SITE_ONLY = frozenset(
+    {"library.system", "templates.system", "policy.system"} | {place for place in _READERS if place.startswith("batch.")}
+)
 
 
 def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:

@@ -156,7 +156,8 @@ def test_what_the_image_says_of_itself(imports: Imports, tmp_path: Path) -> None
     }
     assert {name: shown["config"][name] for name in wanted} == wanted
     assert set(shown["layers"]) == {"root", "kernel", "modules", "boot-modules"}
-    assert (shown["origin"]["source"], shown["origin"]["digest"]) == (f"oci:{tmp_path}/lay:v1", made.listed[0]["digest"])
+    came = shown["origins"][0]
+    assert (came["source"], came["digest"]) == (f"oci:{tmp_path}/lay:v1", made.listed[0]["digest"])
     text = imports.run("show", "tiny:1").stdout
     assert "command:        /bin/tool a 'b c'" in text
     assert f"oci:{tmp_path}/lay:v1 (sha256:" in text

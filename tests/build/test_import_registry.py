@@ -41,7 +41,7 @@ def test_from_a_registry_without_tls(imports: Imports, registry: Callable[..., R
     first = imports.imported(source, "--insecure")
     assert imports.imported(f"oci:{tmp_path}/pushed") == first
     assert imports.library.inspect(parse("app:1"))[2].command == ("/a",)
-    shown = json.loads(imports.run("show", "app:1", "--json").stdout)["origin"]
+    shown = json.loads(imports.run("show", "app:1", "--json").stdout)["origins"][0]
     raw = run("skopeo", "inspect", "--raw", "--tls-verify=false", source, text=False)
     wanted = f"sha256:{hashlib.sha256(raw).hexdigest()}"  # type: ignore[arg-type]
     assert (shown["source"], shown["digest"]) == (source, wanted)

@@ -28,7 +28,7 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
     """
     seen: list[tuple[str, ...]] = []
     for _ in range(ROUNDS):
-        with site.start("run", IMAGE, "--network", "nat", "--", "bash", "-c", script) as process:
+        with site.start("run", IMAGE, "--network", "nat", "--", "bash", "-c", script, before=site.networked) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             found = tuple(process.stdout.readline().decode().strip() for _ in range(8))

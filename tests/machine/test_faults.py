@@ -460,7 +460,7 @@ def test_nat_reaches_out(site: Site) -> None:
         assert server.stdout is not None
         port = server.stdout.readline().decode().split(" port ")[1].split()[0]
         (site.work / "page").write_text("from the host")
-        finished = site.run("curl", "-s", f"http://10.0.2.2:{port}/page", options=("--network", "nat"))
+        finished = site.run("curl", "-s", f"http://10.0.2.2:{port}/page", options=("--network", "nat"), before=site.networked)
         assert finished.out == b"from the host", finished.err
     finally:
         server.kill()

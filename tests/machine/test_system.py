@@ -26,13 +26,19 @@ def test_a_job_in_a_whole_system(site: Site, system_image: str) -> None:
         assert server.stdout is not None
         port = server.stdout.readline().decode().split(" port ")[1].split()[0]
         words = ("--network", "nat", "--", "sh", "-c", script, "sh", port)
-        finished = site.dayfly("run", f"user/{system_image}", *words, stdin=b"stdin\n")
+        finished = site.dayfly("run", f"user/{system_image}", *words, stdin=b"stdin\n", before=site.networked)
     finally:
         server.kill()
         server.communicate()
     assert (finished.status, finished.err) == (7, "err\n")
     init, stdin, uid, folder, host, machine_id, group, page = finished.out.decode().splitlines()
-    assert (init, stdin, int(uid), folder, page) == ("systemd", "stdin", os.getuid(), str(site.work), "from the host")
+    assert (init, stdin, int(uid), folder, page) == (
+        "systemd",
+        "stdin",
+        0 if site.networked else os.getuid(),
+        str(site.work),
+        "from the host",
+    )
     assert host == "dayfly-" + site.record()["id"]
     assert len(machine_id) == 32
     assert group == "0::/dayfly.job"

@@ -53,7 +53,7 @@ def test_cold_is_cold(site: Site, own_templates: Path) -> None:
 def test_another_machine_has_another_template(site: Site, option: tuple[str, ...]) -> None:
     works(site)
     one = site.record()["machine"]["template"]
-    finished = site.run("echo", "fine", options=option)
+    finished = site.run("echo", "fine", options=option, before=site.networked if "nat" in option else [])
     assert (finished.status, finished.out) == (0, b"fine\n")
     other = site.record()["machine"]
     assert (other["start"], other["template"] != one) == ("template", True)
@@ -348,7 +348,9 @@ def test_the_command_line(site: Site, own_templates: Path) -> None:
     empty = site.dayfly("template", "list")
     assert (empty.status, empty.out) == (0, b"")
     assert "no templates yet" in empty.err
-    built = site.dayfly("template", "build", IMAGE, "--memory", "300M", "--shares", "2", "--network", "nat")
+    built = site.dayfly(
+        "template", "build", IMAGE, "--memory", "300M", "--shares", "2", "--network", "nat", before=site.networked
+    )
     assert built.status == 0, built.err
     name = built.out.decode().strip()
     table = site.dayfly("template", "list").out.decode()
@@ -357,7 +359,8 @@ def test_the_command_line(site: Site, own_templates: Path) -> None:
     fields = site.dayfly("template", "show", name[:8]).out.decode()
     assert "shares:" in fields
     (site.work / "other").mkdir()
-    job = site.run("echo", "fine", options=("--memory", "300M", "--share", str(site.work / "other"), "--network", "nat"))
+    options = ("--memory", "300M", "--share", str(site.work / "other"), "--network", "nat")
+    job = site.run("echo", "fine", options=options, before=site.networked)
     assert job.out == b"fine\n"
     assert site.record()["machine"]["template"] == name
     missing = site.dayfly("template", "show", "ffff")

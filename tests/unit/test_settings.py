@@ -25,6 +25,8 @@ EXAMPLES: dict[str, object] = {
     "machine.boot_timeout": "30s",
     "job.grace": 5,
     "build.mirror": "http://mirror.example/debian",
+    "policy.system": "/h",
+    "policy.user": "/i",
     "batch.vm": "always",
     "batch.image": "debian:12",
     "batch.images": ["debian:*"],

@@ -1,13 +1,16 @@
-"""Whether a batch job gets a machine, and of which image: the site's rules over the job's wish. Pure."""
+"""Whether a batch job gets a machine, and of which image: the queue's rules over the job's wish. Pure.
+
+Whether that machine may then be, with what, is the site's policy's to say, for batch jobs as for all others
+(`dayfly.job.policy`): these rules decide what a job gets, those what anybody may have.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from dayfly.batch.request import NONE, Request
 from dayfly.errors import Refused
-from dayfly.image.reference import LibraryKind, parse
+from dayfly.image.reference import LibraryKind, named_by, parse
 from dayfly.settings import Queue, Settings
 
 
@@ -49,6 +52,6 @@ def allowed(wanted: str, patterns: Sequence[str]) -> str:
     reference = parse(wanted)
     kind = reference.library or LibraryKind.SYSTEM
     meant = f"{kind}/{reference.digest or reference.name}"
-    if not any(fnmatchcase(meant, pattern if "/" in pattern else f"{LibraryKind.SYSTEM}/{pattern}") for pattern in patterns):
+    if not named_by(meant, patterns):
         raise Refused(f"the image {wanted} is not allowed here", f"these are: {', '.join(patterns)}")
     return meant

@@ -21,6 +21,8 @@ COMMANDS = {
     "run": "run a command in a fresh virtual machine",
     "image": "build, list, check and remove images",
     "template": "make, list and remove the booted machines that jobs are cloned from",
+    "trust": "follow and publish signed lists of images",
+    "policy": "say what the site's policy allows",
     "ps": "show the machines that run on this host",
     "usage": "show what jobs were and what they used",
     "batch": "set up a batch system whose jobs run in machines",

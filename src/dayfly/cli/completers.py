@@ -71,6 +71,9 @@ BY_METAVAR: dict[str, Callable[..., Iterable[str]]] = {
     "PATH": DirectoriesCompleter(),
     "PATH[:ro]": DirectoriesCompleter(),
     "COMMAND": FilesCompleter(),
+    "LIST": FilesCompleter(),
+    "TRUSTED": FilesCompleter(),
+    "REVOKED": FilesCompleter(),
 }
 
 

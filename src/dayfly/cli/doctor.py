@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -18,7 +19,10 @@ from dayfly.cli.parser import Parser
 from dayfly.cli.ps import user_name
 from dayfly.errors import DayflyError, in_words
 from dayfly.image.search import Libraries
+from dayfly.image.trust.judging import list_problem
+from dayfly.image.trust.subscriptions import known
 from dayfly.job.description import host_memory
+from dayfly.job.permission import policies
 from dayfly.job.prepare import AGENT_ARCHIVE
 from dayfly.job.template import stores
 from dayfly.job.usage import Records
@@ -89,6 +93,8 @@ def examine() -> Iterator[Finding]:
         _memory,
         _images,
         _templates,
+        _lists,
+        _policy,
         _builders,
         _importers,
         _subordinate_ids,
@@ -96,7 +102,7 @@ def examine() -> Iterator[Finding]:
         _stale_machines,
         _lost_jobs,
     )
-    needed_to_run = (_qemu, _sharing, _agent, _scratch, _formatter, _memory)
+    needed_to_run = (_qemu, _sharing, _agent, _scratch, _formatter, _memory, _policy)
     for check in checks:
         try:
             yield check(settings)
@@ -116,6 +122,25 @@ def _templates(settings: Settings) -> Finding:
         )
     count = sum(len(kept(store)) for store in stores(settings))
     return Finding("templates", Health.OK, f"{count}, at most {format_size(settings.templates_limit)} of your own")
+
+
+def _lists(settings: Settings) -> Finding:
+    """Whether the lists that images came by are in force."""
+    libraries = Libraries(settings)
+    found = [
+        (name, list_problem(library.layout, name, subscription, time.time()))
+        for library in (libraries.system, libraries.user)
+        for name, subscription in known(library).lists.items()
+    ]
+    wrong = [problem for _, problem in found if problem]
+    if wrong:
+        return Finding("image lists", Health.WARNING, "; ".join(wrong), "`dayfly trust update` asks for newer ones")
+    return Finding("image lists", Health.OK, f"{len(found)} in force" if found else "none")
+
+
+def _policy(settings: Settings) -> Finding:
+    """Whether the policy can be used: one that cannot denies every machine."""
+    return Finding("policy", Health.OK, ", ".join(policy.place for policy in policies(settings)))
 
 
 def parse_version(text: str) -> tuple[int, ...]:

@@ -15,10 +15,11 @@ from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, NotFound
-from dayfly.image.library import Listed
-from dayfly.image.origin import parse_origin
+from dayfly.image.library import Library, Listed
+from dayfly.image.origin import Origin, origins
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
 from dayfly.image.search import Libraries
+from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_duration, parse_size
 
@@ -200,21 +201,24 @@ def _row(image: Listed) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
-    library, entry, notice = Libraries(settings).find(arguments.image)
+    library, _, notice = Libraries(settings).find(arguments.image)
     digest, manifest, config = library.inspect(arguments.image)
-    origin = parse_origin(entry.descriptor.annotations)
     layers = {
         str(layer.role): {"digest": layer.digest, "size": layer.size, "type": layer.media_type} for layer in manifest.layers
     }
+    came, endorsers, problem = _standing(library, digest)
     if arguments.json:
         shown = {"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers}
-        print_json({**shown, "origin": asdict(origin) if origin else None})
+        stands = {"origins": [asdict(origin) for origin in came], "endorsers": endorsers, "problem": problem}
+        print_json({**shown, **stands})
         return 0
     if notice:
         process.warn(notice)
     fields = {
         "image": str(arguments.image),
         "library": library.title,
+        "origin": "; ".join(map(str, came)) or f"by a list; {problem}",
+        "endorsed by": ", ".join(endorsers) or "-",
         "digest": digest,
         "os": f"{config.os.pretty_name or config.os.id} ({config.os.id} {config.os.version or '-'})",
         "kernel version": config.kernel.version,
@@ -222,7 +226,6 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "files": format_size(config.size),
         "created": config.created,
         "recipe": config.recipe or "-",
-        "origin": str(origin) if origin else "-",
         "command": shlex.join((*config.entrypoint, *config.command)) or "-",
         "directory": config.directory or "-",
         "default user": config.default_user or "-",
@@ -231,6 +234,16 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     }
     print_fields(fields | {role: f"{layer['digest']}, {format_size(int(str(layer['size'])))}" for role, layer in layers.items()})
     return 0
+
+
+def _standing(library: Library, digest: str) -> tuple[list[Origin], list[str], str]:
+    """How an image came into its library, who endorses it, and why it may not be run (may be empty; else nothing else is)."""
+    try:
+        standing = library.standing(digest)
+    except Stopped as error:
+        return [], [], error.message
+    noted = {origin.source: origin for origin in origins(library.index(), digest)}
+    return [noted.get(source, Origin(source)) for source in standing.origins], list(standing.endorsers), ""
 
 
 def _verify(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -13,6 +13,8 @@ from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, checked, counted, positive
 from dayfly.errors import Refused
 from dayfly.image.search import Libraries
+from dayfly.job.permission import permit
+from dayfly.job.policy import Wish
 from dayfly.job.template import stores
 from dayfly.job.templating import build, outdated
 from dayfly.machine.command import MOST_SHARES
@@ -90,12 +92,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     begun = time.monotonic()
+    shape = Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory)
     with Libraries(settings).open(arguments.image) as image:
+        permit(image, settings, Wish(str(arguments.network), shape.cpus, shape.memory))
         template = build(
             image,
             settings,
             arguments.kind,
-            shape=Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory),
+            shape=shape,
             scratch=arguments.scratch or settings.scratch_size,
             boot=arguments.boot,
             network=arguments.network,

@@ -183,6 +183,7 @@ def _fields(record: UsageRecord) -> dict[str, str]:
         "command": " ".join(record.command),
         "directory": record.directory,
         "image": f"{record.image.reference} {record.image.digest} ({record.image.library})",
+        "image's origin": (record.image.origin or "-") + (f" of {record.image.endorser}" if record.image.endorser else ""),
         "machine": f"{machine.cpus} CPU, {format_size(machine.memory)}, scratch {format_size(machine.scratch)}",
         "start": f"{machine.start}{_from(machine)}, {machine.accelerator}, boot {machine.boot}, QEMU {machine.qemu or '?'}",
         "network": machine.network,

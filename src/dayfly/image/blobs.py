@@ -11,12 +11,14 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from pathlib import Path
 
 from dayfly import files
 from dayfly.errors import Corrupt, NoSpace, NotFound, Refused
 from dayfly.image.layout import Layout
 from dayfly.image.manifest import Descriptor
+from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -30,7 +32,16 @@ _FINGERPRINT_LIMIT = 256
 DAMAGED_HINT = "see what else is with `dayfly image verify`, then build or add the image again"
 
 
-def store(layout: Layout, source: Path | bytes) -> tuple[str, int]:
+@dataclass(frozen=True)
+class Part:
+    """Content that is a part of a file, in bytes from its beginning."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+def store(layout: Layout, source: Path | Part | bytes) -> tuple[str, int]:
     """Put content into the library: its digest and size. A kill at any moment leaves nothing.
 
     Content that is there already is kept, unless it is damaged: then it is replaced. Raises `NoSpace`.
@@ -50,14 +61,16 @@ def _sha256() -> hashlib._Hash:
     return hashlib.sha256()
 
 
-def _copy(source: Path | bytes, target: int) -> tuple[str, int]:
+def _copy(source: Path | Part | bytes, target: int) -> tuple[str, int]:
     checksum, size = _sha256(), 0
     if isinstance(source, bytes):
         files.write_all(target, source)
         checksum.update(source)
         return f"sha256:{checksum.hexdigest()}", len(source)
-    with source.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
+    part = source if isinstance(source, Part) else Part(source, 0, sys.maxsize)
+    with part.path.open("rb", buffering=0) as file:
+        file.seek(part.offset)
+        while chunk := file.read(min(_CHUNK, part.size - size)):
             checksum.update(chunk)
             files.write_all(target, chunk)
             size += len(chunk)

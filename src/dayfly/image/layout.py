@@ -19,6 +19,8 @@ from dayfly.image.reference import is_digest
 from dayfly.values import dataclass, field
 
 REF_NAME = "org.opencontainers.image.ref.name"
+ORIGIN = "org.dayfly.origin."
+"""What the names of annotations begin with that note where an image came from."""
 _VERSION = "1.0.0"
 _INDEX_LIMIT = 16 * 1024**2
 _ENTRY_LIMIT = 20_000
@@ -65,6 +67,11 @@ class Layout:
     def work(self) -> Path:
         """Builds under way."""
         return self.folder / ".dayfly/work"
+
+    @property
+    def trust(self) -> Path:
+        """What is known of signed lists. Not to be deleted with `.dayfly`: without it, what they brought would be nobody's."""
+        return self.folder / "trust"
 
     def blob(self, digest: str) -> Path:
         """The file of a blob. Raises `Refused` for what is no digest, so that no path leaves the folder."""
@@ -117,6 +124,15 @@ class Entry:
         """The image's name in this library (`debian:12`), or nothing."""
         return self.descriptor.annotations.get(REF_NAME, "")
 
+    @property
+    def source(self) -> str:
+        """From where the image came, where that was noted (`docker://registry.example.org/app:1`), or nothing.
+
+        Such a note speaks for no signed list.
+        """
+        source = self.descriptor.annotations.get(f"{ORIGIN}source", "")
+        return "" if source.startswith("list:") else source
+
     def unnamed(self) -> Entry:
         """The same manifest without its name."""
         kept = {key: value for key, value in self.descriptor.annotations.items() if key != REF_NAME}
@@ -149,14 +165,31 @@ class Index:
         found = {entry.descriptor.digest: entry for entry in self.entries if entry.descriptor.digest.startswith(digest)}
         return list(found.values())
 
+    def names(self, digest: str) -> tuple[str, ...]:
+        """All names that the image with this digest has."""
+        return tuple(entry.name for entry in self.entries if entry.name and entry.descriptor.digest == digest)
+
+    def sources(self, digest: str) -> tuple[str, ...]:
+        """From where this image came, as far as its entries note that (`dayfly.image.origin`), each once."""
+        return tuple(dict.fromkeys(entry.source for entry in self.entries if entry.source and entry.descriptor.digest == digest))
+
     def adding(self, digest: str, size: int, name: str, annotations: Mapping[str, str] | None = None) -> Index:
-        """With one image more, and what is to be known of it. Whichever had its name keeps its place, without a name."""
+        """With one image more, and what is to be known of it. Whichever had its name keeps its place, without a name.
+
+        What was known of this image while it had no name goes over to the new name.
+        """
         raw = {"mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE, "digest": digest, "size": size}
-        new = _entry(Descriptor(MANIFEST_TYPE, digest, size), annotations or {}, raw)
+        unnamed = next((entry for entry in self.entries if not entry.name and entry.descriptor.digest == digest), None)
+        known = unnamed.descriptor.annotations if unnamed else {}
+        new = _entry(Descriptor(MANIFEST_TYPE, digest, size), {**known, **(annotations or {})}, raw)
         if name:
             new = new.named(name)
         kept = [entry.unnamed() if name and entry.name == name else entry for entry in self.entries]
         return self._with([*(entry for entry in kept if entry.name or entry.descriptor.digest != digest), new])
+
+    def listing(self, descriptor: Descriptor) -> Index:
+        """With an artifact that is no image of ours."""
+        return self._with([*self.entries, Entry(descriptor, descriptor.render())])
 
     def without_name(self, name: str) -> Index:
         """Without this name; the image stays only where it has another one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,11 +28,16 @@ from dayfly.image.manifest import (
     render_manifest,
 )
 from dayfly.image.reference import LibraryKind, Name, Reference
+from dayfly.image.trust.standing import Standing, standing
 from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from dayfly.image.upkeep import Collected, Verified
+
+
+_ATTACHED = re.compile(r"sha256-[0-9a-f]{64}\.[a-z]+")
+"""The names under which cosign keeps what belongs to an image."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,19 @@ class Source:
 
     form: str
     content: Path | bytes
+
+
+@dataclass(frozen=True)
+class Entering:
+    """An image from elsewhere: its manifest's digest and size, its name here, and the content of its blobs by their digests.
+
+    Of one that is here already there is no content, and it gets the name.
+    """
+
+    digest: str
+    size: int
+    name: Name | None
+    contents: Mapping[str, blobs.Part]
 
 
 @dataclass(frozen=True)
@@ -55,13 +74,18 @@ class OpenBlob:
 
 @dataclass(frozen=True)
 class OpenImage:
-    """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile."""
+    """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile.
+
+    `name` is the one by which it was found, `names` are all that it has in its library.
+    """
 
     reference: Reference
     name: str
+    names: tuple[str, ...]
     digest: str
     library: LibraryKind
     config: ImageConfig
+    standing: Standing
     root: OpenBlob
     kernel: OpenBlob
     modules: OpenBlob | None
@@ -145,6 +169,31 @@ class Library:
                 versions.append(versions[-1].adding(digest, size, str(name) if name else "", annotations))
         return digest
 
+    def enter(self, entering: Sequence[Entering], replaces: Callable[[str], bool]) -> list[str]:
+        """Enter images as they are, bit for bit, all of them or none: the names that they could not have.
+
+        A name that another image has goes to the new one only where `replaces` says so of that one's digest. Raises `NoSpace`,
+        and `Corrupt` for content that is not what its digest says; then `collect` removes what was stored.
+        """
+        self.create()
+        taken: list[str] = []
+        with self._writable(), files.locked(self.layout.adding, shared=True):
+            for image in entering:
+                for digest, content in image.contents.items():
+                    if blobs.store(self.layout, content)[0] != digest:
+                        raise Corrupt(f"{digest} has other content than its name says")
+            with changing(self.layout) as versions:
+                for image in entering:
+                    name = str(image.name) if image.name else ""
+                    holder = versions[-1].find(name) if name else None
+                    has_it = holder is not None and holder.descriptor.digest == image.digest
+                    if holder is not None and not has_it and not replaces(holder.descriptor.digest):
+                        taken.append(name)
+                        name = ""
+                    if not has_it and (name or not versions[-1].starting(image.digest)):
+                        versions.append(versions[-1].adding(image.digest, image.size, name))
+        return taken
+
     def _layer(self, role: Role, source: Source) -> Descriptor:
         if source.form not in FORMATS[role]:
             raise Refused(f"{role} is {source.form}, not {' or '.join(sorted(FORMATS[role]))}")
@@ -164,17 +213,20 @@ class Library:
     def open(self, reference: Reference, notice: str = "") -> OpenImage:
         """Open an image to run it: every blob checked and locked.
 
-        Raises `NotFound`, `Corrupt`, or `Refused` for what is no Dayfly image.
+        Raises `NotFound`, `Corrupt`, `Stopped` where no list vouches for it any more, or `Refused` for what is no Dayfly image.
         """
-        entry = self.resolve(reference)
+        index = self.index()
+        entry = resolve(index, str(reference.name), reference.digest, self.title)
+        digest = entry.descriptor.digest
         try:
-            return self._open(reference, entry, notice)
+            stands = standing(self.layout, digest, _label(entry), index.sources(digest))
+            return self._open(reference, entry, index.names(digest), stands, notice)
         except NotFound as error:
-            if any(other.descriptor.digest == entry.descriptor.digest for other in self.index().entries):
+            if any(other.descriptor.digest == digest for other in self.index().entries):
                 raise Corrupt(f"the {self.title} is damaged: {error.message}", blobs.DAMAGED_HINT) from error
             raise NotFound(f"{reference} was removed from the {self.title} just now") from error
 
-    def _open(self, reference: Reference, entry: Entry, notice: str) -> OpenImage:
+    def _open(self, reference: Reference, entry: Entry, names: tuple[str, ...], standing: Standing, notice: str) -> OpenImage:
         manifest, config = self._read(entry)
         label = _label(entry)
         opened: dict[Role, OpenBlob] = {}
@@ -190,9 +242,11 @@ class Library:
         return OpenImage(
             reference=reference,
             name=entry.name,
+            names=names,
             digest=entry.descriptor.digest,
             library=self.kind,
             config=config,
+            standing=standing,
             root=opened[Role.ROOT],
             kernel=opened[Role.KERNEL],
             modules=opened.get(Role.MODULES),
@@ -207,6 +261,14 @@ class Library:
         content = blobs.read_blob(self.layout, manifest.config, CONFIG_LIMIT, f"the config of {label}")
         return manifest, parse_config(content, f"the config of {label}")
 
+    def standing(self, digest: str, name: str = "") -> Standing:
+        """How an image came here, and who vouches for it. Raises `Stopped` where no list does any more; `Corrupt`."""
+        return standing(self.layout, digest, name or digest, self.index().sources(digest))
+
+    def names(self, digest: str) -> tuple[str, ...]:
+        """All names of an image."""
+        return self.index().names(digest)
+
     def inspect(self, reference: Reference) -> tuple[str, Manifest, ImageConfig]:
         """An image's digest, manifest and config. Raises as `open` does."""
         entry = self.resolve(reference)
@@ -214,13 +276,14 @@ class Library:
 
     def images(self) -> list[Listed]:
         """All images, by name; also those that cannot be run."""
-        listed = [self._listed(entry) for entry in self.index().entries]
+        listed = [self._listed(entry) for entry in self.index().entries if not _ATTACHED.fullmatch(entry.name)]
         return sorted(listed, key=lambda image: (not image.name, image.name, image.digest))
 
     def _listed(self, entry: Entry) -> Listed:
         digest = entry.descriptor.digest
         try:
             manifest, config = self._read(entry)
+            standing(self.layout, digest, _label(entry))
         except DayflyError as error:
             return Listed(self.kind, entry.name, digest, 0, None, error.message)
         size = entry.descriptor.size + manifest.config.size + sum(descriptor.size for descriptor in manifest.layers)

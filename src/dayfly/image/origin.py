@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_PREFIX = "org.dayfly.origin."
+from dayfly.image.layout import ORIGIN, Index
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and when, in UTC."""
+    """How an image came into its library.
+
+    Of an import: the `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and when, in UTC.
+    Else the source alone, as `dayfly.image.trust.standing` has it.
+    """
 
     source: str
-    digest: str
-    time: str
+    digest: str = ""
+    time: str = ""
 
     def annotations(self) -> dict[str, str]:
         """As it stands in the index."""
-        return {f"{_PREFIX}{name}": value for name, value in vars(self).items() if value}
+        return {f"{ORIGIN}{name}": value for name, value in vars(self).items() if value}
 
     def __str__(self) -> str:
-        return f"{self.source}{f' ({self.digest})' if self.digest else ''}, {self.time}"
+        return f"{self.source}{f' ({self.digest})' if self.digest else ''}{f', {self.time}' if self.time else ''}"
 
 
 def parse_origin(annotations: Mapping[str, str]) -> Origin | None:
     """The origin that an image's entry in the index names, if it does."""
-    source, digest, time = (annotations.get(f"{_PREFIX}{name}", "") for name in ("source", "digest", "time"))
+    source, digest, time = (annotations.get(f"{ORIGIN}{name}", "") for name in ("source", "digest", "time"))
     return Origin(source, digest, time) if source else None
+
+
+def origins(index: Index, digest: str) -> list[Origin]:
+    """What the entries of an image note."""
+    found = (parse_origin(entry.descriptor.annotations) for entry in index.entries if entry.descriptor.digest == digest)
+    return [origin for origin in found if origin]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from dayfly.errors import Refused
 from dayfly.values import dataclass
@@ -88,6 +90,11 @@ def parse_name(text: str) -> Name:
     if colon and not _TAG.fullmatch(tag):
         raise Refused(f"{text!r} names no image: the tag is at most 128 letters, digits, . _ or -", _HINT)
     return Name(name, tag if colon else DEFAULT_TAG)
+
+
+def named_by(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns means this image, `LIBRARY/NAME:TAG`. One without a library means the system's."""
+    return any(fnmatchcase(name, pattern if "/" in pattern else f"{LibraryKind.SYSTEM}/{pattern}") for pattern in patterns)
 
 
 def is_digest(text: object) -> bool:

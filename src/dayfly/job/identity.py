@@ -47,10 +47,11 @@ def _passwd_line(uid: int, gid: int) -> bytes:
 
 
 def _group_lines(gids: tuple[int, ...]) -> tuple[bytes, ...]:
-    return tuple(os.fsencode(f"{_group_name(gid)}:x:{gid}:") for gid in dict.fromkeys(gids))
+    return tuple(os.fsencode(f"{group_name(gid)}:x:{gid}:") for gid in dict.fromkeys(gids))
 
 
-def _group_name(gid: int) -> str:
+def group_name(gid: int) -> str:
+    """A group's name; made of the number where it has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

@@ -246,7 +246,7 @@ class Run:
     def _judged(self, exited: Exited) -> Outcome:
         """Why a job ended as it did."""
         if self._timed_out:
-            message = f"the job was ended after its --timeout of {self._timeout:g} s"
+            message = f"the job was ended after {self._timeout:g} s, its --timeout or the policy's"
             return Outcome(TIMED_OUT, "timeout", message, exited=exited)
         if exited.oom_kills:
             message = f"the job ran out of memory: the guest killed {exited.oom_kills} of its processes"
@@ -319,7 +319,7 @@ class Run:
         self._loop.call_later(_KILL_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
-        message = f"the job was ended after its --timeout of {self._timeout:g} s; the guest did not answer any more"
+        message = f"the job was ended after {self._timeout:g} s, its --timeout or the policy's; the guest did not answer any more"
         self._finish(Outcome(TIMED_OUT, "timeout", message))
 
 

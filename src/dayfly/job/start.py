@@ -15,6 +15,7 @@ from dayfly.errors import DayflyError, Refused
 from dayfly.image.search import Libraries
 from dayfly.job import failing
 from dayfly.job.description import JobDescription
+from dayfly.job.permission import permit_job
 from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
 from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
 from dayfly.machine import accelerator
@@ -47,7 +48,7 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)
-        prepared = prepare(description, image, begun)
+        prepared = permit_job(prepare(description, image, begun), settings)
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from dayfly import process
 from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused, in_words
+from dayfly.image.library import OpenImage
 from dayfly.job import identity
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
@@ -65,6 +66,11 @@ def cancelled(prepared: Prepared, settings: Settings, number: signal.Signals, to
     outcome = ended_before(number)
     record = _begun(prepared, Origin(cold_reason="no template was made"))
     return _told(prepared, settings, outcome, replace(record, state="ended", end=_end(outcome)), told)
+
+
+def _image_used(image: OpenImage) -> ImageUsed:
+    came, vouched = ", ".join(image.standing.origins), ", ".join(image.standing.endorsers)
+    return ImageUsed(image.name, image.digest, str(image.library), came, vouched)
 
 
 def _not_up(record: UsageRecord, error: DayflyError) -> tuple[Outcome, UsageRecord]:
@@ -184,7 +190,7 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
         user=identity.name(),
         command=shortened(prepared.command),
         directory=prepared.directory,
-        image=ImageUsed(prepared.image.name, prepared.image.digest, str(prepared.image.library)),
+        image=_image_used(prepared.image),
         machine=MachineUsed(
             cpus=description.shape.cpus,
             memory=description.shape.memory,

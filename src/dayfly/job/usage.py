@@ -26,11 +26,13 @@ _COMMAND_LIMIT = 4096
 
 @dataclass(frozen=True)
 class ImageUsed:
-    """Which image, by which name, from which library."""
+    """Which image, by which name, from which library; how it came there, and who vouched for it (both may be several)."""
 
     reference: str
     digest: str
     library: str
+    origin: str = ""
+    endorser: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,160 @@
+"""An image as one file: a tar archive of an OCI layout with that image in it alone, as skopeo's `oci-archive:` is."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayfly import files
+from dayfly.errors import Refused
+from dayfly.image.blobs import Part
+from dayfly.image.fields import encode
+from dayfly.image.layout import Index, parse_index, render_index
+from dayfly.image.library import Entering, Library
+from dayfly.image.manifest import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, parse_config, parse_manifest
+from dayfly.image.reference import Name, Reference
+
+_BLOCK = tarfile.BLOCKSIZE
+_MOST_MEMBERS = 1000
+_INDEX_LIMIT = 1024 * 1024
+_CHUNK = 1024 * 1024
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_FOLDERS = ("", ".", "blobs", "blobs/sha256")
+_MARKER = encode({"imageLayoutVersion": "1.0.0"})
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written: the image's digest, and the archive's size and checksums."""
+
+    digest: str
+    size: int
+    checksums: Mapping[str, str]
+
+
+def pack(library: Library, reference: Reference, target: Path) -> Packed:
+    """Write an image to a file, the same bytes each time. Raises as `Library.open`, and `NoSpace`."""
+    with library.open(reference) as image, files.writing(target) as descriptor:
+        _, manifest, _ = library.inspect(Reference(None, image.digest, None))
+        size = library.layout.blob(image.digest).stat().st_size
+        index = Index().adding(image.digest, size, image.name)
+        with os.fdopen(os.dup(descriptor), "w+b") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+                _add(archive, "oci-layout", _MARKER)
+                _add(archive, "index.json", render_index(index))
+                for blob in (image.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)):
+                    _add(archive, f"blobs/sha256/{blob.removeprefix('sha256:')}", library.layout.blob(blob))
+            file.flush()
+            return Packed(image.digest, file.tell(), checksums(file.fileno()))
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode = 0o644
+    if isinstance(content, bytes):
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+        return
+    with content.open("rb") as file:
+        member.size = os.fstat(file.fileno()).st_size
+        archive.addfile(member, file)
+
+
+def checksums(descriptor: int) -> dict[str, str]:
+    """The checksums of an open file, by the names of their algorithms."""
+    found = {"sha512": hashlib.sha512(), "sha256": hashlib.sha256()}
+    offset = 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        for checksum in found.values():
+            checksum.update(chunk)
+        offset += len(chunk)
+    return {name: checksum.hexdigest() for name, checksum in found.items()}
+
+
+def examine(path: Path, name: Name | None) -> Entering:
+    """The image in an archive, to be entered into a library under this name: every part of it checked. Raises `Refused`."""
+    members = _members(path)
+    try:
+        index = parse_index(_small(members["index.json"], _INDEX_LIMIT), "the archive's index.json")
+    except KeyError:
+        raise Refused("the archive has no index.json: it is none of an OCI layout") from None
+    if len(index.entries) != 1:
+        raise Refused(f"the archive has {len(index.entries)} images instead of one")
+    found = index.entries[0].descriptor
+    manifest = parse_manifest(_checked(members, found, MANIFEST_LIMIT), "the archive's manifest")
+    parse_config(_checked(members, manifest.config, CONFIG_LIMIT), "the archive's config")
+    contents = {found.digest: _part(members, found), manifest.config.digest: _part(members, manifest.config)}
+    for layer in manifest.layers:
+        contents[layer.digest] = part = _part(members, layer)
+        if _digest(part) != layer.digest:
+            raise Refused(f"the archive's {layer.digest} has other content than its name says")
+    return Entering(found.digest, found.size, name, contents)
+
+
+def _members(path: Path) -> dict[str, Part]:
+    """Where the files of an archive are. Raises `Refused` for one that has anything but small names and files."""
+    members: dict[str, Part] = {}
+    with path.open("rb") as file:
+        end, offset = os.fstat(file.fileno()).st_size, 0
+        for _ in range(_MOST_MEMBERS):
+            file.seek(offset)
+            header = file.read(_BLOCK)
+            if len(header) < _BLOCK or header == bytes(_BLOCK):
+                return members
+            try:
+                member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+            except (tarfile.HeaderError, ValueError) as error:
+                raise Refused(f"the archive cannot be read: {error}") from None
+            name = member.name.removeprefix("./").rstrip("/")
+            offset += _BLOCK
+            if member.isdir() and name in _FOLDERS:
+                continue
+            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or name in members or not _expected(name):
+                raise Refused(f"the archive has {member.name[:100]!r}, which has no place in one of an OCI layout")
+            if member.size < 0 or offset + member.size > end:
+                raise Refused("the archive ends too early")
+            members[name] = Part(path, offset, member.size)
+            offset += -(-member.size // _BLOCK) * _BLOCK
+    raise Refused(f"the archive has more than {_MOST_MEMBERS} members")
+
+
+def _expected(name: str) -> bool:
+    return name in ("oci-layout", "index.json") or _BLOB.fullmatch(name) is not None
+
+
+def _part(members: Mapping[str, Part], wanted: Descriptor) -> Part:
+    part = members.get(f"blobs/sha256/{wanted.digest.removeprefix('sha256:')}")
+    if part is None or part.size != wanted.size:
+        raise Refused(f"the archive has no {wanted.digest} of {wanted.size} bytes")
+    return part
+
+
+def _small(part: Part, limit: int) -> bytes:
+    if part.size > limit:
+        raise Refused(f"a part of the archive is larger than the {limit} bytes that it may have")
+    with part.path.open("rb") as file:
+        file.seek(part.offset)
+        return file.read(part.size)
+
+
+def _checked(members: Mapping[str, Part], wanted: Descriptor, limit: int) -> bytes:
+    content = _small(_part(members, wanted), limit)
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != wanted.digest:
+        raise Refused(f"the archive's {wanted.digest} has other content than its name says")
+    return content
+
+
+def _digest(part: Part) -> str:
+    checksum, left = hashlib.sha256(), part.size
+    with part.path.open("rb", buffering=0) as file:
+        file.seek(part.offset)
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            checksum.update(chunk)
+            left -= len(chunk)
+    return f"sha256:{checksum.hexdigest()}"

@@ -1,0 +1,73 @@
+"""Whether lists vouch for an image, judged from what its library knows of its subscriptions."""
+
+from __future__ import annotations
+
+import time
+
+from dayfly import files
+from dayfly.errors import DayflyError, in_words
+from dayfly.image.layout import Layout
+from dayfly.image.trust.standing import LOCAL, Standing, Stopped
+from dayfly.image.trust.state import Entry, State, Subscription, fingerprint, read, signed_path
+
+
+def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...]) -> Standing:
+    """How an image stands, see `standing`."""
+    state = read(layout)
+    otherwise = sources or (LOCAL,)
+    if state is None:
+        return Standing(otherwise)
+    entries = state.images.get(digest, ())
+    keys = tuple(f"key:{name}" for name in state.signed.get(digest, ()) if name in state.keys)
+    if not entries:
+        return Standing(otherwise, keys)
+    now = time.time()
+    against = {entry.list: problem(layout, state, entry, now) for entry in entries}
+    good = [entry for entry in entries if not against[entry.list]]
+    local = digest in state.local
+    if not good and not local:
+        raise Stopped(
+            f"{label} may not be run: {'; '.join(against.values())}",
+            "`dayfly trust list` shows the lists, `dayfly trust update` asks for newer ones",
+        )
+    came = (*(otherwise if local else sources), *(entry.origin for entry in good))
+    return Standing(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))))
+
+
+def problem(layout: Layout, state: State, entry: Entry, now: float) -> str:
+    """Why a list does not vouch for an image (may be empty)."""
+    subscription = state.lists.get(entry.list)
+    if entry.stopped or subscription is None:
+        return entry.stopped or f"the list '{entry.list}' was removed"
+    ended = f"the list '{entry.list}' lets it expire on {day(entry.until)}" if now >= entry.until else ""
+    return list_problem(layout, entry.list, subscription, now) or ended
+
+
+def list_problem(layout: Layout, name: str, subscription: Subscription, now: float) -> str:
+    """Why a list is not in force (may be empty).
+
+    The signature is judged again where a certification authority's or a revocation list's file has changed since it was.
+    """
+    accepted = subscription.accepted
+    if now >= accepted.until:
+        return f"the list '{name}' expired on {day(accepted.until)}"
+    if all(fingerprint(path) == seen for path, seen in accepted.watched.items()):
+        return ""
+
+    from dayfly.image.trust.smime import SIGNED_LIMIT, verify  # noqa: PLC0415 (only when a file has changed)
+
+    try:
+        signed = verify(
+            files.read(signed_path(layout, accepted), SIGNED_LIMIT), subscription.authorities, subscription.revocations
+        )
+    except (DayflyError, OSError) as error:
+        why = error.message if isinstance(error, DayflyError) else in_words(error)
+        return f"the list '{name}' is not believed any more: {why}"
+    if (signed.signer, signed.issuer) != (accepted.endorser, accepted.issuer):
+        return f"the list '{name}' is signed by somebody else now"
+    return ""
+
+
+def day(seconds: int) -> str:
+    """A moment for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

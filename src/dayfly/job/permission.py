@@ -1,0 +1,143 @@
+"""Asking the site's policy before a machine starts: who asks, for what, and which files have the rules.
+
+On the way to every job's start. Where a site has no policy, its file is looked for and that is all.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from dayfly import files
+from dayfly.errors import FileMistakes, Mistake
+from dayfly.image.library import OpenImage
+from dayfly.image.reference import LibraryKind
+from dayfly.image.trust.standing import Standing
+from dayfly.job.policy import WITHOUT_FILE, Caller, Denied, Image, Policy, Shared, Wish, decide
+from dayfly.job.prepare import Prepared
+from dayfly.settings import Settings
+from dayfly.values import replace
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def permit_job(prepared: Prepared, settings: Settings) -> Prepared:
+    """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileMistakes`."""
+    job = prepared.description
+    shares = shared((share.source, share.readonly) for share in prepared.shares)
+    wish = Wish(str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root)
+    end = permit(prepared.image, settings, wish, job.batch.get("account", ""))
+    return prepared if end == job.timeout else replace(prepared, description=replace(job, timeout=end))
+
+
+def permit(image: OpenImage, settings: Settings, wish: Wish, account: str = "") -> float | None:
+    """Ask all policies: the seconds that a machine like this may be there (None: no end). Raises `Denied`, or `FileMistakes`."""
+    what = described(image, settings)
+    ends = [] if wish.time is None else [wish.time]
+    for policy in policies(settings):
+        decision = decide(policy, caller(account, named=policy.names_people), what, wish)
+        if not decision.allowed:
+            raise decision.denied()
+        ends += [] if decision.time is None else [decision.time]
+    return min(ends, default=None)
+
+
+def policies(settings: Settings) -> list[Policy]:
+    """The site's policy, and the user's own where the settings name one: each has to allow a machine.
+
+    Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileMistakes`.
+    """
+    path = str(settings.policy_system)
+    site = read(path, {0}) or replace(WITHOUT_FILE, place=f"the rules of a site without {path}")
+    if settings.policy_user is None:
+        return [site]
+    own = read(str(settings.policy_user), {0, os.getuid()})
+    if own is None:
+        raise Denied(f"the policy {settings.policy_user} does not exist", "policy.user of the settings names it")
+    return [site, own]
+
+
+def read(path: str, owners: set[int] | None) -> Policy | None:
+    """The policy in a file that one of these users owns (None: whoever); None where there is none. Raises as `policies`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):  # noqa: PTH114 (a hot path)
+            raise _unreadable(path, "its link leads nowhere") from error
+        return None
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from error
+    from dayfly.job.rules import LIMIT, parse  # noqa: PLC0415 (most machines have no policy, and every job would pay)
+
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _unreadable(path, "it is not a regular file")
+        if owners is not None and (status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+            who = "root" if owners == {0} else "you and root"
+            raise _unreadable(path, f"others than {who} could have written it", "see its owner and mode")
+        content = files.read_all(descriptor, LIMIT + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > LIMIT:
+        raise FileMistakes(path, [Mistake("file", f"is larger than {LIMIT} bytes")])
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise FileMistakes(path, [Mistake("file", "is not UTF-8")]) from None
+    return parse(text, path)
+
+
+def _unreadable(path: str, why: str | None, hint: str = "as long as that is so no machine starts here") -> Denied:
+    return Denied(f"the policy {path} cannot be used: {why}", hint)
+
+
+def caller(account: str = "", *, named: bool = True) -> Caller:
+    """Who runs this process; by name too where that is asked for."""
+    uid, gids = os.getuid(), dict.fromkeys((os.getgid(), *os.getgroups()))
+    if not named:
+        return Caller((str(uid),), tuple(map(str, gids)), account)
+
+    from dayfly.job import identity  # noqa: PLC0415 (only where a rule is about somebody)
+
+    groups = [text for gid in gids for text in (str(gid), identity.group_name(gid))]
+    return Caller((str(uid), identity.name()), tuple(groups), account)
+
+
+def described(image: OpenImage, settings: Settings) -> Image:
+    """An open image, as policies know it."""
+    return known(image.library, image.names, image.digest, image.config.labels, image.standing, settings)
+
+
+def known(
+    kind: LibraryKind,
+    names: tuple[str, ...],
+    digest: str,
+    labels: Mapping[str, str],
+    standing: Standing,
+    settings: Settings,
+) -> Image:
+    """An image of a library, with all the names that it has there, as policies know it."""
+    shown = tuple(f"{kind}/{name}" for name in names) or (f"{kind}/{digest}",)
+    return Image(whose(kind, settings), shown, digest, standing.origins, standing.endorsers, labels)
+
+
+def whose(kind: LibraryKind, settings: Settings) -> str:
+    """Whose library that is, in the words of a policy: a library that somebody else owns is not one's own, wherever it is."""
+    if kind is LibraryKind.SYSTEM:
+        return "system"
+    return "own" if os.stat(settings.library_user).st_uid == os.getuid() else "other"  # noqa: PTH116 (a hot path)
+
+
+def shared(folders: Iterable[tuple[str, bool]]) -> tuple[Shared, ...]:
+    """Folders and whether they are read-only, as policies know them: by where a path leads, not by how it is written."""
+    return tuple(_shared(os.path.realpath(path), readonly) for path, readonly in folders)
+
+
+def _shared(path: str, readonly: bool) -> Shared:
+    try:
+        return Shared(path, readonly, os.stat(path).st_uid)  # noqa: PTH116 (a hot path)
+    except OSError:  # nothing is known of it, so the worst is: sharing it fails a moment later
+        return Shared(path, readonly, 0)
