@@ -55,11 +55,18 @@ def importing(site: Site, library: Path) -> Iterator[Site]:
         shutil.copy(library / name, target / name)
     reachable = Path(f"/var/tmp/dayfly-test-{os.getpid()}")  # by root's other ids, which pytest's own folders are not
     reachable.mkdir(mode=0o755)
-    site.configure(library_user=str(target), scratch_folder=str(reachable))
+    site.configure(library_user=str(target), scratch_folder=str(reachable), policy_user=str(allowing(site, "*")))
     yield site
     left = list(reachable.iterdir())
     shutil.rmtree(reachable)
     assert left == []
+
+
+def allowing(site: Site, origin: str) -> Path:
+    """The file of a policy that allows what came in this way."""
+    path = site.work / "policy.toml"
+    path.write_text(f'[[rule]]\naction = "allow"\norigin = "{origin}"\n')
+    return path
 
 
 def imported(site: Site, *words: str) -> None:
@@ -87,6 +94,17 @@ def test_a_container_runs_as_it_would_run_by_itself(importing: Site, start: str)
     record = importing.record()
     assert record["command"] == ["./app", "--flag", "two words"]
     assert record["machine"]["start"] == ("cold" if start else "template")
+    assert record["image"]["origin"] == f"oci:{importing.work}/small:1"
+
+
+def test_a_policy_may_ask_where_a_container_came_from(importing: Site) -> None:
+    layout(importing.work / "small", *SMALL, tag="1", run=RUN)
+    imported(importing, f"oci:{importing.work}/small:1")
+    allowing(importing, "docker://registry.example.org/*")
+    assert "no rule is about the user" in importing.dayfly("run", "small:1").err
+    allowing(importing, f"oci:{importing.work}/*")
+    assert importing.dayfly("run", "small:1").status == 7
+    assert importing.dayfly("run", "debian:12", "--", "true").status == 125
 
 
 @STARTS
