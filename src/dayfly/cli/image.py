@@ -1,4 +1,4 @@
-"""`dayfly image`: build, import, list, check and remove images."""
+"""`dayfly image`: build, import, push, pull, list, check and remove images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dayfly import process
 from dayfly import settings as site
@@ -23,9 +24,12 @@ from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_duration, parse_size
 
+if TYPE_CHECKING:
+    from dayfly.build.skopeo import Access
+
 DESCRIPTION = """\
-Build, import, list, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and
-your own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
+Build, import, push, pull, list, check and remove images. There are two libraries: the system's, which the site's administrator
+keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
 """
 
 
@@ -48,6 +52,8 @@ def configure(parser: Parser) -> None:
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
     _add_system(build, "add it to the system library, not to your own")
     _configure_import(add("import", "make an image of a container", _import))
+    _configure_push(add("push", "bring an image to a registry", _push))
+    _configure_pull(add("pull", "bring an image from a registry", _pull))
     add_json(add("list", "list the images of both libraries", _list))
     show = add("show", "show what an image is made of", _show)
     _add_image(show)
@@ -79,6 +85,12 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="take the kernel of this image (default: the newest that an image in the libraries has, or else Debian's)",
     )
+    _add_access(parser)
+    _add_max_size(parser, "refuse a container whose layers or files are larger (default: 16G)")
+    _add_system(parser, "add it to the system library, not to your own")
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the registry")
     parser.add_argument(
         "--auth-file",
@@ -94,13 +106,31 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="give up on a registry that sends nothing for this long (default: 60s)",
     )
+
+
+def _add_max_size(parser: argparse.ArgumentParser, help_: str) -> None:
     parser.add_argument(
         "--max-size",
         type=checked(parse_size),
         default=parse_size("16G"),
         metavar="SIZE",
-        help="refuse a container whose layers or files are larger (default: 16G)",
+        help=help_,
     )
+
+
+def _configure_push(parser: argparse.ArgumentParser) -> None:
+    _add_image(parser)
+    parser.add_argument("target", metavar="TARGET", help="docker://HOST/NAME:TAG")
+    _add_access(parser)
+
+
+def _configure_pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:DIGEST")
+    parser.add_argument(
+        "name", metavar="NAME:TAG", nargs="?", type=checked(parse_name), help="name the image so (default: as it is called there)"
+    )
+    _add_access(parser)
+    _add_max_size(parser, "refuse an image that is larger (default: 16G)")
     _add_system(parser, "add it to the system library, not to your own")
 
 
@@ -170,7 +200,7 @@ def _import(arguments: argparse.Namespace, settings: Settings) -> int:
         source=container.parse(arguments.source),
         name=arguments.name,
         kernel_of=arguments.kernel_of,
-        access=container.Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout),
+        access=_access(arguments),
         limits=container.Limits(size=arguments.max_size),
     )
     progress = _Progress()
@@ -178,6 +208,43 @@ def _import(arguments: argparse.Namespace, settings: Settings) -> int:
     if warning := libraries.warning(made.name, arguments.kind):
         process.warn(warning)
     progress.done(made.name, made.digest)
+    return 0
+
+
+def _access(arguments: argparse.Namespace) -> Access:
+    from dayfly.build.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
+
+    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout)
+
+
+def _push(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
+
+    libraries = Libraries(settings)
+    remote = registry.Remote(registry.parse(arguments.target), _access(arguments))
+    library, entry, notice = libraries.find(arguments.image)
+    if notice:
+        process.warn(notice)
+    wanted = Reference(arguments.image.name, entry.descriptor.digest, library.kind)
+    progress = _Progress()
+    digest = registry.push(library, wanted, remote, libraries.user, progress)
+    progress(f"{remote.source} is {arguments.image}")
+    sys.stdout.write(f"{digest}\n")
+    return 0
+
+
+def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.build.container import default_name  # noqa: PLC0415 (the other commands do without it)
+
+    libraries = Libraries(settings)
+    remote = registry.Remote(registry.parse(arguments.source), _access(arguments))
+    name: Name = arguments.name or default_name(remote.source, "")
+    if warning := libraries.warning(name, arguments.kind):
+        process.warn(warning)
+    progress = _Progress()
+    digest = registry.pull(remote, name, libraries.library(arguments.kind), arguments.max_size, progress)
+    progress.done(name, digest)
     return 0
 
 

@@ -69,6 +69,11 @@ class Layout:
         return self.folder / ".dayfly/work"
 
     @property
+    def pulls(self) -> Path:
+        """What was fetched of images that are not whole yet, by their digests."""
+        return self.folder / ".dayfly/pulls"
+
+    @property
     def trust(self) -> Path:
         """What is known of signed lists. Not to be deleted with `.dayfly`: without it, what they brought would be nobody's."""
         return self.folder / "trust"

@@ -29,7 +29,7 @@ from dayfly.image.manifest import (
 )
 from dayfly.image.reference import LibraryKind, Name, Reference
 from dayfly.image.trust.standing import Standing, standing
-from dayfly.values import dataclass
+from dayfly.values import dataclass, field
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -52,13 +52,14 @@ class Source:
 class Entering:
     """An image from elsewhere: its manifest's digest and size, its name here, and the content of its blobs by their digests.
 
-    Of one that is here already there is no content, and it gets the name.
+    Of one that is here already there is no content, and it gets the name. `annotations` are as for `Library.add`.
     """
 
     digest: str
     size: int
     name: Name | None
     contents: Mapping[str, blobs.Part]
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ class Library:
         and `Corrupt` for content that is not what its digest says; then `collect` removes what was stored.
         """
         self.create()
+        for image in entering:
+            check_annotations(image.annotations)
         taken: list[str] = []
         with self._writable(), files.locked(self.layout.adding, shared=True):
             for image in entering:
@@ -191,7 +194,7 @@ class Library:
                         taken.append(name)
                         name = ""
                     if not has_it and (name or not versions[-1].starting(image.digest)):
-                        versions.append(versions[-1].adding(image.digest, image.size, name))
+                        versions.append(versions[-1].adding(image.digest, image.size, name, image.annotations))
         return taken
 
     def _layer(self, role: Role, source: Source) -> Descriptor:

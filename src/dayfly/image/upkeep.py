@@ -15,7 +15,7 @@ from dayfly.image import blobs
 from dayfly.image.fields import Fields, decode
 from dayfly.image.layout import Entry, Layout, changing, read_index
 from dayfly.image.manifest import INDEX_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
-from dayfly.image.work import sweep
+from dayfly.image.work import forget_kept, sweep
 
 _MANIFESTS = frozenset(
     {
@@ -135,7 +135,7 @@ def _check(layout: Layout, digest: str, size: int | None) -> str:
 
 def collect(layout: Layout, *, unnamed: bool) -> Collected:
     """Remove what nothing names. Nobody adds meanwhile: they wait for `adding`."""
-    folders = sweep(layout)
+    folders = sweep(layout) + forget_kept(layout)
     with files.locked(layout.adding):
         if unnamed:
             with changing(layout) as versions:

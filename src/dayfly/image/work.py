@@ -84,6 +84,47 @@ def sweep(layout: Layout) -> int:
     return len(stale)
 
 
+@contextlib.contextmanager
+def kept_folder(layout: Layout, name: str) -> Iterator[Path]:
+    """The folder of this name for work that a later process can go on with: ours alone until the end of the block.
+
+    It is removed when the block ends well, and kept with what is in it when not; then `forget_kept` removes it.
+    """
+    path = layout.pulls / name
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # removed between the two calls
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            break
+        os.close(descriptor)  # removed by whoever held it
+    try:
+        yield path
+        remove_tree(path)
+    finally:
+        os.close(descriptor)
+
+
+def forget_kept(layout: Layout) -> int:
+    """Remove the kept folders that nobody works in: how many there were."""
+    removed = 0
+    for path in sorted(layout.pulls.iterdir()) if layout.pulls.is_dir() else ():
+        if path.is_symlink() or not path.is_dir():
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if files.unused(descriptor):
+                    remove_tree(path)
+                    removed += 1
+            finally:
+                os.close(descriptor)
+    return removed
+
+
 def _remove(path: Path) -> None:
     link = path / "outside"
     if link.is_symlink():

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tests.framework.containers import OCI, Layout, config, digest, docker_archive, file, folder, layout, link, packed, tar
 
 from dayfly.build.container import places
-from dayfly.build.container.fetch import Access
 from dayfly.build.container.furnish import operating_system
 from dayfly.build.container.manifest import Manifest, Piece, parse_config, parse_manifest
 from dayfly.build.container.source import Transport, default_name, parse
 from dayfly.build.container.tree import Limits
 from dayfly.build.container.unpack import Blob, unpack
+from dayfly.build.skopeo import Access
 from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 
 ZEROS = "sha256:" + "0" * 64

@@ -12,7 +12,7 @@ from pathlib import Path
 from dayfly.build import filesystem
 from dayfly.build.builder import Progress, Workshop
 from dayfly.build.container import archive, kernels, layer, places, source
-from dayfly.build.container.fetch import Access, fetch
+from dayfly.build.container.fetch import fetch
 from dayfly.build.container.furnish import furnish, operating_system
 from dayfly.build.container.manifest import ContainerConfig
 from dayfly.build.container.places import Container
@@ -20,6 +20,7 @@ from dayfly.build.container.source import Source, Transport
 from dayfly.build.container.tree import Limits, Tree
 from dayfly.build.container.unpack import unpack
 from dayfly.build.namespace import Namespace, enter
+from dayfly.build.skopeo import Access
 from dayfly.image import library as images
 from dayfly.image.library import Library
 from dayfly.image.manifest import ImageConfig, Kernel, OperatingSystem, Role, is_user

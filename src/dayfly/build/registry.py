@@ -1,0 +1,182 @@
+"""Images to registries and back, as the OCI artifacts that they are: bit for bit, and only what is missing there, or here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dayfly import files, process
+from dayfly.build.container.source import Source, Transport
+from dayfly.build.container.source import parse as parse_source
+from dayfly.build.skopeo import SLACK, Access, Skopeo
+from dayfly.errors import Corrupt, NotFound, Refused
+from dayfly.image import blobs
+from dayfly.image.blobs import Part
+from dayfly.image.layout import Index, Layout, render_index
+from dayfly.image.library import Entering, Library
+from dayfly.image.manifest import CONFIG_LIMIT, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, Manifest, parse_config, parse_manifest
+from dayfly.image.origin import Origin
+from dayfly.image.reference import DEFAULT_TAG, Name, Reference
+from dayfly.image.work import kept_folder, remove_tree, sweep, work_folder
+from dayfly.units import format_size
+
+_NAME = "image"
+_BLOBS = "blobs"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An image in a registry, and how that is spoken to."""
+
+    source: Source
+    access: Access
+
+    def named(self, digest: str = "") -> str:
+        """The image as skopeo is told of it, by this digest or as the user wrote it."""
+        digest = digest or self.source.digest
+        return f"docker://{self.source.repository}{f'@{digest}' if digest else f':{self.source.tag or DEFAULT_TAG}'}"
+
+
+def parse(text: str) -> Source:
+    """An image in a registry. Raises `Refused` for what is none."""
+    source = parse_source(text)
+    if source.transport is not Transport.REGISTRY:
+        raise Refused(f"{text} is in no registry", "write docker://HOST/NAME:TAG")
+    return source
+
+
+def push(library: Library, reference: Reference, remote: Remote, workplace: Library, progress: Progress) -> str:
+    """Bring an image to a registry: its digest. What the registry has already is not sent again.
+
+    `workplace` is a library that can be written to. Raises as `Library.open`, `NotFound`, `Refused`, `DayflyError`.
+    """
+    process.find("skopeo", "skopeo")
+    if remote.source.digest:
+        raise Refused("an image is pushed under a tag, not under a digest", "write docker://HOST/NAME:TAG")
+    workplace.create()
+    sweep(workplace.layout)
+    with library.open(reference) as image, work_folder(workplace.layout) as work:
+        size = library.layout.blob(image.digest).stat().st_size
+        _, manifest, _ = library.inspect(Reference(None, image.digest, None))
+        layout = Layout(work.path / "layout")
+        layout.create(public=False)
+        for digest in {image.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}:
+            layout.blob(digest).symlink_to(library.layout.blob(digest).absolute())
+        files.write(layout.index, render_index(Index().adding(image.digest, size, _NAME)))
+        total = sum(piece.size for piece in (manifest.config, *manifest.layers))
+        progress(f"registry: sending what {remote.source.host} has not of {format_size(total)}")
+        skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to")
+        words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("dest-"), f"oci:layout:{_NAME}", remote.named()]
+        skopeo.send(words, "output")
+        return image.digest
+
+
+def pull(remote: Remote, name: Name, library: Library, limit: int, progress: Progress) -> str:
+    """Bring an image of at most `limit` bytes from a registry into a library, under this name: its digest.
+
+    What the library has is not fetched. The parts that a pull had fetched when it failed or was killed are kept in `.dayfly`, and
+    not fetched again, until the image is pulled or the library collected. Everything is compared with its digest and size before
+    it enters the library. Raises `NotFound`, `Refused` for what is no image of ours or too large, `Corrupt`, `DayflyError`.
+    """
+    process.find("skopeo", "skopeo")
+    library.create()
+    sweep(library.layout)
+    source = remote.source
+    with work_folder(library.layout) as work, contextlib.ExitStack() as until_entered:
+        progress(f"registry: looking for {source}")
+        descriptor, manifest = _manifest(Skopeo(work.path, remote.access, source.host), remote)
+        wanted = list({piece.digest: piece for piece in (descriptor, manifest.config, *manifest.layers)}.values())
+        total = sum(piece.size for piece in wanted)
+        if total > limit:
+            more = f"more than the limit of {format_size(limit)}"
+            raise Refused(f"{source} is {format_size(total)}, {more}", "--max-size raises it")
+        missing = [piece for piece in wanted if not _held(library.layout, piece, until_entered)]
+        folder = until_entered.enter_context(kept_folder(library.layout, descriptor.digest.removeprefix("sha256:")))
+        store = _tidied(folder, missing)
+        for piece in wanted:
+            if piece not in missing:
+                _blob(store, piece).symlink_to(library.layout.blob(piece.digest).absolute())
+        left = [piece for piece in missing if not _blob(store, piece).exists()]
+        progress(f"registry: fetching {len(left)} of {len(wanted)} parts, {format_size(sum(piece.size for piece in left))}")
+        if left:
+            _fetch(Skopeo(folder, remote.access, source.host), remote, descriptor.digest, total)
+        for piece in missing:
+            if wrong := _wrong(_blob(store, piece), piece):
+                raise Corrupt(f"{source.host} sent a part that {wrong}: {piece.digest}")
+        parse_config(files.read(_blob(store, manifest.config), CONFIG_LIMIT), f"the config of {source}")
+        now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        contents = {piece.digest: Part(_blob(store, piece), 0, piece.size) for piece in missing}
+        origin = Origin(str(source), descriptor.digest, now).annotations()
+        progress("image: adding it to the library")
+        library.enter([Entering(descriptor.digest, descriptor.size, name, contents, origin)], lambda _: True)
+        return descriptor.digest
+
+
+def _manifest(skopeo: Skopeo, remote: Remote) -> tuple[Descriptor, Manifest]:
+    """The manifest in the registry."""
+    words = ["inspect", "--raw", *skopeo.options(""), remote.named()]
+    content = skopeo.receive(words, "manifest", most=16 * MANIFEST_LIMIT, largest=2 * MANIFEST_LIMIT)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if remote.source.digest and digest != remote.source.digest:
+        raise Corrupt(f"{skopeo.host} sent another manifest than {remote.source.digest}")
+    try:
+        manifest = parse_manifest(content, str(remote.source))
+    except Refused as error:
+        raise Refused(error.message, error.hint or "`dayfly image import` makes an image of a container") from error
+    return Descriptor(MANIFEST_TYPE, digest, len(content)), manifest
+
+
+def _held(layout: Layout, piece: Descriptor, until_entered: contextlib.ExitStack) -> bool:
+    """Whether a library has a blob, undamaged; then it is locked, and no collection takes it."""
+    try:
+        descriptor = blobs.open_blob(layout, piece, piece.digest)
+    except (NotFound, Corrupt):
+        return False
+    until_entered.callback(os.close, descriptor)
+    return True
+
+
+def _blob(store: Path, piece: Descriptor) -> Path:
+    return store / piece.digest.removeprefix("sha256:")
+
+
+def _tidied(folder: Path, missing: list[Descriptor]) -> Path:
+    """The folder for fetched blobs, with those in it that were fetched before and are what they should be."""
+    for path in folder.iterdir():
+        if path.name != _BLOBS:
+            remove_tree(path)
+    store = folder / _BLOBS / "sha256"
+    store.mkdir(parents=True, exist_ok=True)
+    good = {_blob(store, piece) for piece in missing if not _wrong(_blob(store, piece), piece)}
+    for path in store.iterdir():
+        if path not in good:
+            path.unlink()
+    return store
+
+
+def _wrong(path: Path, piece: Descriptor) -> str:
+    """What is wrong with a blob that was fetched (may be empty)."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return "is missing"
+    if not stat.S_ISREG(status.st_mode) or status.st_size != piece.size:
+        return f"has not its {piece.size} bytes"
+    with path.open("rb") as file:
+        return "" if blobs.digest_of(file.fileno()) == piece.digest else "has other content than its name says"
+
+
+def _fetch(skopeo: Skopeo, remote: Remote, digest: str, total: int) -> None:
+    """Have skopeo fetch what is missing in the folder of blobs: each appears there whole."""
+    shared = ["--dest-shared-blob-dir", _BLOBS]
+    words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("src-"), *shared, remote.named(digest), f"oci:got:{_NAME}"]
+    skopeo.receive(words, "output", most=total + SLACK * 8, largest=total + SLACK)

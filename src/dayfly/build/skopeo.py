@@ -1,0 +1,162 @@
+"""Skopeo, which speaks to registries: it knows their protocol, tokens, credentials and certificates.
+
+A registry is not trusted: what it says a container's size is bounds what is fetched, and silence ends the wait.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dayfly import process
+from dayfly.errors import DayflyError, NotFound, Refused
+from dayfly.units import format_duration, format_size
+
+_PLATFORM = ("--override-os=linux", "--override-arch=amd64")
+SLACK = 1024**2
+"""Bytes by which what is written may go beyond what a manifest says."""
+_TAIL = 8192
+_LEAST = 64 * 1024
+"""Bytes that have to come within the time of `Access.timeout`: less is as good as none."""
+
+_FATAL = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
+_POLICIES = ("~/.config/containers/policy.json", "/etc/containers/policy.json")
+_CREDENTIALS = "log in with `skopeo login HOST` or `docker login HOST`, or name the file with your credentials by --auth-file"
+_CAUSES = (
+    (r"manifest unknown|name unknown|repository name not known|\b404\b", "see whether the name and the tag are right"),
+    (r"unauthorized|authentication required|access to the resource is denied|invalid username|\b40[13]\b", _CREDENTIALS),
+    (r"certificate|x509|tls:", "name the authority's certificate by --ca, or say --insecure when the network is trusted"),
+    (r"server gave HTTP response to HTTPS client", "it speaks no TLS; --insecure says that this is meant"),
+    (r"unsupported protocol scheme", "the registry sent us to an address that is none of a registry's"),
+    (
+        r"no such host|connection refused|timeout|unreachable",
+        "see whether its name is right, and whether it can be reached from here",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a registry is spoken to. `timeout` is in seconds: how long it may send (next to) nothing."""
+
+    ca: Path | None = None
+    auth_file: Path | None = None
+    insecure: bool = False
+    timeout: float = 60.0
+
+    def options(self, prefix: str, certificates: Path) -> list[str]:
+        """The options of a skopeo command, whose names begin with `prefix`."""
+        options = [f"--{prefix}tls-verify=false"] if self.insecure else []
+        options += [f"--{prefix}cert-dir={certificates}"] if self.ca else []
+        return options + ([f"--{prefix}authfile={self.auth_file}"] if self.auth_file else [])
+
+
+@dataclass(frozen=True)
+class Skopeo:
+    """Skopeo in a folder of ours, where it is run."""
+
+    folder: Path
+    access: Access
+    host: str
+    doing: str = "fetch from"
+
+    def options(self, prefix: str) -> list[str]:
+        """The options of a command that say how the registry is spoken to; their names begin with `prefix`."""
+        certificates = self.folder / "certificates"
+        if self.access.ca and not certificates.exists():
+            certificates.mkdir()
+            shutil.copyfile(self.access.ca, certificates / "ca.crt")
+        return self.access.options(prefix, certificates)
+
+    def receive(self, words: Sequence[str], output: str, *, most: int, largest: int) -> bytes:
+        """Run it to its end: what it wrote to `output`. No file may become larger than `largest`, all together `most` bytes."""
+        return self._run(words, output, largest, lambda _: _size_of(self.folder), most)
+
+    def send(self, words: Sequence[str], output: str) -> bytes:
+        """Run it to its end: what it wrote to `output`."""
+        return self._run(words, output, SLACK, _sent_by, sys.maxsize)
+
+    def _run(self, words: Sequence[str], output: str, largest: int, moved: Callable[[int], int], most: int) -> bytes:
+        policy = [] if any(Path(path).expanduser().exists() for path in _POLICIES) else ["--insecure-policy"]
+        command = ["prlimit", f"--fsize={largest}", "--", process.find("skopeo"), *policy, *_PLATFORM, *words]
+        written, complaints = self.folder / output, self.folder / "errors"
+        with written.open("w+b") as out, complaints.open("w+b") as err:
+            settings: dict[str, Any] = {"env": self._environment(), "cwd": str(self.folder), "grouped": True}
+            child = process.spawn(command, stdout=out.fileno(), stderr=err.fileno(), **settings)
+            try:
+                problem = self._watch(child.pidfd, lambda: moved(child.pid), most)
+            finally:
+                child.kill_group()
+                status, _ = child.wait()
+        said = _end_of(complaints)
+        if problem:
+            raise problem
+        if status != 0:
+            raise self._failed(said, status)
+        return written.read_bytes()
+
+    def _environment(self) -> dict[str, str]:
+        named = os.environ.get("REGISTRY_AUTH_FILE", "")
+        own = {"REGISTRY_AUTH_FILE": str(Path(named).absolute())} if named else {}
+        return {**os.environ, **own, "TMPDIR": str(self.folder)}
+
+    def _watch(self, ended: int, moved: Callable[[], int], most: int) -> DayflyError | None:
+        """Wait for the end: why it was not waited for any longer, or None. Nothing tells of a file's growth but a look at it."""
+        events = select.poll()
+        events.register(ended, select.POLLIN)
+        marked, since = 0, time.monotonic()
+        while not events.poll(1000 * min(1.0, self.access.timeout)):
+            size = moved()
+            if size > most:
+                return Refused(f"{self.host} sent more than the {format_size(most)} that its manifest says")
+            if size - marked >= _LEAST:
+                marked, since = size, time.monotonic()
+            if time.monotonic() - since > self.access.timeout:
+                waited = format_duration(self.access.timeout)
+                return DayflyError(f"{self.host} sent nothing for {waited}", "try again later, or wait longer with --timeout")
+        return None
+
+    def _failed(self, said: str, status: int) -> DayflyError:
+        found = _FATAL.findall(said)
+        lines = said.strip().splitlines() or [f"it exited with {status}"]
+        reason = found[-1].replace('\\"', '"').replace("\\n", " ") if found else lines[-1]
+        reason = "".join(character if character.isprintable() else " " for character in reason[-600:])
+        hint = next((hint for pattern, hint in _CAUSES if re.search(pattern, reason)), "")
+        if status == -signal.SIGXFSZ or "file too large" in said:
+            return Refused(f"{self.host} sent more than its manifest says")
+        kind = NotFound if hint == _CAUSES[0][1] else DayflyError
+        return kind(f"skopeo cannot {self.doing} {self.host}: {reason}", hint.replace("HOST", self.host))
+
+
+def _end_of(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+        return file.read().decode(errors="replace")
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.lstat().st_size
+        except FileNotFoundError:  # a file that has just got its name
+            continue
+    return size
+
+
+def _sent_by(pid: int) -> int:
+    """How many bytes a process has written to wherever, sockets too (proc(5), `wchar`)."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.partition(":")[2]) for line in lines if line.startswith("wchar:")), 0)
