@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.server
 import json
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.build.conftest import Imports, Registry, command_lines, run
+from tests.build.conftest import Imports, Registry, command_lines, credentials, run
 from tests.framework.containers import OCI, Layout, config, digest, file, layout, packed, tar
 from tests.framework.site import eventually
 
@@ -82,40 +81,6 @@ def test_several_platforms(imports: Imports, registry: Callable[..., Registry], 
     pushed(tmp_path, address, "--dest-tls-verify=false", source=f"oci:{tmp_path}/lay:none", all_platforms=True)
     said = imports.refused(f"docker://{address}/site/app:1", "--insecure")
     assert "has nothing for linux/amd64 (it has linux/arm64, linux/s390x)" in said
-
-
-@pytest.fixture
-def secure(registry: Callable[..., Registry], tmp_path: Path) -> tuple[str, Path]:
-    """A registry with TLS and passwords: its address, and the certificate of the authority that vouches for it."""
-    folder = tmp_path / "tls"
-    folder.mkdir()
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    name = ("-subj", "/CN=Authority of a test")
-    run("openssl", "req", "-x509", *key, *name, "-days", "1", "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
-    run("openssl", "req", *key, "-subj", "/CN=registry", "-keyout", folder / "key.pem", "-out", folder / "request.pem")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    signer = (
-        "-CA",
-        folder / "ca.pem",
-        "-CAkey",
-        folder / "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "1",
-        "-extfile",
-        folder / "names",
-    )
-    run("openssl", "x509", "-req", "-in", folder / "request.pem", *signer, "-out", folder / "cert.pem")
-    run("htpasswd", "-Bbc", folder / "passwords", "ada", "secret")
-    tls = ("tls:", f"  certificate: {folder}/cert.pem", f"  key: {folder}/key.pem")
-    auth = ("auth:", "  htpasswd:", "    realm: test", f"    path: {folder}/passwords")
-    return registry(tls, auth).address, folder / "ca.pem"
-
-
-def credentials(path: Path, address: str, word: str = "ada:secret") -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"auths": {address: {"auth": base64.b64encode(word.encode()).decode()}}}))
-    return path
 
 
 def test_with_tls_and_a_password(imports: Imports, secure: tuple[str, Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.build.conftest import Imports, Registry, command_lines, run
+from tests.build.conftest import Imports, Registry, command_lines, credentials, run
 from tests.framework.containers import file, layout, tar
 from tests.framework.site import eventually
 from tests.unit.image.examples import CONFIG, LAYERS
@@ -257,3 +258,25 @@ def test_one_pull_of_an_image_at_a_time(imports: Imports, pushed: Pushed) -> Non
         assert imports.library.collect().folders == 0
     assert process.wait(60) == 0
     assert not kept(imports)
+
+
+def test_with_tls_and_a_password(imports: Imports, secure: tuple[str, Path], tmp_path: Path) -> None:
+    address, ca = secure
+    target = f"docker://{address}/site/app:1"
+    said = imports.run("push", "base:1", target, "--ca", ca).stderr
+    assert f"skopeo cannot send to {address}" in said
+    assert "log in with `skopeo login" in said
+    known = ("--ca", ca, "--auth-file", credentials(tmp_path / "auth.json", address))
+    pushed = imports.run("push", "base:1", target, *known)
+    assert pushed.returncode == 0, pushed.stderr
+    assert "log in with `skopeo login" in imports.run("pull", target, "--ca", ca).stderr
+    pulled = imports.run("pull", target, *known)
+    assert pulled.stdout == pushed.stdout, pulled.stderr
+    assert b"secret" not in (imports.library.layout.index).read_bytes()
+
+
+def test_a_registry_that_takes_nothing_is_given_up(imports: Imports) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = f"docker://127.0.0.1:{server.getsockname()[1]}/a:1"
+        said = refused(imports, "push", "base:1", target, "--timeout", "2s")
+    assert "took nothing for 2.00 s (try again later, or wait longer with --timeout)" in said

@@ -74,7 +74,7 @@ def push(library: Library, reference: Reference, remote: Remote, workplace: Libr
         files.write(layout.index, render_index(Index().adding(image.digest, size, _NAME)))
         total = sum(piece.size for piece in (manifest.config, *manifest.layers))
         progress(f"registry: sending what {remote.source.host} has not of {format_size(total)}")
-        skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to")
+        skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to", "took nothing")
         words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("dest-"), f"oci:layout:{_NAME}", remote.named()]
         skopeo.send(words, "output")
         return image.digest
@@ -128,11 +128,7 @@ def _manifest(skopeo: Skopeo, remote: Remote) -> tuple[Descriptor, Manifest]:
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if remote.source.digest and digest != remote.source.digest:
         raise Corrupt(f"{skopeo.host} sent another manifest than {remote.source.digest}")
-    try:
-        manifest = parse_manifest(content, str(remote.source))
-    except Refused as error:
-        raise Refused(error.message, error.hint or "`dayfly image import` makes an image of a container") from error
-    return Descriptor(MANIFEST_TYPE, digest, len(content)), manifest
+    return Descriptor(MANIFEST_TYPE, digest, len(content)), parse_manifest(content, f"the manifest of {remote.source}")
 
 
 def _held(layout: Layout, piece: Descriptor, until_entered: contextlib.ExitStack) -> bool:

@@ -68,6 +68,7 @@ class Skopeo:
     access: Access
     host: str
     doing: str = "fetch from"
+    silence: str = "sent nothing"
 
     def options(self, prefix: str) -> list[str]:
         """The options of a command that say how the registry is spoken to; their names begin with `prefix`."""
@@ -122,7 +123,7 @@ class Skopeo:
                 marked, since = size, time.monotonic()
             if time.monotonic() - since > self.access.timeout:
                 waited = format_duration(self.access.timeout)
-                return DayflyError(f"{self.host} sent nothing for {waited}", "try again later, or wait longer with --timeout")
+                return DayflyError(f"{self.host} {self.silence} for {waited}", "try again later, or wait longer with --timeout")
         return None
 
     def _failed(self, said: str, status: int) -> DayflyError:

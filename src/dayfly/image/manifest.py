@@ -314,7 +314,7 @@ def parse_manifest(content: bytes, place: str = "manifest") -> Manifest:
     fields = decode(content, place)
     fields.number("schemaVersion", 2, 2)
     if fields.values.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE or fields.values.get("artifactType") != ARTIFACT_TYPE:
-        raise Refused(f"{place} is not that of a Dayfly image", "a container has to be converted first")
+        raise Refused(f"{place} is not that of a Dayfly image", "`dayfly image import` makes an image of a container")
     config = parse_descriptor(fields.section("config"))
     if config.media_type != CONFIG_TYPE or config.size > CONFIG_LIMIT:
         raise Refused(f"{place}.config is not an OCI image config of at most {CONFIG_LIMIT} bytes")
