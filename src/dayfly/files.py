@@ -15,6 +15,7 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
 | `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
 | `LIBRARY/.dayfly/work/…` | builds and imports under way; each is locked by the process it belongs to |
+| `LIBRARY/.dayfly/pulls/HEX` | what was pulled of an image that is not whole yet, by its digest; locked by the pull |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
 | `/var/lib/dayfly/templates` | the site's templates |
 | `~/.cache/dayfly/templates` | the user's |

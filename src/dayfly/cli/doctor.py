@@ -252,7 +252,7 @@ def _builders(_: Settings) -> Finding:
 
 def _importers(_: Settings) -> Finding:
     if not _installed("skopeo", "skopeo"):
-        found = "containers of registries cannot be fetched, others can be imported"
+        found = "nothing can be fetched from registries or sent there, other containers can be imported"
         return Finding("importing containers", Health.WARNING, found, "install skopeo")
     return Finding("importing containers", Health.OK, "also those of registries")
 

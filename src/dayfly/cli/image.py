@@ -104,7 +104,7 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
         type=checked(parse_duration),
         default=60.0,
         metavar="TIME",
-        help="give up on a registry that sends nothing for this long (default: 60s)",
+        help="give up on a registry that sends or takes nothing for this long (default: 60s)",
     )
 
 

@@ -22,7 +22,7 @@ class Stopped(Refused):
 class Standing:
     """How an image came into its library, and who vouches for it by lists that are in force.
 
-    Origins are `list:IDENTIFIER` by a signed list, the source of an import (`docker://HOST/NAME:TAG`), `local` in another way.
+    Origins are `list:IDENTIFIER` by a signed list, the source of an import or a pull (`docker://HOST/NAME:TAG`), or `local`.
     """
 
     origins: tuple[str, ...] = (LOCAL,)
