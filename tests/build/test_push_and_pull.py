@@ -232,7 +232,7 @@ def test_a_blob_that_is_another_does_not_enter(imports: Imports, between: Betwee
 def test_what_is_not_pulled(imports: Imports, between: Between, pushed: Pushed, tmp_path: Path) -> None:
     said = refused(imports, "pull", pushed.source, "--max-size", "1M")
     assert "more than the limit of 1 MiB (--max-size raises it)" in said
-    assert "is in no registry (write docker://HOST/NAME:TAG)" in refused(imports, "pull", "oci:/tmp/x:1")
+    assert "is no address in a registry (write docker://HOST/NAME:TAG)" in refused(imports, "pull", "oci:/tmp/x:1")
     assert "see whether the name and the tag are right" in refused(imports, "pull", f"docker://{between.registry}/site/app:2")
     layout(tmp_path / "container", tar(file("a", b"1")))
     container = f"docker://{between.registry}/site/container:1"

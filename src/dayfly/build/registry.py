@@ -48,10 +48,9 @@ class Remote:
 
 def parse(text: str) -> Source:
     """An image in a registry. Raises `Refused` for what is none."""
-    source = parse_source(text)
-    if source.transport is not Transport.REGISTRY:
-        raise Refused(f"{text} is in no registry", "write docker://HOST/NAME:TAG")
-    return source
+    if not text.startswith(f"{Transport.REGISTRY}:"):
+        raise Refused(f"{text[:200]!r} is no address in a registry", "write docker://HOST/NAME:TAG")
+    return parse_source(text)
 
 
 def push(library: Library, reference: Reference, remote: Remote, workplace: Library, progress: Progress) -> str:
@@ -99,15 +98,16 @@ def pull(remote: Remote, name: Name, library: Library, limit: int, progress: Pro
         if total > limit:
             more = f"more than the limit of {format_size(limit)}"
             raise Refused(f"{source} is {format_size(total)}, {more}", "--max-size raises it")
-        missing = [piece for piece in wanted if not _held(library.layout, piece, until_entered)]
         folder = until_entered.enter_context(kept_folder(library.layout, descriptor.digest.removeprefix("sha256:")))
+        missing = [piece for piece in wanted if not _held(library.layout, piece, until_entered)]
         store = _tidied(folder, missing)
         for piece in wanted:
             if piece not in missing:
                 _blob(store, piece).symlink_to(library.layout.blob(piece.digest).absolute())
         left = [piece for piece in missing if not _blob(store, piece).exists()]
-        progress(f"registry: fetching {len(left)} of {len(wanted)} parts, {format_size(sum(piece.size for piece in left))}")
         if left:
+            size = format_size(sum(piece.size for piece in left))
+            progress(f"registry: fetching {len(left)} of {len(wanted)} parts, {size}")
             _fetch(Skopeo(folder, remote.access, source.host), remote, descriptor.digest, total)
         for piece in missing:
             if wrong := _wrong(_blob(store, piece), piece):

@@ -12,8 +12,8 @@ from dayfly.image.layout import ORIGIN, Index
 class Origin:
     """How an image came into its library.
 
-    Of an import or a pull: the `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and when, in
-    UTC. Else the source alone, as `dayfly.image.trust.standing` has it.
+    Of an import or a pull: the `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and when,
+    in UTC. Else the source alone, as `dayfly.image.trust.standing` has it.
     """
 
     source: str
