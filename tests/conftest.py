@@ -12,11 +12,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from dayfly.build.recipe import find
 from dayfly.image.library import Library
 from tests.framework.site import Site, eventually
+
+# How long an example takes says what else runs on this host, and nothing of the code.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 TEST_LIBRARY = Path(__file__).parent.parent / "build/test-library"
 

@@ -43,6 +43,25 @@ def test_steps_in_an_allocation_have_a_machine_each(cluster: Cluster) -> None:
     assert here == native == os.uname().nodename
 
 
+def test_the_shell_of_an_interactive_step_is_native(cluster: Cluster) -> None:
+    conf = cluster.folder / "interactive.conf"
+    step = 'LaunchParameters=use_interactive_step\nInteractiveStepOptions="--interactive --preserve-env sh"\n'
+    conf.write_text(cluster.conf.read_text() + step)
+    shell = {"SLURM_CONF": str(conf), "SHELL": "/bin/sh"}
+    typed = b"uname -n; echo $SLURMD_NODENAME\nSLURM_CONF=%s srun uname -n\n" % bytes(cluster.conf)
+    done = cluster.run("salloc", "--vm-image=debian:12", "--nodelist=n2", stdin=typed, extra=shell)
+    here, node, step_host = done.out.decode().split()
+    assert (here, node) == (os.uname().nodename, "n2"), done.err
+    assert step_host.startswith("dayfly-")
+
+
+def test_a_step_in_an_image_that_there_is_not(cluster: Cluster) -> None:
+    """Steps are not submitted: the node says it."""
+    status, out, err = salloc(cluster, "srun --vm-image=debian:99 echo never")
+    assert (status, out) == (125, "")
+    assert "there is no image debian:99" in err
+
+
 def test_a_step_chooses_an_image_in_a_native_job(batch: BatchSystem, cluster: Cluster) -> None:
     job = batch.submit(SHELL + "uname -n; srun --vm-image=debian:12 uname -n; srun uname -n\n", Wish(image=None))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)

@@ -196,7 +196,7 @@ def test_ubuntu_is_built_where_its_archive_is_reached_and_refused_with_a_hint_el
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small filesystem to fill")
 def test_a_full_disk_is_said_and_nothing_is_left(library: Library, tmp_path: Path) -> None:
-    small = Path(f"/var/tmp/dayfly-small-{os.getpid()}")
+    small = Path(f"/var/tmp/small-of-tests-{os.getpid()}")
     small.mkdir(mode=0o755)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40M,mode=755", "tmpfs", str(small)], check=True)
     try:

@@ -270,7 +270,7 @@ def _render(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_render(key)} = {_render(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, str):
-        return '"' + "".join(f"\\u{ord(character):04x}" if ord(character) < 65536 else "?" for character in value) + '"'
+        return '"' + "".join(f"\\U{ord(character):08x}" for character in value) + '"'
     return repr(value)
 
 

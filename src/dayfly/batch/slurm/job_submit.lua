@@ -1,6 +1,7 @@
 -- Made by `dayfly batch setup slurm` from the site's settings; make it again when they change.
 -- Refuses at submission what would be refused on the node, so that the user hears of it at once. The node decides all the same.
 
+local library = LIBRARY
 local rules = {
    -- RULES
 }
@@ -29,6 +30,26 @@ local function meant(image)
    return library .. "/" .. name
 end
 
+-- Whether the site's library has an image, as far as this host can see: where there is no library here, the node says it.
+local function there(image)
+   local name = string.match(image, "^system/(.*)$")
+   local file = name and io.open(library .. "/index.json")
+   if not file then
+      return true
+   end
+   local index = file:read(16 * 1024 * 1024) or ""
+   file:close()
+   if string.find(name, "^sha256:") then
+      return string.find(index, '"' .. name, 1, true) ~= nil
+   end
+   for found in string.gmatch(index, '"org%.opencontainers%.image%.ref%.name"%s*:%s*"([^"]*)"') do
+      if found == name then
+         return true
+      end
+   end
+   return false
+end
+
 local function refuse(text)
    slurm.log_user("dayfly: " .. text)
    return slurm.ERROR
@@ -48,15 +69,21 @@ local function check(job_desc, partition)
    if asks and image == "" and rule.image == "" then
       return refuse("the job names no image, and the site has no default one (name one: --vm-image=debian:12)")
    end
-   if image == "" or image == "none" or #rule.images == 0 then
+   if image == "" or image == "none" then
       return slurm.SUCCESS
    end
+   local allowed = #rule.images == 0
    for _, pattern in ipairs(rule.images) do
-      if string.find(meant(image), pattern) then
-         return slurm.SUCCESS
-      end
+      allowed = allowed or string.find(meant(image), pattern) ~= nil
    end
-   return refuse("the image " .. image .. " is not allowed here (ask the administrator which are)")
+   if not allowed then
+      return refuse("the image " .. image .. " is not allowed here (ask the administrator which are)")
+   end
+   -- Where all images are allowed, a name without a library may be that of an image of the user's own.
+   if (#rule.images > 0 or string.find(image, "^system/")) and not there(meant(image)) then
+      return refuse("there is no image " .. image .. " in the site's library (`dayfly image list` shows them)")
+   end
+   return slurm.SUCCESS
 end
 
 function slurm_job_submit(job_desc, part_list, submit_uid)

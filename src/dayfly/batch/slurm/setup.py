@@ -101,7 +101,7 @@ def job_submit(settings: Settings) -> str:
         for name, rule in rules.items()
     )
     logic = resources.files(__package__).joinpath("job_submit.lua").read_text()
-    return logic.replace("   -- RULES\n", table)
+    return logic.replace("   -- RULES\n", table).replace("LIBRARY", _quoted(str(settings.library_system)), 1)
 
 
 def _pattern(glob: str) -> str:
