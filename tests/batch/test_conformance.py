@@ -273,9 +273,9 @@ def test_suspend_and_resume(batch: BatchSystem) -> None:
     eventually((batch.work / "ticks").exists, "the job ticks")
     batch.suspend(job)
     batch.until(job, State.SUSPENDED)
-    time.sleep(3)
+    time.sleep(4)
     before, ticks = batch.machine_of(job), (batch.work / "ticks").read_bytes()
-    time.sleep(3)
+    time.sleep(6)
     after = batch.machine_of(job)
     assert before is not None
     assert after is not None

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Why, Wish
-from tests.framework.slurm import Cluster, Ran, eventually
+from tests.framework.batch import BatchSystem, Ran, Why, Wish
+from tests.framework.slurm import Cluster, eventually
 
 SHELL = "#!/bin/sh\n"
 _OURS = re.compile(r"\[dayfly debian:12 sha256:[0-9a-f]{64} tcg (template|cold) \d+\.\d\ds\]")

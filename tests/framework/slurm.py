@@ -21,6 +21,7 @@ from typing import Any
 
 from dayfly.image.library import Library
 from tests.framework import slurm_accounting
+from tests.framework.batch import Ran
 
 ROOT = Path(__file__).parent.parent.parent
 CGROUPS = Path("/sys/fs/cgroup")
@@ -113,15 +114,6 @@ sys.path[:0] = {path!r}
 from dayfly.cli import main
 sys.exit(main())
 """
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left behind."""
-
-    status: int
-    out: bytes
-    err: str
 
 
 @dataclass

@@ -70,8 +70,7 @@ class Slurm(BatchSystem):
         return done.out.decode().strip()
 
     def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:  # noqa: B008
-        done = self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
-        return Ran(done.status, done.out, done.err)
+        return self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
 
     def state(self, job: str) -> State:
         return _STATES.get(self.cluster.job(job)["JobState"], State.ENDED)

@@ -15,8 +15,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON document."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """One JSON document. Bytes of names that are no UTF-8 are written as the escapes that JSON has for them."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    sys.stdout.write(text.encode(errors="backslashreplace").decode())
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dayfly import files
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser
@@ -17,6 +18,7 @@ from dayfly.job.usage import MachineUsed, Records, UsageRecord, by_id
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = "Show the usage records of jobs: one is kept for each, also for those that failed or were killed."
+_CONSOLE_LIMIT = 1024**3
 _DAY = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 
 
@@ -69,9 +71,9 @@ def _everybodys() -> list[Records]:
     if site.USER not in folder:
         hint = "a folder like /var/spool/dayfly/{user}/records as records.folder of the site's settings is"
         raise Refused(f"the folders of users' records are not known by {folder}", hint)
-    before, _, after = folder.partition(site.USER)
-    pattern = f"{glob.escape(before)}*{glob.escape(after)}"
-    return [Records(Path(path)) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 (an absolute pattern)
+    pattern = "*".join(map(glob.escape, folder.split(site.USER)))
+    folders = [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 (an absolute pattern)
+    return [Records(folder) for folder in folders if not folder.is_symlink()]
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,9 @@ def _row(record: UsageRecord) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
-    kept = {record.id: (record, records) for record, records in _all(arguments, every)}
-    record, records = kept[by_id((record for record, _ in kept.values()), arguments.id).id]
+    kept = list(_all(arguments, every))
+    record = by_id((record for record, _ in kept), arguments.id)
+    records = next(records for one, records in kept if one is record)
     if arguments.console:
         print(_console(records.console(record)), end="")
     elif arguments.json:
@@ -163,7 +166,7 @@ def _show(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
 
 def _console(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return files.read(path, _CONSOLE_LIMIT).decode(errors="replace")
     except FileNotFoundError:
         raise NotFound(f"the console of this job was not kept: {path} is not there") from None
 

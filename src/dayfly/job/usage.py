@@ -127,8 +127,25 @@ def parse(text: bytes) -> UsageRecord:
             command=tuple(fields.pop("command")),
             **fields,
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refused(f"not a usage record: {error}") from error
+
+
+def _is_sound(value: object) -> bool:
+    """Whether every field of a record, and of its parts, is what its class says: others than Dayfly could have written it."""
+    return all(_fits(getattr(value, name), kind) for name, kind in type(value).__annotations__.items())
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a value is of a kind, as the annotations here are written."""
+    if isinstance(value, Mapping):
+        return kind.startswith("Mapping[str, ") and all(_fits(one, kind[len("Mapping[str, ") : -1]) for one in value.values())
+    if isinstance(value, tuple):
+        return kind == "tuple[str, ...]" and all(isinstance(one, str) for one in value)
+    name, kinds = "None" if value is None else type(value).__name__, kind.split(" | ")
+    if isinstance(value, (int, float)):
+        return abs(value) < 1 << 63 and (name in kinds or (name == "int" and "float" in kinds))  # which is not so of NaN
+    return name in kinds and (value is None or isinstance(value, str) or _is_sound(value))
 
 
 class Records:
@@ -171,7 +188,9 @@ class Records:
     def _read(path: Path) -> UsageRecord | None:
         try:
             record = parse(files.read(path, _LIMIT))
-        except (Refused, FileNotFoundError, PermissionError):
+        except (Refused, OSError):
+            return None
+        if not _is_sound(record) or path != path.parent.parent / record.begun[:10] / f"{record.id}.json":
             return None
         here = record.host == os.uname().nodename  # of other hosts, whose folder this may be too, nothing is known
         return lost(record) if record.state == "running" and here and not alive(record) else record

@@ -1,7 +1,8 @@
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -136,3 +137,45 @@ def test_filters(wanted: Filter, matches: bool) -> None:
 def test_the_records_of_a_batch_job(job: str, matches: bool) -> None:
     record = replace(RECORD, batch={"system": "slurm", "job": "42", "array_job": "40", "array_task": "2"})
     assert Filter(job=job).matches(record) is matches
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"begun": 5},
+        {"uid": "0"},
+        {"id": "../../../etc/x"},
+        {"id": "ffffffffff"},  # another file's
+        {"begun": "2026-11-22T10:00:00.000Z"},  # another day's
+        {"batch": {"job": 1}},
+        {"batch": "text"},
+        {"phases": {"gone": "soon"}},
+        {"phases": {"gone": float("nan")}},
+        {"phases": {"gone": 1e400}},
+        {"used": {"cpu_user": "much"}},
+        {"machine": {**asdict(RECORD.machine), "memory": 1 << 70}},
+        {"machine": {**asdict(RECORD.machine), "cpus": True}},
+        {"end": {"status": None, "reason": "exit"}},
+        {"command": [1]},
+        {"name": None},
+    ],
+)
+def test_what_others_wrote_for_a_record(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """An administrator reads users' folders: what is no record there is passed over."""
+    records = Records(tmp_path)
+    records.write(RECORD)
+    path = records.path(RECORD)
+    assert list(records.all()) == [RECORD]
+    path.write_text(json.dumps(asdict(RECORD) | changed))
+    assert list(records.all()) == []
+
+
+def test_no_file_of_a_folder_of_records_stops_its_reader(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.write(RECORD)
+    folder = records.path(RECORD).parent
+    os.mkfifo(folder / "aaaaaaaaaa.json")
+    (folder / "bbbbbbbbbb.json").mkdir()
+    (folder / "cccccccccc.json").symlink_to("cccccccccc.json")
+    (folder / "dddddddddd.json").write_text("[" * 100_000)
+    assert list(records.all()) == [RECORD]
