@@ -1,4 +1,4 @@
-"""`dayfly image`: build, list, check and remove images."""
+"""`dayfly image`: build, list, inspect, check and remove images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from dayfly import process
 from dayfly import settings as site
@@ -21,8 +22,8 @@ from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = """\
-Build, list, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and your own. A
-name that both have means the system's image; system/NAME and user/NAME say which one is meant.
+Build, list, inspect, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and your
+own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
 """
 
 
@@ -48,6 +49,23 @@ def configure(parser: Parser) -> None:
     show = add("show", "show what an image is made of", _show)
     _add_image(show)
     add_json(show)
+    inspect = add(
+        "inspect", "show what is in an image: packages, accounts, keys, privileges, services; nothing is booted", _inspect
+    )
+    _add_image(inspect)
+    inspect.add_argument(
+        "--osv",
+        metavar="PATH",
+        type=Path,
+        help="look for known problems of its packages in this file or folder, in the OSV format",
+    )
+    inspect.add_argument(
+        "--fail-on",
+        metavar="KIND[,KIND...]",
+        help="exit with 3 where the image has any of: passwords, keys, host-keys, setuid, capabilities, listening, vulnerable, unsigned, "
+        "stopped, or age>DAYS",
+    )
+    add_json(inspect)
     verify = add("verify", "read the files of images again and compare them with their digests", _verify)
     verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
     add_json(verify)
@@ -157,6 +175,12 @@ def _origin(library: Library, digest: str) -> tuple[str, str]:
     except Stopped as error:
         return "by a list", error.message
     return ", ".join(standing.origins) + "".join(f", endorsed by {name}" for name in standing.endorsers), ""
+
+
+def _inspect(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.cli import inspection  # noqa: PLC0415 (the other commands do without it)
+
+    return inspection.execute(arguments, settings)
 
 
 def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
