@@ -22,8 +22,8 @@ from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = """\
-Build, list, inspect, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and your
-own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
+Build, list, inspect, check and remove images. There are two libraries: the system's, which the site's administrator keeps, and
+your own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
 """
 
 
@@ -62,8 +62,8 @@ def configure(parser: Parser) -> None:
     inspect.add_argument(
         "--fail-on",
         metavar="KIND[,KIND...]",
-        help="exit with 3 where the image has any of: passwords, keys, host-keys, setuid, capabilities, listening, vulnerable, unsigned, "
-        "stopped, or age>DAYS",
+        help="exit with 3 where the image has any of: passwords, keys, host-keys, setuid, capabilities, listening, vulnerable, "
+        "unsigned, stopped, or age>DAYS",
     )
     add_json(inspect)
     verify = add("verify", "read the files of images again and compare them with their digests", _verify)

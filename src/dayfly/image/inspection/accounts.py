@@ -130,7 +130,7 @@ def fingerprint(encoded: str) -> str:
 
 def _unquoted(line: str) -> str:
     """A line without what its options have in quotes, where a key could seem to be."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"', '""', line)
+    return re.sub(r'"(?:[^"\\]|\\.)*"?', '""', line)
 
 
 def _lines(content: bytes) -> list[str]:

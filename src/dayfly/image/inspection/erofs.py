@@ -17,9 +17,9 @@ from dayfly.image.inspection.lz4 import decompress
 from dayfly.values import dataclass
 
 MOST_FILES = 2_000_000
-MOST_DIRECTORY = 64 * 1024**2
-"""Bytes of one directory, and below `MOST_METADATA` of all together."""
-MOST_METADATA = 512 * 1024**2
+MOST_DIRECTORY = 16 * 1024**2
+"""Bytes of one directory; `MOST_METADATA` are those of all that are read, and of extended attributes."""
+MOST_METADATA = 128 * 1024**2
 _MAGIC = 0xE0F5E1E2
 _SUPERBLOCK = 1024
 _ZERO_PADDING = 0x1
@@ -124,9 +124,7 @@ class Erofs:
 
     def entries(self, directory: Inode) -> Iterator[tuple[bytes, int]]:
         """The names in a directory and their inodes' numbers, without `.` and `..`. Raises `Corrupt` or `Refused`."""
-        self._metadata += directory.size
-        if self._metadata > MOST_METADATA:
-            raise Refused(f"its directories have more than {MOST_METADATA} bytes")
+        self._spend(directory.size)
         content = self.read(directory, MOST_DIRECTORY)
         for start in range(0, len(content), _BLOCK):
             yield from _names(content[start : start + _BLOCK])
@@ -135,6 +133,7 @@ class Erofs:
         """A file's extended attributes. Raises `Corrupt`."""
         if inode.xattrs < 12:
             return {}
+        self._spend(inode.xattrs)
         raw = self._read(inode.position, inode.xattrs)
         shared = raw[4]
         position = 12 + 4 * shared
@@ -142,11 +141,18 @@ class Erofs:
             raise Corrupt("extended attributes are cut off")
         found: dict[bytes, bytes] = {}
         for (number,) in struct.iter_unpack("<I", raw[12:position]):
-            found |= _attribute(self._read(self._shared + number * 4, 4 + 255 + 65535, least=4), 0)[0]
+            length, _, size = struct.unpack("<BBH", self._read(self._shared + number * 4, 4))
+            self._spend(length + size)
+            found |= _attribute(self._read(self._shared + number * 4, 4 + length + size), 0)[0]
         while position + 4 <= len(raw) and raw[position : position + 4] != b"\0\0\0\0":
             one, position = _attribute(raw, position)
             found |= one
         return found
+
+    def _spend(self, size: int) -> None:
+        self._metadata += size
+        if self._metadata > MOST_METADATA:
+            raise Refused(f"its directories and attributes have more than {MOST_METADATA} bytes")
 
     def _read(self, position: int, size: int, least: int | None = None) -> bytes:
         """Bytes of the filesystem: fewer than `size` at its end, where `least` allows it. Raises `Corrupt`."""

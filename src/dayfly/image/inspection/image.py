@@ -16,6 +16,8 @@ from dayfly.image.reference import Reference
 from dayfly.image.trust.standing import Stopped
 from dayfly.values import asdict, dataclass
 
+SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
+
 
 @dataclass(frozen=True)
 class Inspected:

@@ -54,7 +54,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
 
 
 def find(packages: Sequence[Package], release: str, found: Iterator[Fields]) -> list[Vulnerability]:
-    """The problems of a Debian release's (`12`) packages, by their source packages. Raises `Refused` for records that are none."""
+    """The problems of a Debian release's (`12`) packages, by their source packages. Raises `Refused` for what is none."""
     sources: dict[str, dict[str, Package]] = {}
     for package in packages:
         sources.setdefault(package.source, {}).setdefault(package.source_version, package)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dayfly.image.inspection.texts import shown
 from dayfly.values import dataclass
 
-STATUS_LIMIT = 64 * 1024**2
+STATUS_LIMIT = 16 * 1024**2
 MOST_PACKAGES = 100_000
 _SOURCE = re.compile(r"([^ (]+)(?: \(([^)]*)\))?.*")
 _WANTED = {"package", "version", "architecture", "source", "status"}

@@ -6,7 +6,7 @@ import fnmatch
 import posixpath
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dayfly.errors import Refused
@@ -27,6 +27,7 @@ MOST_FOUND = 20_000
 _OS_RELEASE_LIMIT = 64 * 1024
 _RPM = ("/var/lib/rpm", "/usr/lib/sysimage/rpm")
 _HOST_KEY = re.compile(r"ssh_host_[A-Za-z0-9_-]+_key")
+_MOST_INCLUDES = 32
 _SSHD_CONFIG = "/etc/ssh/sshd_config"
 _RELEASE = re.compile(r"([A-Z][A-Z0-9_]{0,63})=(.*)")
 
@@ -90,8 +91,14 @@ def os_release(content: bytes) -> dict[str, str]:
     for line in content.decode("utf-8", "backslashreplace").split("\n"):
         match = _RELEASE.fullmatch(line.strip())
         if match and len(found) < 100:
-            found[match[1]] = shown(re.sub(r"\\(.)", r"\1", match[2].strip().strip("\"'")))
+            found[match[1]] = shown(_unquoted(match[2].strip()))
     return found
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    return re.sub(r"\\(.)", r"\1", value)
 
 
 def _privileged(tree: Tree) -> tuple[tuple[SetId, ...], tuple[Capable, ...]]:
@@ -170,19 +177,22 @@ def _host_keys(tree: Tree) -> list[HostKey]:
     return found
 
 
-def _enabled(tree: Tree) -> dict[str, list[str]]:
+def _enabled(tree: Tree) -> dict[str, dict[str, None]]:
     """The services and sockets that a target or another unit wants, and which. Masked ones are left out (systemctl(1))."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
+    masked: dict[str, bool] = {}
+    count = 0
     for folder in services.FOLDERS:
         for wanting in tree.names(folder):
             target, dot, kind = wanting.rpartition(".")
-            if not dot or kind not in ("wants", "requires", "upholds"):
-                continue
-            for unit in tree.names(f"{folder}/{wanting}"):
-                if services.UNIT.fullmatch(unit) and not _masked(tree, unit) and target not in found.setdefault(unit, []):
-                    found[unit].append(target)
-            if len(found) > MOST_FOUND:
-                raise Refused(f"it has more than {MOST_FOUND} units")
+            for unit in tree.names(f"{folder}/{wanting}") if dot and kind in services.WANTING else ():
+                count += 1
+                if count > MOST_FOUND:
+                    raise Refused(f"it enables more than {MOST_FOUND} units")
+                if services.UNIT.fullmatch(unit) and unit not in masked:
+                    masked[unit] = _masked(tree, unit)
+                if not masked.get(unit, True):
+                    found.setdefault(unit, {})[target] = None
     return found
 
 
@@ -195,36 +205,40 @@ def _masked(tree: Tree, unit: str) -> bool:
     return False
 
 
-def _listeners(tree: Tree, enabled: Mapping[str, list[str]], sshd: Sshd | None) -> list[Listener]:
+def _listeners(tree: Tree, enabled: Mapping[str, Iterable[str]], sshd: Sshd | None) -> list[Listener]:
     found = []
     for unit, targets in sorted(enabled.items()):
         if unit.endswith(".socket"):
             found += services.listeners(unit, _texts(tree, unit, targets))
         elif sshd is not None and unit in ("ssh.service", "sshd.service"):
             found += [Listener(unit, "stream", address, network=True) for address in services.addresses(sshd)]
+        if len(found) > MOST_FOUND:
+            raise Refused(f"its units listen on more than {MOST_FOUND} addresses")
     return found
 
 
-def _texts(tree: Tree, unit: str, targets: list[str]) -> list[bytes]:
+def _texts(tree: Tree, unit: str, targets: Iterable[str]) -> list[bytes]:
     """A unit's file and its drop-ins, in the order in which systemd reads them."""
     section = "services"
     names = list(dict.fromkeys((unit, re.sub(r"@.*\.", "@.", unit))))
-    linked = [
-        f"{folder}/{target}.{kind}/{unit}" for folder in services.FOLDERS for target in targets for kind in ("wants", "requires")
+    places = [f"{folder}/{name}" for name in names for folder in services.FOLDERS]
+    places += [
+        f"{folder}/{target}.{kind}/{unit}" for folder in services.FOLDERS for target in targets for kind in services.WANTING
     ]
-    places = [f"{folder}/{name}" for name in names for folder in services.FOLDERS] + linked
-    found = [content for place in places if (content := tree.read(place, services.UNIT_LIMIT, section)) is not None][:1]
-    if not found:
+    own = next((place for place in places if tree.find(place) is not None), "")
+    files = [own] if own else []
+    if not own:
         tree.pass_over(section, unit, "its file is not there")
     added = {
-        name: f"{folder}/{own}.d/{name}"
-        for own in reversed(names)
+        name: f"{folder}/{named}.d/{name}"
+        for named in reversed(names)
         for folder in reversed(services.FOLDERS)
-        for name in tree.names(f"{folder}/{own}.d")
+        for name in tree.names(f"{folder}/{named}.d")
         if name.endswith(".conf")
     }
-    contents = (tree.read(added[name], services.UNIT_LIMIT, section) for name in sorted(added))
-    return found + [content for content in contents if content is not None]
+    files += [added[name] for name in sorted(added)]
+    contents = [tree.read(path, services.UNIT_LIMIT, section) for path in files]
+    return [content for content in contents if content is not None]
 
 
 def _sshd(tree: Tree) -> Sshd | None:
@@ -233,10 +247,15 @@ def _sshd(tree: Tree) -> Sshd | None:
     if content is None:
         return None
     lines: list[list[str]] = []
+    patterns: list[str] = []
     for line in services.config_lines(content):
         if line[0] != "include":
             lines.append(line)
             continue
+        patterns += line[1:]
+        if len(patterns) > _MOST_INCLUDES:
+            tree.pass_over("ssh", _SSHD_CONFIG, f"it includes by more than {_MOST_INCLUDES} patterns")
+            break
         for pattern in line[1:]:
             lines += _included(tree, pattern)
     return services.read_sshd(lines)

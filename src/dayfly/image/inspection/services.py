@@ -16,6 +16,7 @@ FOLDERS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/sys
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,250}\.(?:service|socket)")
 KEYS_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
 """Where sshd looks for keys by itself."""
+WANTING = ("wants", "requires", "upholds")
 LISTENS = {"ListenStream": "stream", "ListenDatagram": "datagram", "ListenSequentialPacket": "sequential"}
 _PATHS = ("/", "@", "%t", "%S", "%C", "%L", "%E", "%T", "%V", "%h")
 """What an address begins with that is a path in the machine, or in its abstract namespace (systemd.unit(5), "Specifiers")."""

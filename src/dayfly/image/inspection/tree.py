@@ -10,7 +10,13 @@ from dayfly.image.inspection.erofs import MOST_FILES, Erofs, Inode
 from dayfly.image.inspection.texts import shown
 from dayfly.values import dataclass
 
-MOST_CONTENT = 256 * 1024**2
+MOST_CONTENT = 128 * 1024**2
+MOST_STEPS = 20_000_000
+"""From one name to the next, of all paths that are looked up."""
+_MOST_WAITING = 64 * 1024**2
+_MOST_KEPT = 500_000
+"""Names of folders that were looked at are kept, so many at most."""
+_MOST_UNREAD = 100
 _MOST_LINKS = 40
 _LONGEST_PATH = 4096
 _LONGEST_TARGET = 4096
@@ -31,15 +37,18 @@ class Tree:
     def __init__(self, filesystem: Erofs) -> None:
         self._filesystem = filesystem
         self._folders: dict[int, dict[bytes, int]] = {}
+        self._kept = 0
         self._content = 0
+        self._steps = 0
         self.unread: list[Unread] = []
 
     def walk(self) -> Iterator[tuple[bytes, Inode]]:
         """Every file with its path, in no order. Raises `Corrupt`, also for a directory in two places; `Refused` for too many."""
-        seen, count = {self._filesystem.root.nid}, 0
+        seen, count, size = {self._filesystem.root.nid}, 0, 0
         waiting = [(b"", self._filesystem.root)]
         while waiting:
             folder, inode = waiting.pop()
+            size -= len(folder)
             for name, nid in self._filesystem.entries(inode):
                 path, found, count = folder + b"/" + name, self._filesystem.inode(nid), count + 1
                 if count > MOST_FILES or len(path) > _LONGEST_PATH:
@@ -48,6 +57,9 @@ class Tree:
                     if nid in seen:
                         raise Corrupt("the filesystem has one directory in two places")
                     seen.add(nid)
+                    size += len(path)
+                    if size > _MOST_WAITING:
+                        raise Refused("it has too many directories with long paths")
                     waiting.append((path, found))
                 yield path, found
 
@@ -104,22 +116,30 @@ class Tree:
     def pass_over(self, section: str, path: str, why: str) -> None:
         """Note what could not be read."""
         noted = Unread(section, shown(path), shown(why))
-        if noted not in self.unread and len(self.unread) < 1000:
+        if noted not in self.unread and sum(other.section == section for other in self.unread) < _MOST_UNREAD:
             self.unread.append(noted)
 
     def _names(self, folder: Inode) -> dict[bytes, int]:
         found = self._folders.get(folder.nid)
         if found is None:
-            found = self._folders[folder.nid] = dict(self._filesystem.entries(folder))
+            found = dict(self._filesystem.entries(folder))
+            self._kept += len(found)
+            if self._kept > _MOST_KEPT:
+                self._folders.clear()
+                self._kept = len(found)
+            self._folders[folder.nid] = found
         return found
 
     def _resolve(self, path: str) -> tuple[str, Inode] | None:
-        """The path without links, and what is there. A `..` does not lead out of the image."""
+        """The path without links, and what is there. A `..` does not lead out of the image. Raises `Refused`."""
         left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         way: list[tuple[str, Inode]] = [("", self._filesystem.root)]
         links = 0
         while left:
             part = left.pop()
+            self._steps += 1
+            if self._steps > MOST_STEPS:
+                raise Refused("its paths and links lead too far")
             if part in ("", "."):
                 continue
             if part == "..":
