@@ -1,4 +1,4 @@
-"""Images made by mkfs.erofs and inspected: what is in them is found, what would do harm does none.."""
+"""Images made by mkfs.erofs and inspected: what is in them is found, what would do harm does none."""
 
 from __future__ import annotations
 
