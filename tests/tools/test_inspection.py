@@ -23,7 +23,7 @@ from dayfly.image.inspection import erofs, tree
 from dayfly.image.inspection.accounts import fingerprint
 from dayfly.image.inspection.erofs import Erofs
 from dayfly.image.inspection.image import SCHEMA_FILE
-from dayfly.image.inspection.report import Contents, contents
+from dayfly.image.inspection.report import Contents, contents, known_problems
 from dayfly.image.inspection.tree import Tree
 from dayfly.image.inspection.versions import compare
 from dayfly.image.library import Library, Source
@@ -190,6 +190,14 @@ def test_squashfs_is_said_not_to_be_read(
 ) -> None:
     assert main(["image", "inspect", add(tmp_path, b"hsqs", monkeypatch, "squashfs")]) == 125
     assert "only erofs is read" in capsys.readouterr().err
+
+
+def test_known_problems_are_read_for_debian_only(tmp_path: Path) -> None:
+    (tmp_path / "root/etc").mkdir(parents=True)
+    (tmp_path / "root/etc/os-release").write_text("ID=other\nVERSION_ID=12\n")
+    found = known_problems(inspected(make(tmp_path / "root")), tmp_path)
+    assert found.vulnerabilities == ()
+    assert "vulnerabilities" in {one.section for one in found.unread}
 
 
 def test_packages_of_rpm_are_said_not_to_be_read(tmp_path: Path) -> None:

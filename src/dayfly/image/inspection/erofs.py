@@ -111,6 +111,8 @@ class Erofs:
         """A file's content, or a link's target. Raises `Refused` for one larger than `limit`, `Corrupt`."""
         if inode.size > limit:
             raise Refused(f"it has {inode.size} bytes, and {limit} are read at most")
+        if inode.size == 0:
+            return b""
         if inode.layout == Layout.PLAIN:
             return self._read(inode.block * _BLOCK, inode.size)
         if inode.layout == Layout.INLINE:

@@ -7,9 +7,9 @@ import os
 import time
 from pathlib import Path
 
-from dayfly.errors import DayflyError
+from dayfly.errors import Corrupt, Refused
 from dayfly.image import blobs
-from dayfly.image.inspection.report import SCHEMA, Contents, contents
+from dayfly.image.inspection.report import SCHEMA, Contents, contents, known_problems
 from dayfly.image.library import Library
 from dayfly.image.manifest import BootMode, Role
 from dayfly.image.reference import Reference
@@ -60,11 +60,13 @@ def inspect(library: Library, reference: Reference, advisories: Path | None = No
     root = next(layer for layer in manifest.layers if layer.role is Role.ROOT)  # a manifest without one is not read
     file = blobs.open_blob(library.layout, root, f"the root of {reference}")
     try:
-        inside = contents(file, root.form, advisories)
-    except DayflyError as error:
+        inside = contents(file, root.form)
+    except (Corrupt, Refused) as error:
         raise type(error)(f"{reference}: {error.message}", error.hint) from error
     finally:
         os.close(file)
+    if advisories is not None:
+        inside = known_problems(inside, advisories)
     return Inspected(
         name=str(reference),
         library=str(library.kind),

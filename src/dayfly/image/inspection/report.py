@@ -19,7 +19,7 @@ from dayfly.image.inspection.privileges import Capable, SetId
 from dayfly.image.inspection.services import Listener, Service, Sshd
 from dayfly.image.inspection.texts import shown
 from dayfly.image.inspection.tree import Tree, Unread
-from dayfly.values import dataclass
+from dayfly.values import dataclass, replace
 
 SCHEMA = 1
 MOST_FOUND = 20_000
@@ -58,8 +58,11 @@ class Contents:
     unread: tuple[Unread, ...]
 
 
-def contents(root: int, form: str, advisories: Path | None = None) -> Contents:
-    """Read an image's root, an open file. Raises `Refused` for a filesystem that cannot be read, `Corrupt`."""
+def contents(root: int, form: str) -> Contents:
+    """Read an image's root, an open file; for vulnerabilities see `known_problems`.
+
+    Raises `Refused` for a filesystem that cannot be read, `Corrupt`.
+    """
     if form != "erofs":
         raise Refused(f"the root is {form}, and only erofs is read", "build the image with this Dayfly")
     tree = Tree(Erofs(root))
@@ -80,7 +83,7 @@ def contents(root: int, form: str, advisories: Path | None = None) -> Contents:
         listeners=tuple(_listeners(tree, enabled, sshd)),
         sshd=services.harmless(sshd) if sshd else None,
         host_keys=tuple(_host_keys(tree)),
-        vulnerabilities=_vulnerabilities(tree, installed, release, advisories),
+        vulnerabilities=None,
         unread=tuple(tree.unread),
     )
 
@@ -275,13 +278,13 @@ def _included(tree: Tree, pattern: str) -> list[list[str]]:
     return lines
 
 
-def _vulnerabilities(
-    tree: Tree, installed: list[Package], release: Mapping[str, str], advisories: Path | None
-) -> tuple[Vulnerability, ...] | None:
-    if advisories is None:
-        return None
-    version = release.get("VERSION_ID", "")
-    if release.get("ID") != "debian" or not version:
-        tree.pass_over("vulnerabilities", "/etc/os-release", "lists of known problems are read for releases of Debian only")
-        return ()
-    return tuple(osv.find(installed, version, osv.records(advisories)))
+def known_problems(found: Contents, advisories: Path) -> Contents:
+    """The contents with the vulnerabilities that a file, or a folder of files, in the OSV format knows.
+
+    Raises `NotFound`, `Refused`.
+    """
+    version = found.os.get("VERSION_ID", "")
+    if found.os.get("ID") != "debian" or not version:
+        why = Unread("vulnerabilities", "/etc/os-release", "lists of known problems are read for releases of Debian only")
+        return replace(found, vulnerabilities=(), unread=(*found.unread, why))
+    return replace(found, vulnerabilities=tuple(osv.find(found.packages, version, osv.records(advisories))))
