@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.framework.authority import openssl
 from tests.unit.image.examples import CONFIG, LAYERS
 
 from dayfly.build.filesystem import erofs_command
@@ -28,7 +29,11 @@ from dayfly.image.inspection.tree import Tree
 from dayfly.image.inspection.versions import compare
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import Role
-from dayfly.image.reference import Name
+from dayfly.image.reference import Name, parse
+from dayfly.image.trust import cosign, state
+from dayfly.image.trust.state import Entry
+from dayfly.image.trust.subscriptions import prepare
+from dayfly.values import replace
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIP1mCQbNRMrWLuQdZzI4yxbgnHkUYKPbMHJ4cQk9PH4E"
 FILES = {
@@ -161,6 +166,41 @@ def test_a_gate(kind: str, image: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert f"dayfly: {kind}: " in capsys.readouterr().err
     assert main(["image", "inspect", image, "--fail-on", kind, "--osv", str(tmp_path / "osv"), "--json"]) == 3
     assert {one["condition"] for one in json.loads(capsys.readouterr().out)["failures"]} == {kind}
+
+
+def test_a_signature_of_a_key_that_is_believed(image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = Library(tmp_path / "library")
+    digest = library.inspect(parse(image))[0]
+    openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", tmp_path / "key")
+    openssl("pkey", "-in", tmp_path / "key", "-pubout", "-out", tmp_path / "public")
+    cosign.add_key(library, "site", tmp_path / "public")
+    cosign.sign(library, digest, "debian:12", tmp_path / "key")
+    assert main(["image", "inspect", image, "--fail-on", "unsigned"]) == 3
+    cosign.verify(library, digest)
+    capsys.readouterr()
+    assert main(["image", "inspect", image, "--fail-on", "unsigned", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["endorsers"] == ["key:site"]
+
+
+def test_a_library_whose_lists_cannot_be_read(image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "library/trust").mkdir()
+    (tmp_path / "library/trust/state.json").write_text("no JSON")
+    assert main(["image", "inspect", image, "--fail-on", "unsigned"]) == 125
+    assert "dayfly: " in capsys.readouterr().err
+
+
+def test_an_image_that_is_stopped(image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = Library(tmp_path / "library")
+    digest = library.inspect(parse(image))[0]
+    entry = Entry("site", "an-image", "debian:12", "0" * 64, "1", "list:site", "/CN=Ada", 1, 1 << 33)
+    prepare(library)
+    with state.changing(library.layout) as versions:
+        versions.append(replace(versions[-1], images={digest: (entry,)}))
+    assert main(["image", "inspect", image, "--fail-on", "stopped,unsigned"]) == 3
+    captured = capsys.readouterr()
+    assert "may not be run: the list 'site' was removed" in captured.out
+    assert "dayfly: stopped: " in captured.err
+    assert "dayfly: unsigned: " in captured.err
 
 
 def test_a_gate_that_lets_pass(image: str, capsys: pytest.CaptureFixture[str]) -> None:

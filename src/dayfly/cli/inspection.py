@@ -47,7 +47,7 @@ def _print(found: Inspected) -> None:
     fields = {
         "image": found.name,
         "digest": found.digest,
-        "origin": f"may not be run: {found.stopped}" if found.stopped else ", ".join(found.origins),
+        "origin": found.stopped or ", ".join(found.origins),
         "signed": signed,
         "created": f"{found.created}, {found.age_days} days ago",
         "size": f"{format_size(found.files_size)} of files, {format_size(found.stored_size)} stored",
