@@ -67,18 +67,13 @@ class Tree:
         """A file's extended attributes. Raises `Corrupt`."""
         return self._filesystem.xattrs(inode)
 
-    def where(self, path: str) -> str:
-        """The path of what a path leads to when all links are followed; empty where that is nothing."""
-        found = self._resolve(path)
-        return found[0] if found else ""
-
     def has(self, path: str) -> bool:
         """Whether there is something at a path, a link that leads nowhere too."""
         folder, name = posixpath.split(path)
         return name in self.names(folder)
 
     def target(self, path: str) -> str:
-        """Where a link points, as it is written; empty for what is none."""
+        """Where a link points, as it is written; empty for what is no link."""
         folder, name = posixpath.split(path)
         found = self._resolve(folder)
         if found is None or not found[1].is_directory:
