@@ -16,6 +16,8 @@ import pytest
 from dayfly import files, settings
 from dayfly.cli import COMMANDS
 from dayfly.cli.whole import whole_parser
+from dayfly.image.inspection import gate
+from dayfly.image.inspection.report import Contents
 from dayfly.job.usage import SCHEMA_FILE, UsageRecord
 from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
@@ -172,6 +174,23 @@ def test_fields_of_the_record_are_all_described() -> None:
     first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert {field for cell in first for field in re.findall(r"`([\w.]+)`", cell)} == expected
     assert set(schema) == {field.name for field in fields(UsageRecord)}
+
+
+def test_kinds_of_a_gate_are_all_described() -> None:
+    described = [row[0].strip("`").removesuffix(">DAYS") for row in rows("docs/how-to/inspect-an-image.md")]
+    assert described == list(gate.Kind)
+    help_ = next(
+        line for line in TEXTS["docs/how-to/inspect-an-image.md"].splitlines() if line.startswith("$ dayfly image inspect user/")
+    )
+    assert gate.parse(shlex.split(help_)[shlex.split(help_).index("--fail-on") + 1])
+
+
+def test_fields_of_an_inspection_are_all_described() -> None:
+    schema = json.loads((ROOT / "src/dayfly/image/inspection/report.schema.json").read_text())["properties"]
+    inside = {f"contents.{name}" for name in schema.pop("contents")["properties"]}
+    cells = [row[0] for row in rows("docs/reference/inspection.md")]
+    assert {field for cell in cells for field in re.findall(r"`([\w.]+)`", cell)} == set(schema) | inside
+    assert inside == {f"contents.{field.name}" for field in fields(Contents)}
 
 
 def test_files_are_those_that_the_code_names() -> None:

@@ -1,4 +1,4 @@
-"""`dayfly image`: build, import, push, pull, list, check and remove images."""
+"""`dayfly image`: build, import, push, pull, list, inspect, check and remove images."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from dayfly.build.skopeo import Access
 
 DESCRIPTION = """\
-Build, import, push, pull, list, check and remove images. There are two libraries: the system's, which the site's administrator
-keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which one is meant.
+Build, import, push, pull, list, inspect, check and remove images. There are two libraries: the system's, which the site's
+administrator keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which is meant.
 """
 
 
@@ -58,6 +58,23 @@ def configure(parser: Parser) -> None:
     show = add("show", "show what an image is made of", _show)
     _add_image(show)
     add_json(show)
+    inspect = add(
+        "inspect", "show what is in an image: packages, accounts, keys, privileges, services; nothing is booted", _inspect
+    )
+    _add_image(inspect)
+    inspect.add_argument(
+        "--osv",
+        metavar="PATH",
+        type=Path,
+        help="look for known problems of its packages in this file or folder, in the OSV format",
+    )
+    inspect.add_argument(
+        "--fail-on",
+        metavar="KIND[,KIND...]",
+        help="exit with 3 where the image has any of: passwords, keys, host-keys, setuid, capabilities, listening, vulnerable, "
+        "unsigned, stopped, or age>DAYS",
+    )
+    add_json(inspect)
     verify = add("verify", "read the files of images again and compare them with their digests", _verify)
     verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
     add_json(verify)
@@ -311,6 +328,12 @@ def _standing(library: Library, digest: str) -> tuple[list[Origin], list[str], s
         return [], [], error.message
     noted = {origin.source: origin for origin in origins(library.index(), digest)}
     return [noted.get(source, Origin(source)) for source in standing.origins], list(standing.endorsers), ""
+
+
+def _inspect(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.cli import inspection  # noqa: PLC0415 (the other commands do without it)
+
+    return inspection.execute(arguments, settings)
 
 
 def _verify(arguments: argparse.Namespace, settings: Settings) -> int:

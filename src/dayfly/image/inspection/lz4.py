@@ -1,0 +1,60 @@
+"""LZ4 blocks, as erofs stores them. Pure."""
+
+from __future__ import annotations
+
+from dayfly.errors import Corrupt
+
+_LEAST_MATCH = 4
+
+
+def decompress(source: bytes, size: int) -> bytes:
+    """The first `size` bytes of what a block holds. Raises `Corrupt` where it holds fewer.
+
+    The format is LZ4's own (lz4_Block_format.md). However a block is made, no more than `size` bytes are ever held.
+    """
+    output = bytearray()
+    position, end = 0, len(source)
+    try:
+        while position < end:
+            token = source[position]
+            position += 1
+            length = token >> 4
+            if length == 15:
+                length, position = _longer(source, position, length)
+            if length:
+                output += source[position : min(position + length, end)]
+                position += length
+            if len(output) >= size or position >= end:
+                break
+            offset = source[position] | source[position + 1] << 8
+            position += 2
+            length = token & 15
+            if length == 15:
+                length, position = _longer(source, position, length)
+            _repeat(output, offset, min(length + _LEAST_MATCH, size - len(output)))
+    except IndexError:
+        raise Corrupt("a compressed block ends in the middle") from None
+    if len(output) < size:
+        raise Corrupt("a compressed block holds less than it should")
+    return bytes(output[:size])
+
+
+def _longer(source: bytes, position: int, length: int) -> tuple[int, int]:
+    while True:
+        byte = source[position]
+        position += 1
+        length += byte
+        if byte != 255:
+            return length, position
+
+
+def _repeat(output: bytearray, offset: int, length: int) -> None:
+    """Append what stands `offset` bytes before the end; it may overlap with what it becomes."""
+    start = len(output) - offset
+    if offset == 0 or start < 0:
+        raise Corrupt("a compressed block refers to what is before it")
+    if offset >= length:
+        output += output[start : start + length]
+    else:
+        pattern = bytes(output[start:])
+        output += (pattern * (length // offset + 1))[:length]

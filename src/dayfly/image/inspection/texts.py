@@ -1,0 +1,19 @@
+"""Text that an image brings, made harmless. Pure."""
+
+from __future__ import annotations
+
+LONGEST = 512
+
+
+def shown(raw: bytes | str, limit: int = LONGEST) -> str:
+    """Text that moves no cursor and is whole characters: all else is escaped, as in `\\x1b`.
+
+    Longer than `limit` it is cut, and ends in `…`.
+    """
+    text = raw[: limit * 4].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
+    clean = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text[: limit + 1])
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
