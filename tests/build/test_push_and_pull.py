@@ -22,6 +22,9 @@ from tests.framework.containers import file, layout, tar
 from tests.framework.site import eventually
 from tests.unit.image.examples import CONFIG, LAYERS
 
+from dayfly.errors import Corrupt
+from dayfly.image.blobs import record
+from dayfly.image.copying import copy
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import Role
 from dayfly.image.reference import Name, parse
@@ -258,6 +261,119 @@ def test_one_pull_of_an_image_at_a_time(imports: Imports, pushed: Pushed) -> Non
         assert imports.library.collect().folders == 0
     assert process.wait(60) == 0
     assert not kept(imports)
+
+
+def copied(imports: Imports, *words: object) -> str:
+    done = imports.run("copy", *words)
+    assert done.returncode == 0, done.stderr
+    imports.nothing_left()
+    return done.stdout.strip()
+
+
+def test_copies_from_registry_to_registry(
+    imports: Imports, between: Between, pushed: Pushed, registry: Callable[..., Registry]
+) -> None:
+    target = f"docker://{registry().address}/other/app:9"
+    before = imports.library.images()
+    assert copied(imports, pushed.source, target, "--insecure") == pushed.digest
+    assert imports.library.images() == before
+    between.asked.clear()
+    assert copied(imports, pushed.source, target, "--insecure") == pushed.digest
+    assert pushed.blobs["root"] not in between.blobs  # the target has it
+    assert pull(imports, target, "back:1") == pushed.digest
+    assert imports.library.verify(parse("back:1")).bad == ()
+
+
+def test_what_is_not_copied_between_registries(
+    imports: Imports, between: Between, pushed: Pushed, registry: Callable[..., Registry]
+) -> None:
+    address = registry().address
+    target = f"docker://{address}/other/app:9"
+    assert "more than the limit of 1 MiB" in refused(imports, "copy", pushed.source, target, "--max-size", "1M")
+    assert "under a tag" in refused(imports, "copy", pushed.source, f"{target}@sha256:{'0' * 64}")
+    between.changed[pushed.blobs["root"]] = bytes(len(LARGE))
+    assert "skopeo cannot copy between" in refused(imports, "copy", pushed.source, target)
+    assert "see whether the name and the tag are right" in refused(imports, "pull", target)
+
+
+def test_copies_to_a_registry_and_from_one(imports: Imports, registry: Callable[..., Registry]) -> None:
+    target = f"docker://{registry().address}/site/mine:2"
+    digest = copied(imports, "base:1", target, "--insecure")
+    assert copied(imports, target, "back:3", "--insecure") == digest
+    assert json.loads(imports.run("show", "back:3", "--json").stdout)["origins"][0]["source"] == target
+
+
+def test_copies_within_and_between_libraries(imports: Imports, pushed: Pushed, tmp_path: Path) -> None:
+    assert pull(imports, pushed.source) == pushed.digest
+    assert copied(imports, "app:1", "same:1") == pushed.digest
+    assert set(imports.library.names(pushed.digest)) == {"app:1", "same:1"}
+    with imports.library.open(parse("same:1")) as image:
+        assert image.standing.origins == (pushed.source,)
+    assert "to a name, not to a digest" in refused(imports, "copy", "app:1", pushed.digest)
+    assert "there is no image none:1" in refused(imports, "copy", "none:1", "app:2")
+    other = Library(tmp_path / "other")
+    assert copy(imports.library, parse("app:1"), other, Name("app", "7")) == pushed.digest
+    imports.library.remove(parse(pushed.digest))
+    with other.open(parse("app:7")) as image:
+        assert image.standing.origins == (pushed.source,)
+    assert other.verify().bad == ()
+
+
+def test_a_copy_is_compared_with_its_digests(imports: Imports, pushed: Pushed, tmp_path: Path) -> None:
+    """Also where the library that it comes from believes to have compared it."""
+    source, target = Library(tmp_path / "elsewhere"), Library(tmp_path / "target")
+    path = source.layout.blob(pushed.blobs["root"])
+    path.write_bytes(bytes(path.stat().st_size))
+    descriptor = os.open(path, os.O_RDONLY)
+    record(source.layout, pushed.blobs["root"], descriptor)
+    os.close(descriptor)
+    with pytest.raises(Corrupt, match="other content than its name says"):
+        copy(source, parse("app:1"), target, Name("app"))
+    assert target.images() == []
+    target.collect()
+    assert list(target.layout.blobs.iterdir()) == []
+
+
+def test_of_many_hosts_one_asks_the_registry(imports: Imports, between: Between, pushed: Pushed, tmp_path: Path) -> None:
+    """Hosts with libraries of their own, and a folder that they share."""
+    cache = tmp_path / "shared" / "cache"
+    settings = [tmp_path / f"host{number}.toml" for number in range(4)]
+    for number, path in enumerate(settings):
+        path.write_text(f'[library]\nuser = "{tmp_path}/library{number}"\ncache = "{cache}"\n')
+    hosts = [
+        subprocess.Popen(
+            imports.command("pull", pushed.source, "--insecure"),
+            env=imports.environment() | {"DAYFLY_SETTINGS": str(path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for path in settings
+    ]
+    assert [(host.communicate(timeout=120)[0].strip(), host.returncode) for host in hosts] == [(pushed.digest, 0)] * 4
+    fetched = [path for path in between.asked if "/blobs/sha256:" in path]
+    assert len(fetched) == len(set(fetched)) == len(set(pushed.blobs.values()))
+    for number in range(4):
+        library = Library(tmp_path / f"library{number}")
+        assert library.names(pushed.digest) == ("app:1",)
+        assert library.verify().bad == ()
+        with library.open(parse("app:1")) as image:
+            assert image.standing.origins == (pushed.source,)
+    assert [(image.name, image.digest) for image in Library(cache).images()] == [("", pushed.digest)]
+
+
+def test_a_cache_that_lies(imports: Imports, pushed: Pushed, tmp_path: Path) -> None:
+    assert pull(imports, pushed.source, "--cache", tmp_path / "cache") == pushed.digest
+    imports.library.remove(parse("app:1"))
+    imports.library.collect()
+    cache = Library(tmp_path / "cache")
+    path = cache.layout.blob(pushed.blobs["root"])
+    path.write_bytes(bytes(path.stat().st_size))
+    descriptor = os.open(path, os.O_RDONLY)
+    record(cache.layout, pushed.blobs["root"], descriptor)
+    os.close(descriptor)
+    assert "other content than its name says" in refused(imports, "pull", pushed.source, "--cache", tmp_path / "cache")
+    assert cache.verify().bad != ()
+    assert pull(imports, pushed.source, "--cache", tmp_path / "cache") == pushed.digest
 
 
 def test_with_tls_and_a_password(imports: Imports, secure: tuple[str, Path], tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from dayfly import process
 from dayfly import settings as site
+from dayfly.cli.libraries import add_system
 from dayfly.cli.listing import add_json, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import Library
-from dayfly.image.reference import LibraryKind, parse
+from dayfly.image.reference import parse
 from dayfly.image.search import Libraries
 from dayfly.image.trust import cosign, subscriptions
 from dayfly.image.trust.fetch import absolute
@@ -60,11 +61,11 @@ def configure(parser: Parser) -> None:
     _configure_subscribe(add("subscribe", "believe a signed list, and fetch its images", _subscribe, SUBSCRIBE))
     update = add("update", "fetch the lists anew, and what is new on them", _update, UPDATE)
     update.add_argument("name", metavar="NAME", nargs="?", help="only this one (default: all of the library)")
-    _add_system(update, "the site's subscriptions, not your own")
+    add_system(update, "the site's subscriptions, not your own")
     add_json(add("list", "list the subscriptions of both libraries, and their images", _list))
     remove = add("remove", "give a subscription up; its images are run no more", _remove)
     remove.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
-    _add_system(remove, "one of the site's subscriptions, not of your own")
+    add_system(remove, "one of the site's subscriptions, not of your own")
     _configure_keys(add)
     _configure_publish(add("publish", "write images into a folder, with a signed list of them", _publish, PUBLISH))
 
@@ -104,17 +105,17 @@ def _configure_subscribe(parser: Parser) -> None:
         "--identifier", default="", metavar="TEXT", help="the list's dc:identifier (default: that of the first list)"
     )
     parser.add_argument("--name", metavar="NAME", help="what to call the subscription (default: the name of the list's file)")
-    _add_system(parser, "for the system library, not for your own")
+    add_system(parser, "for the system library, not for your own")
 
 
 def _configure_keys(add: Callable[..., Parser]) -> None:
     key = add("add-key", "believe what a key has signed, for `dayfly trust verify`", _add_key)
     key.add_argument("name", metavar="NAME", help="what to call it; rules of the policy know it as the endorser key:NAME")
     key.add_argument("file", metavar="FILE", type=Path, help="the public key, PEM, ECDSA over P-256: cosign.pub")
-    _add_system(key, "for the system library, not for your own")
+    add_system(key, "for the system library, not for your own")
     gone = add("remove-key", "believe a key no more", _remove_key)
     gone.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
-    _add_system(gone, "one of the system library, not of your own")
+    add_system(gone, "one of the system library, not of your own")
     verify = add("verify", "look which keys have signed an image, and note it for the policy", _verify, VERIFY)
     verify.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
     add_json(verify)
@@ -144,12 +145,6 @@ def _configure_publish(parser: Parser) -> None:
     parser.add_argument("--source", metavar="TEXT", default="", help="who makes it")
     parser.add_argument("--email", metavar="TEXT", default="", help="the endorser's address")
     parser.add_argument("--creator", metavar="TEXT", default="", help="the endorser's name")
-
-
-def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument(
-        "--system", action="store_const", dest="kind", const=LibraryKind.SYSTEM, default=LibraryKind.USER, help=help_
-    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
