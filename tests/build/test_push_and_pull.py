@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,14 +21,17 @@ import pytest
 from tests.build.conftest import Imports, Registry, command_lines, credentials, run
 from tests.framework.containers import file, layout, tar
 from tests.framework.site import eventually
+from tests.tools.test_cosign import key_pair
 from tests.unit.image.examples import CONFIG, LAYERS
 
-from dayfly.errors import Corrupt
+from dayfly.errors import Corrupt, NotFound
 from dayfly.image.blobs import record
 from dayfly.image.copying import copy
+from dayfly.image.layout import changing
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import Role
 from dayfly.image.reference import Name, parse
+from dayfly.image.trust import cosign
 from dayfly.image.work import kept_folder
 
 LARGE = os.urandom(3 * 1024**2)
@@ -55,7 +59,13 @@ class Between:
         self.asked.append(handler.path)
         digest = handler.path.rpartition("/")[2]
         wanted = {"Accept": handler.headers.get("Accept", "*/*")}
-        with urllib.request.urlopen(urllib.request.Request(f"http://{self.registry}{handler.path}", headers=wanted)) as answer:
+        request = urllib.request.Request(f"http://{self.registry}{handler.path}", headers=wanted)
+        try:
+            answered = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            handler.send_error(error.code)
+            return
+        with answered as answer:
             content = self.changed.get(digest, answer.read())
             handler.send_response(200)
             for name in ("Content-Type", "Docker-Content-Digest"):
@@ -396,3 +406,38 @@ def test_a_registry_that_takes_nothing_is_given_up(imports: Imports) -> None:
         target = f"docker://127.0.0.1:{server.getsockname()[1]}/a:1"
         said = refused(imports, "push", "base:1", target, "--timeout", "2s")
     assert "took nothing for 2.00 s (try again later, or wait longer with --timeout)" in said
+
+
+def test_signatures_go_with_an_image(imports: Imports, registry: Callable[..., Registry], tmp_path: Path) -> None:
+    """To a registry, where they join those that are there, from one to another, into a library, and through a cache."""
+    pairs = {name: key_pair(tmp_path, name) for name in ("site", "lab")}
+    first, second = (f"docker://{registry().address}/{place}/app:1" for place in ("site", "lab"))
+    digest = imports.library.resolve(parse("base:1")).descriptor.digest
+    for name in pairs:
+        cosign.sign(imports.library, digest, "base:1", pairs[name][0])
+        assert imports.run("push", "base:1", first, "--insecure").returncode == 0
+        with changing(imports.library.layout) as versions:
+            versions.append(versions[-1].without_name(cosign.tag(digest)))
+    assert copied(imports, first, second, "--insecure") == digest
+    imports.library.remove(parse("base:1"))
+    imports.library.collect(unnamed=True)
+    assert pull(imports, second, "back:1", "--cache", tmp_path / "cache") == digest
+    for name, (_, public) in pairs.items():
+        cosign.add_key(imports.library, name, public)
+    assert cosign.verify(imports.library, digest) == ["key:lab", "key:site"]
+    assert len(cosign.signatures(Library(tmp_path / "cache"), digest)) == 2
+    assert [image.name for image in imports.library.images()] == ["back:1"]
+
+
+def test_signatures_that_cannot_be_read_do_not_hinder(imports: Imports, between: Between, pushed: Pushed) -> None:
+    cosign_tag = cosign.tag(pushed.digest)
+    between.changed[cosign_tag] = b'{"layers": 7}'
+    run(
+        *("skopeo", "--insecure-policy", "copy", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"),
+        *(f"docker://{between.registry}/site/app:1", f"docker://{between.registry}/site/app:{cosign_tag}"),
+    )
+    done = imports.run("pull", pushed.source, "--insecure")
+    assert done.stdout.strip() == pushed.digest
+    assert "its signatures cannot be had: " in done.stderr
+    with pytest.raises(NotFound):
+        cosign.signatures(imports.library, pushed.digest)

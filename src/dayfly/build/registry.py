@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly import files, process
+from dayfly.build import signatures
 from dayfly.build.container.source import Source, Transport
 from dayfly.build.container.source import parse as parse_source
 from dayfly.build.skopeo import SLACK, Access, Skopeo
-from dayfly.errors import Corrupt, NotFound, Refused
+from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 from dayfly.image import blobs
 from dayfly.image.blobs import Part
 from dayfly.image.copying import copy
@@ -26,6 +27,8 @@ from dayfly.image.library import Entering, Library
 from dayfly.image.manifest import CONFIG_LIMIT, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, Manifest, parse_config, parse_manifest
 from dayfly.image.origin import Origin
 from dayfly.image.reference import DEFAULT_TAG, Name, Reference
+from dayfly.image.trust import cosign
+from dayfly.image.trust.cosign import Signature
 from dayfly.image.work import kept_folder, remove_tree, sweep, work_folder
 from dayfly.units import format_size
 
@@ -61,7 +64,7 @@ def push(library: Library, reference: Reference, remote: Remote, workplace: Libr
     `workplace` is a library that can be written to. Raises as `Library.open`, `NotFound`, `Refused`, `DayflyError`.
     """
     process.find("skopeo", "skopeo")
-    _check_tag(remote)
+    _check_tag(remote.source)
     workplace.create()
     sweep(workplace.layout)
     with library.open(reference) as image, work_folder(workplace.layout) as work:
@@ -77,7 +80,17 @@ def push(library: Library, reference: Reference, remote: Remote, workplace: Libr
         skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to", "took nothing")
         words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("dest-"), f"oci:layout:{_NAME}", remote.named()]
         skopeo.send(words, "output")
+        if found := _signatures(library, image.digest):
+            progress(f"registry: sending its signatures, {len(found)}")
+            signatures.send(skopeo, remote.source.repository, image.digest, found)
         return image.digest
+
+
+def _signatures(library: Library, digest: str) -> list[Signature]:
+    try:
+        return cosign.signatures(library, digest)
+    except NotFound:
+        return []
 
 
 def pull(remote: Remote, name: Name | None, library: Library, limit: int, progress: Progress) -> str:
@@ -115,7 +128,20 @@ def pull(remote: Remote, name: Name | None, library: Library, limit: int, progre
         origin = _origin(remote, descriptor.digest)
         progress("image: adding it to the library")
         library.enter([Entering(descriptor.digest, descriptor.size, name, contents, origin)], lambda _: True)
+        _fetch_signatures(Skopeo(work.path, remote.access, source.host), remote, descriptor.digest, library, progress)
         return descriptor.digest
+
+
+def _fetch_signatures(skopeo: Skopeo, remote: Remote, digest: str, library: Library, progress: Progress) -> None:
+    """Bring an image's signatures too. The image is what it is without them: what they are worth is asked later."""
+    try:
+        found = signatures.fetch(skopeo, remote.source.repository, digest)
+    except DayflyError as error:
+        progress(f"registry: its signatures cannot be had: {error.message}")
+        return
+    if found:
+        cosign.attach(library, digest, found)
+        progress(f"registry: it is signed; `dayfly trust verify {digest[:19]}` says by whom")
 
 
 def pull_through(folder: Path, remote: Remote, name: Name, library: Library, limit: int, progress: Progress) -> str:
@@ -136,8 +162,8 @@ def _origin(remote: Remote, digest: str) -> dict[str, str]:
     return Origin(str(remote.source), digest, now).annotations()
 
 
-def relay(source: Remote, target: Remote, limit: int, progress: Progress) -> str:
-    """Bring an image of at most `limit` bytes from a registry to a registry: its digest. Nothing of it is kept here.
+def relay(source: Remote, target: Source, limit: int, progress: Progress) -> str:
+    """Bring an image of at most `limit` bytes from a registry to another, spoken to alike: its digest. Nothing is kept here.
 
     What the target has already is not sent again. Raises as `pull` and `push`.
     """
@@ -147,17 +173,21 @@ def relay(source: Remote, target: Remote, limit: int, progress: Progress) -> str
         progress(f"registry: looking for {source.source}")
         descriptor, manifest = _manifest(Skopeo(Path(folder), source.access, source.source.host), source)
         total = _total(source, _pieces(descriptor, manifest), limit)
-        progress(f"registry: sending what {target.source.host} has not of {format_size(total)}")
-        host = f"{source.source.host} or {target.source.host}"
-        skopeo = Skopeo(Path(folder), target.access, host, "copy between", "moved nothing")
+        progress(f"registry: sending what {target.host} has not of {format_size(total)}")
+        hosts = f"{source.source.host} and {target.host}"
+        skopeo = Skopeo(Path(folder), source.access, hosts, "copy between", "moved nothing")
         options = [*skopeo.options("src-"), *skopeo.options("dest-")]
-        words = ["copy", "--quiet", "--preserve-digests", *options, source.named(descriptor.digest), target.named()]
+        there = Remote(target, source.access).named()
+        words = ["copy", "--quiet", "--preserve-digests", *options, source.named(descriptor.digest), there]
         skopeo.send(words, "output", most=2 * total + SLACK * 8)
+        if found := signatures.fetch(skopeo, source.source.repository, descriptor.digest):
+            progress(f"registry: sending its signatures, {len(found)}")
+            signatures.send(skopeo, target.repository, descriptor.digest, found)
         return descriptor.digest
 
 
-def _check_tag(target: Remote) -> None:
-    if target.source.digest:
+def _check_tag(target: Source) -> None:
+    if target.digest:
         raise Refused("an image is pushed under a tag, not under a digest", "write docker://HOST/NAME:TAG")
 
 

@@ -172,9 +172,9 @@ def _relay(arguments: argparse.Namespace) -> int:
     from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
 
     progress = Progress()
-    source, target = _remote(arguments.source, arguments), _remote(arguments.target, arguments)
+    source, target = _remote(arguments.source, arguments), registry.parse(arguments.target)
     digest = registry.relay(source, target, arguments.max_size, progress)
-    progress(f"{target.source} is {source.source}")
+    progress(f"{target} is {source.source}")
     sys.stdout.write(f"{digest}\n")
     return 0
 

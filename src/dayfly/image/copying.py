@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from dayfly.errors import NotFound
@@ -9,6 +10,7 @@ from dayfly.image.blobs import Part
 from dayfly.image.layout import REF_NAME
 from dayfly.image.library import Entering, Library
 from dayfly.image.reference import Name, Reference
+from dayfly.image.trust import cosign
 
 
 def copy(
@@ -16,8 +18,8 @@ def copy(
 ) -> str:
     """Copy an image, under this name (whichever image had it, loses it): its digest.
 
-    `notes` of where it came from replace those that go with it (`dayfly.image.origin`).
-    What lists and keys say of an image is known to the library that follows them, and does not go with it. The image's blobs are
+    `notes` of where it came from replace those that go with it (`dayfly.image.origin`). Its signatures go with it. What lists say
+    of it, and which signatures were found to hold, is known to the library that asked, and does not. The image's blobs are
     locked meanwhile, and each is compared with its digest once more on its way. Raises as `Library.open` and `Library.enter`.
     """
     entry = source.resolve(reference)
@@ -32,4 +34,6 @@ def copy(
             target.enter([entering], lambda _: True)
         except FileNotFoundError as error:
             raise NotFound(f"{reference} was removed from the {source.title} just now") from error
+    with contextlib.suppress(NotFound):
+        cosign.attach(target, entry.descriptor.digest, cosign.signatures(source, entry.descriptor.digest))
     return entry.descriptor.digest
