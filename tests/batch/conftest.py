@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.framework.batch import BatchSystem
+from tests.framework.gridengine import Grid
+from tests.framework.gridengine_adapter import GridEngine
 from tests.framework.slurm import CGROUPS, Cluster, eventually
 from tests.framework.slurm_adapter import Slurm
 
@@ -31,7 +33,32 @@ def slurm(library: Path, system_image: str) -> Iterator[Slurm]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=["slurm"])
+@pytest.fixture(scope="session")
+def gridengine(library: Path, system_image: str) -> Iterator[GridEngine]:
+    """A running Grid Engine."""
+    if os.getuid() != 0:
+        pytest.skip("this Grid Engine needs root, for its hosts' namespaces")
+    folder = Path(tempfile.mkdtemp(prefix="dayfly-gridengine-", dir="/var/tmp"))
+    try:
+        with Grid(folder, library) as grid:
+            yield GridEngine(grid)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of what only one batch system has run on that one."""
+    others = {"cluster": "slurm", "grid": "gridengine"}
+    kept, left_out = [], []
+    for item in items:
+        about = {others[name] for name in getattr(item, "fixturenames", ()) if name in others}
+        on = item.callspec.params.get("system") if hasattr(item, "callspec") else None
+        (left_out if on and about - {on} else kept).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+@pytest.fixture(scope="session", params=["slurm", "gridengine"])
 def system(request: pytest.FixtureRequest) -> BatchSystem:
     """One batch system after the other."""
     found: BatchSystem = request.getfixturevalue(request.param)
@@ -39,13 +66,15 @@ def system(request: pytest.FixtureRequest) -> BatchSystem:
 
 
 @pytest.fixture
-def batch(system: BatchSystem) -> Iterator[BatchSystem]:
+def batch(system: BatchSystem, request: pytest.FixtureRequest) -> Iterator[BatchSystem]:
     """A batch system with idle nodes; after the test no machine, process, cgroup, mount or file of a job may be left."""
+    for mark in request.node.iter_markers("needs"):
+        if mark.args[0] in system.cannot:
+            pytest.skip(f"{system.name} cannot {mark.args[0]}: {system.cannot[mark.args[0]]}")
     system.until_idle()
     before = files(system)
     yield system
-    if isinstance(system, Slurm):
-        system.settle()
+    system.settle()
     eventually(lambda: not system.machines(), "no machine is left", 10, system.machines)
     eventually(lambda: not system.leftovers(), "nothing of a job is left", 15, system.leftovers)
     system.until_idle()
@@ -62,6 +91,13 @@ def cluster(batch: BatchSystem) -> Cluster:
     """The Slurm under the batch system."""
     assert isinstance(batch, Slurm)
     return batch.cluster
+
+
+@pytest.fixture
+def grid(batch: BatchSystem) -> Grid:
+    """The Grid Engine under the batch system."""
+    assert isinstance(batch, GridEngine)
+    return batch.grid
 
 
 def files(system: BatchSystem) -> set[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.machine.processes import Running
-from tests.framework.batch import BatchSystem, Refusal, State, Why, Wish
+from tests.framework.batch import Ability, BatchSystem, Refusal, State, Why, Wish
 from tests.framework.slurm import eventually
 
 SHELL = "#!/bin/sh\n"
@@ -39,6 +39,7 @@ def test_streams_are_apart_and_byte_exact(batch: BatchSystem) -> None:
     assert (record["end"]["reason"], record["batch"]["system"]) == ("exit", batch.name)
 
 
+@pytest.mark.needs(Ability.INTERACTIVE)
 def test_stdin_reaches_an_interactive_job(batch: BatchSystem) -> None:
     sent = os.urandom(1_000_000)
     done = batch.interactive(["sha256sum"], stdin=sent)
@@ -114,6 +115,7 @@ def test_out_of_memory_in_the_guest(batch: BatchSystem) -> None:
     assert batch.record(job)["end"]["reason"] == "out-of-memory"
 
 
+@pytest.mark.needs(Ability.MEMORY_LIMIT)
 def test_a_machine_that_uses_all_its_memory_and_disk_stays_within_the_allocation(batch: BatchSystem) -> None:
     script = (
         SHELL
@@ -249,6 +251,7 @@ def test_cancel_of_a_job_that_does_not_listen(batch: BatchSystem) -> None:
     eventually(lambda: batch.machine_of(job) is None, "the machine is gone", 15)
 
 
+@pytest.mark.needs(Ability.SIGNALS)
 def test_a_signal_of_the_users_choice(batch: BatchSystem) -> None:
     job = batch.submit(SHELL + "trap 'echo one' USR1; trap 'echo two; exit 0' USR2\necho up\nwhile :; do sleep 0.1; done\n")
     started(batch, job)
@@ -259,6 +262,7 @@ def test_a_signal_of_the_users_choice(batch: BatchSystem) -> None:
     assert batch.output(job) == b"up\none\ntwo\n"
 
 
+@pytest.mark.needs(Ability.NEW_TIME_LIMIT)
 def test_time_limit(batch: BatchSystem) -> None:
     job = batch.submit(SHELL + "trap 'echo told; exit 0' TERM\necho up\nsleep 100 & wait\n")
     started(batch, job)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dayfly.machine.processes import Running, running
 
@@ -31,6 +31,15 @@ class Why(StrEnum):
     CANCELLED = "cancelled"
     OUT_OF_TIME = "out of time"
     NODE = "node"
+
+
+class Ability(StrEnum):
+    """What not every batch system can do. docs/explanation/batch-systems.md says so for users."""
+
+    INTERACTIVE = "run a command with the caller's streams"
+    SIGNALS = "send a job a signal of its owner's choice"
+    NEW_TIME_LIMIT = "change the time limit of a running job"
+    MEMORY_LIMIT = "hold a job to the memory that it was given"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class BatchSystem(abc.ABC):
     """A batch system on this host, with two nodes and Dayfly in it."""
 
     name: str
+    cannot: ClassVar[Mapping[Ability, str]] = {}
     folder: Path
     work: Path
     nodes: tuple[str, ...]
@@ -141,6 +151,10 @@ class BatchSystem(abc.ABC):
     @abc.abstractmethod
     def until_idle(self, seconds: float = 60) -> None:
         """Wait until every node is ready for jobs and has none."""
+
+    @abc.abstractmethod
+    def settle(self) -> None:
+        """End what a failed test left, and make the nodes ready for the next test."""
 
     @abc.abstractmethod
     def leftovers(self) -> list[str]:

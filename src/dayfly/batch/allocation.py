@@ -9,6 +9,8 @@ from dayfly.units import format_size
 from dayfly.values import dataclass
 
 _MIB = 1024**2
+_QEMU_MAPS = 768 * _MIB
+"""Address space that QEMU takes beside a machine's memory: translated code, threads' stacks, heaps, libraries (650 MiB seen)."""
 _PAGE_TABLES = 256
 """One part in so many of a machine's memory goes into the page tables that map it, QEMU's and the host kernel's."""
 
@@ -17,12 +19,15 @@ _PAGE_TABLES = 256
 class Allocation:
     """What the batch system gave this task on this node: CPUs, and bytes of memory (0: it does not divide memory).
 
-    `tasks` share what the host lets us use.
+    `tasks` share what the host lets us use. `own`: nothing holds the job to its memory but the batch system's word, so what QEMU
+    needs comes out of it. `address_space` is a limit, in bytes, of what each process may map (0: none).
     """
 
     cpus: int
     memory: int
     tasks: int = 1
+    own: bool = False
+    address_space: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,19 @@ class Host:
     all_cpus: int
 
 
+def _within_address_space(limit: int) -> int:
+    """The memory of a machine that QEMU can map. Raises `Refused` when no machine fits."""
+    if not limit:
+        return 1 << 62
+    if limit < _QEMU_MAPS + LEAST_MEMORY:
+        raise Refused(
+            f"the job may map {format_size(limit)} of address space, and a machine's process needs {format_size(_QEMU_MAPS)} "
+            f"beside the machine's memory",
+            f"ask for {-(-(_QEMU_MAPS + LEAST_MEMORY) // _MIB)} MiB or more (h_vmem, ulimit -v)",
+        )
+    return limit - _QEMU_MAPS
+
+
 def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
     """The largest machine that stays within the allocation and, with QEMU's own need, within what the host lets us use.
 
@@ -42,11 +60,13 @@ def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
     """
     cpus = max(1, min(allocation.cpus or host.cpus, host.cpus))
     limit = host.memory // allocation.tasks if allocation.memory else host.memory * cpus // host.all_cpus
+    if allocation.memory and allocation.own:
+        limit = min(limit, allocation.memory)
     usable = limit - overhead
     memory = usable - usable // _PAGE_TABLES
     if allocation.memory:
         memory = min(memory, allocation.memory)
-    memory = memory // _MIB * _MIB
+    memory = min(memory, _within_address_space(allocation.address_space)) // _MIB * _MIB
     if memory < LEAST_MEMORY:
         least = overhead + LEAST_MEMORY * _PAGE_TABLES // (_PAGE_TABLES - 1)
         raise Refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dayfly.batch.allocation import Allocation
+from dayfly.job.description import Folder
 from dayfly.values import dataclass, field
 
 
@@ -13,7 +14,8 @@ class BatchJob:
     """One task of a batch job on this node.
 
     `identity` goes into the usage record. `parallel`: it has several tasks or nodes. `several_programs`: each task another one,
-    so that there is no one command to run. `script_folder` is where the batch system keeps the job's script (may be empty).
+    so that there is no one command to run. `folders` are those that the batch system made for the job, with its script for one;
+    `command` is what it runs, where that is not what the hook said.
     `limits` are soft resource limits by their numbers, which the batch system has left to us to set, and `internal` the variables
     by which it told them: the job does not see those. `defaults` are variables that it sets where the job has none of that name.
     """
@@ -24,7 +26,8 @@ class BatchJob:
     allocation: Allocation
     parallel: bool = False
     several_programs: bool = False
-    script_folder: str = ""
+    folders: tuple[Folder, ...] = ()
+    command: tuple[str, ...] = ()
     limits: Mapping[int, int] = field(default_factory=dict)
     internal: frozenset[bytes] = frozenset()
     defaults: Mapping[bytes, bytes] = field(default_factory=dict)

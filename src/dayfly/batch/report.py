@@ -33,14 +33,19 @@ class Calls(Protocol):
     def requeue(self) -> str:
         """Put the job back into the queue, for another host where there is one; or why that cannot be done."""
 
+    @property
+    def requeue_status(self) -> int | None:
+        """With which status a job ends that is put back; None: the batch system does not care."""
+
 
 class Reporter:
-    """Who hears of one job's record."""
+    """Who hears of one job's record. `status` is the one with which the job is to end for the batch system (None: its own)."""
 
     def __init__(self, calls: Calls, job: BatchJob, settings: Settings) -> None:
         self._calls = calls
         self._job = job
         self._settings = settings
+        self.status: int | None = None
 
     def told(self, record: UsageRecord) -> None:
         """The job has started, or has ended."""
@@ -65,6 +70,7 @@ class Reporter:
             became = f"fails: it was restarted already ({count} of {most})" if most else "fails"
         else:
             why_not = self._calls.requeue()
+            self.status = None if why_not else self._calls.requeue_status
             became = f"fails: {why_not}" if why_not else f"is put back into the queue, time {count + 1} of {most}"
         process.warn(f"{node} could not start a machine, and the job {became}")
         syslog.openlog("dayfly", 0, syslog.LOG_DAEMON)

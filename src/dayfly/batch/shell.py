@@ -17,7 +17,7 @@ from dayfly.batch import policy
 from dayfly.batch.allocation import Host, shape
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request, parse, variables
-from dayfly.errors import Refused
+from dayfly.errors import DayflyError, Refused
 from dayfly.job.description import Folder, JobDescription, host_memory, parse_folder
 from dayfly.job.start import run
 from dayfly.machine.spec import Boot, Network
@@ -68,7 +68,7 @@ def serve(
         environment = prolog.run(request.task_prolog, environment)
     image = policy.image(request, policy.rules(settings, job.queue), job.queue or "this queue", parallel=job.parallel)
     if not image:
-        _become(request.command, environment)
+        _become(job.command or request.command, environment)
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
     process.die_with_parent()
@@ -81,7 +81,14 @@ def serve(
             reporters.append(Reporter(calls(job, environment), job, settings))
         reporters[0].told(record)
 
-    return run(description(request, job, image, environment, settings), settings, told)
+    try:
+        return run(description(request, job, image, environment, settings), settings, told)
+    except DayflyError as error:
+        again = reporters[0].status if reporters else None
+        if again is None:
+            raise
+        process.warn(str(error))
+        return again
 
 
 def description(
@@ -91,7 +98,7 @@ def description(
     host = Host(len(os.sched_getaffinity(0)), host_memory(), os.cpu_count() or 1)
     return JobDescription(
         image=image,
-        command=request.command,
+        command=job.command or request.command,
         shape=shape(job.allocation, host, settings.batch_overhead),
         scratch=settings.scratch_size,
         directory=os.getcwd(),  # noqa: PTH109 (on the way to every job's start)
@@ -106,11 +113,10 @@ def description(
 
 
 def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder, ...]:
-    """What the site shares where there is such a folder, what the job asks for, and where its script is."""
+    """What the site shares where there is such a folder, what the job asks for, and what the batch system made for it."""
     from_site = [parse_folder(text) for text in settings.batch_shares if os.path.isdir(text.removesuffix(":ro"))]  # noqa: PTH112
     asked = [parse_folder(text) for text in request.share.split(",") if text]
-    script = [Folder(job.script_folder, readonly=True)] if job.script_folder else []
-    return (*from_site, *asked, *script)
+    return (*from_site, *asked, *job.folders)
 
 
 def _boot(text: str) -> Boot | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from dayfly import settings as site
@@ -13,23 +15,52 @@ DESCRIPTION = """\
 Make a batch system's jobs run in machines: its configuration, from the site's settings, and what its nodes do after a job.
 """
 SETUP = """\
-Print the lines of plugstack.conf and slurm.conf, a job_submit.lua that refuses what the site's settings do not allow, an epilog
-that ends what a dead node left, and, where the settings' paths have {user} in them, a prolog that makes those folders.
-With --apply, write them: lines of the site's own stay, dayfly's are in a marked block, and each file that is changed is kept
-beside the new one. Doing it again changes nothing, or brings the files up to date.
+Print what a site adds to its batch system's configuration, rendered from Dayfly's settings. With --apply, do it: what the site has
+of its own stays, and what stands against it is told before anything is changed. Doing it again changes nothing, or brings it up to
+date.
+"""
+SETUP_SLURM = """\
+Slurm: lines of plugstack.conf and slurm.conf, a job_submit.lua that refuses what the site's settings do not allow, an epilog that
+ends what a dead node left, and, where the settings' paths have {user} in them, a prolog that makes those folders. With --apply,
+dayfly's lines are in a marked block, and each file that is changed is kept beside the new one.
+"""
+SETUP_GRIDENGINE = """\
+Grid Engine: programs for the cell's folder (a starter, the methods, a JSV that refuses what the site's settings do not allow), and
+what complexes, queues and the global configuration have to say. With --apply, by qconf, as a manager.
+"""
+CHECK = """\
+Say why a job would be refused on a node, in the job shell's words, or nothing: for hooks that see a job when it is submitted. The
+words are those that hooks give the job shell, like image=debian:12.
 """
 EPILOG = """\
 End the machines of jobs that are gone from this node, and remove their empty cgroups: for the batch system's epilog, as root.
 """
-SYSTEMS = ("slurm",)
+SYSTEMS = ("slurm", "gridengine")
 
 
 def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly batch`."""
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", dest="batch_command", required=True)
     setup = commands.add_parser("setup", help="print what to add to a batch system's configuration", description=SETUP)
-    setup.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help="slurm")
-    setup.add_argument("--apply", action="store_true", help="write the files instead")
+    systems = setup.add_subparsers(metavar="SYSTEM", title="batch systems", dest="system", required=True)
+    _configure_slurm(systems.add_parser("slurm", help="Slurm", description=SETUP_SLURM))
+    _configure_gridengine(systems.add_parser("gridengine", help="Grid Engine", description=SETUP_GRIDENGINE))
+    check = commands.add_parser("check", help="say why a job would be refused", description=CHECK)
+    check.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help=" or ".join(SYSTEMS))
+    check.add_argument("words", metavar="WORD=VALUE", nargs="*", help="what the job asks for: image, boot, network, share")
+    check.add_argument("--queue", metavar="NAME", default="", help="the job's queue (Slurm: partition)")
+    _add_settings(check)
+    check.set_defaults(act=_check)
+    epilog = commands.add_parser("epilog", help="end what jobs that are gone left on this node", description=EPILOG)
+    epilog.add_argument("system", metavar="SYSTEM", choices=("slurm",), help="slurm")
+    epilog.add_argument(
+        "--age", metavar="SECONDS", type=float, default=60.0, help="how long an empty cgroup has to be there (default: 60)"
+    )
+    epilog.set_defaults(act=_epilog)
+
+
+def _configure_slurm(setup: argparse.ArgumentParser) -> None:
+    _add_common(setup)
     setup.add_argument(
         "--conf",
         metavar="PATH",
@@ -37,30 +68,50 @@ def configure(parser: Parser) -> None:
         default=Path("/etc/slurm/slurm.conf"),
         help="slurm.conf (default: /etc/slurm/slurm.conf)",
     )
-    setup.add_argument("--show", metavar="FILE", help="print only what belongs into this file, like plugstack.conf")
     setup.add_argument(
         "--plugin",
         metavar="PATH",
         default="/usr/local/lib/dayfly/dayfly_spank.so",
         help="where the nodes have the plugin (default: where `make -C spank install` puts it)",
     )
-    setup.add_argument("--program", metavar="PATH", default="", help="where the nodes have dayfly (default: where this one is)")
+    setup.set_defaults(act=_setup_slurm)
+
+
+def _configure_gridengine(setup: argparse.ArgumentParser) -> None:
+    _add_common(setup)
     setup.add_argument(
+        "--queue", metavar="NAME", action="append", help="a queue whose jobs may have machines, more than once (default: all.q)"
+    )
+    setup.add_argument("--root", metavar="PATH", type=Path, help="SGE_ROOT (default: as the environment says)")
+    setup.add_argument("--cell", metavar="NAME", help="the cell (default: SGE_CELL in the environment, or default)")
+    setup.set_defaults(act=_setup_gridengine)
+
+
+def _add_common(setup: argparse.ArgumentParser) -> None:
+    setup.add_argument("--apply", action="store_true", help="do it instead")
+    setup.add_argument("--show", metavar="FILE", help="print only what belongs into this file, like plugstack.conf")
+    setup.add_argument("--program", metavar="PATH", default="", help="where the nodes have dayfly (default: where this one is)")
+    _add_settings(setup)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--settings", metavar="PATH", default="", help=f"the site's settings on the nodes (default: {site.SITE_FILE})"
     )
-    setup.set_defaults(act=_setup)
-    epilog = commands.add_parser("epilog", help="end what jobs that are gone left on this node", description=EPILOG)
-    epilog.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help="slurm")
-    epilog.add_argument(
-        "--age", metavar="SECONDS", type=float, default=60.0, help="how long an empty cgroup has to be there (default: 60)"
-    )
-    epilog.set_defaults(act=_epilog)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Do what the command below `batch` says."""
     status: int = arguments.act(arguments)
     return status
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from dayfly.batch.check import check  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.request import parse  # noqa: PLC0415
+
+    check(parse([*arguments.words, "--", "job"]), arguments.queue, _settings(arguments))
+    return 0
 
 
 def _epilog(arguments: argparse.Namespace) -> int:
@@ -71,16 +122,15 @@ def _epilog(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _setup(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.slurm.apply import task_prolog  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.slurm.setup import files  # noqa: PLC0415
+def _settings(arguments: argparse.Namespace) -> site.Settings:
+    return site.load(Path(arguments.settings) if arguments.settings else None, user=site.USER)
 
-    settings = site.load(Path(arguments.settings) if arguments.settings else None, user=site.USER)
-    program = arguments.program or str(Path(sys.argv[0]).absolute())
-    if arguments.apply:
-        return _apply(arguments, settings, program)
-    conf: Path = arguments.conf
-    texts = files(settings, arguments.plugin, program, arguments.settings, conf.parent, task_prolog(conf))
+
+def _program(arguments: argparse.Namespace) -> str:
+    return arguments.program or str(Path(sys.argv[0]).absolute())
+
+
+def _print(arguments: argparse.Namespace, texts: Mapping[str, str]) -> int:
     if arguments.show:
         if arguments.show not in texts:
             raise UsageMistake(f"{arguments.show} is none of the files", f"these: {', '.join(texts)}")
@@ -91,12 +141,21 @@ def _setup(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _apply(arguments: argparse.Namespace, settings: site.Settings, program: str) -> int:
-    from dayfly.batch.slurm.apply import Wanted, check_writable, plan, write  # noqa: PLC0415 (only where it is asked for)
-
+def _refuse_show(arguments: argparse.Namespace) -> None:
     if arguments.show:
         raise UsageMistake("--apply writes all of the files, and --show prints one", "leave one of them out")
-    planned = plan(Wanted(arguments.conf, arguments.plugin, program, arguments.settings), settings)
+
+
+def _setup_slurm(arguments: argparse.Namespace) -> int:
+    from dayfly.batch.slurm.apply import Wanted, check_writable, plan, task_prolog, write  # noqa: PLC0415 (only where asked for)
+    from dayfly.batch.slurm.setup import files  # noqa: PLC0415
+
+    settings, program = _settings(arguments), _program(arguments)
+    conf: Path = arguments.conf
+    if not arguments.apply:
+        return _print(arguments, files(settings, arguments.plugin, program, arguments.settings, conf.parent, task_prolog(conf)))
+    _refuse_show(arguments)
+    planned = plan(Wanted(conf, arguments.plugin, program, arguments.settings), settings)
     check_writable(planned)
     kept = write(planned)
     for path in planned:
@@ -105,3 +164,29 @@ def _apply(arguments: argparse.Namespace, settings: site.Settings, program: str)
         print(f"kept  {path}")
     print("restart slurmctld and the slurmds" if planned else "everything is as it should be")
     return 0
+
+
+def _setup_gridengine(arguments: argparse.Namespace) -> int:
+    from dayfly.batch.gridengine import setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.gridengine.apply import Wanted, do, plan  # noqa: PLC0415
+
+    settings = _settings(arguments)
+    root = arguments.root or Path(os.environ.get("SGE_ROOT", "/var/lib/gridengine"))
+    cell = arguments.cell or os.environ.get("SGE_CELL", "default")
+    wanted = Wanted(root, cell, tuple(arguments.queue or ["all.q"]), _program(arguments), arguments.settings)
+    if not arguments.apply:
+        texts = {
+            **setup.files(settings, wanted.program, wanted.settings_file, root),
+            "complexes": "".join(f"{line}\n" for line in setup.complexes().values()),
+            "queue": _said(setup.queue(wanted.folder)),
+            "global": _said(setup.configuration(wanted.folder)),
+        }
+        return _print(arguments, texts)
+    _refuse_show(arguments)
+    for line in do(plan(wanted, settings)) or ["everything is as it should be"]:
+        print(line)
+    return 0
+
+
+def _said(attributes: Mapping[str, str]) -> str:
+    return "".join(f"{name} {value}\n" for name, value in attributes.items())

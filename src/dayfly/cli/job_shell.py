@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dayfly.batch.shell import serve as serve_job
 from dayfly.errors import Refused
 
-SYSTEMS = ("slurm",)
+SYSTEMS = ("slurm", "gridengine")
 """Those whose hooks call us: `dayfly.batch.SYSTEM.job` reads what each says of a job, `calls` asks it for something."""
 
 

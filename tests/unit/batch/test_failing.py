@@ -40,6 +40,8 @@ class Asked:
     answer: str = ""
     calls: list[str] = field(default_factory=list)
 
+    requeue_status: int | None = None
+
     def show(self, text: str) -> None:
         self.calls.append(text)
 

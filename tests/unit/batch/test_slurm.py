@@ -5,6 +5,7 @@ from dayfly.batch.allocation import Allocation
 from dayfly.batch.request import Request
 from dayfly.batch.slurm.job import read
 from dayfly.batch.slurm.setup import files, job_submit, plugstack
+from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings
 
 MIB = 1024**2
@@ -35,7 +36,7 @@ def test_a_batch_script() -> None:
         "account": "physics",
     }
     assert (job.queue, job.parallel, job.allocation) == ("short", False, Allocation(4, 2000 * MIB))
-    assert job.script_folder == "/var/spool/slurmd/job00042"
+    assert job.folders == (Folder("/var/spool/slurmd/job00042", readonly=True),)
 
 
 def test_the_limits_that_slurm_has_not_set_yet() -> None:
@@ -49,7 +50,7 @@ def test_tasks_share_a_node() -> None:
     step = {**BATCH, b"SLURM_STEP_ID": b"0", b"SLURM_PROCID": b"1", b"SLURM_NTASKS": b"2"}
     job = read(Request(("a",), memory_mib=1200, cpus_per_task=2, tasks_here=2), step)
     assert (job.allocation, job.parallel) == (Allocation(2, 600 * MIB, 2), True)
-    assert (job.identity["step"], job.identity["task"], job.script_folder) == ("0", "1", "")
+    assert (job.identity["step"], job.identity["task"], job.folders) == ("0", "1", ())
 
 
 def test_memory_for_each_cpu() -> None:

@@ -26,6 +26,8 @@ exec scontrol update JobId="$1" Comment="${before:+$before }[dayfly $2]"
 class Calls:
     """About one job. `variables` are the job's."""
 
+    requeue_status: int | None = None
+
     def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:
         said = job.identity
         array = f"{said['array_job']}_{said['array_task']}" if "array_task" in said and "array_job" in said else ""

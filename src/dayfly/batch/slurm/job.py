@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dayfly.batch.allocation import Allocation
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request
+from dayfly.job.description import Folder
 
 _MIB = 1024**2
 _LIMIT = b"SLURM_RLIMIT_"
@@ -49,7 +50,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         allocation=_allocation(request, variables, batch_step=batch_step),
         parallel=_number(variables, b"SLURM_NTASKS") > 1 or _number(variables, b"SLURM_JOB_NUM_NODES") > 1,
         several_programs=_several_programs(request),
-        script_folder=_script_folder(request.command[0]) if batch_step else "",
+        folders=_script_folder(request.command[0]) if batch_step else (),
         limits=_limits(variables),
         defaults={b"TMPDIR": b"/tmp"},
         internal=frozenset(name for name in variables if name.startswith(_LIMIT)),
@@ -84,10 +85,10 @@ def _several_programs(request: Request) -> bool:
     return len(request.command) > 1 and "\n" in last and last.lstrip()[:1].isdigit()
 
 
-def _script_folder(command: str) -> str:
+def _script_folder(command: str) -> tuple[Folder, ...]:
     """Where slurmd keeps a batch script: `SPOOL/job00042/slurm_script`. The job has to see it."""
     folder, _, name = command.rpartition("/")
-    return folder if name == "slurm_script" else ""
+    return (Folder(folder, readonly=True),) if name == "slurm_script" else ()
 
 
 def _text(variables: Mapping[bytes, bytes], name: bytes) -> str:

@@ -1,0 +1,57 @@
+#!/bin/bash
+# Made by `dayfly batch setup gridengine`: a JSV of the server's, which reads a job's wish for a machine when it is submitted.
+# What the node would refuse is refused here, so that the user hears of it at once; the wish goes on as variables of the job.
+PATH=/bin:/usr/bin
+. "INCLUDE"
+
+wishes="image boot network share"
+
+jsv_on_start() {
+	return
+}
+
+refuse() {
+	jsv_reject "dayfly: $1"
+}
+
+# Take what was asked for by -l vm_NAME out of the hard requests, and put it into the job's environment.
+hand_over() {
+	local value
+	value=$(jsv_sub_get_param l_hard "vm_$1")
+	jsv_sub_del_param l_hard "vm_$1"
+	jsv_add_env "DAYFLY_${1^^}" "$value"
+}
+
+jsv_on_verify() {
+	local wish words=() queue said
+	for wish in $wishes; do
+		if [ "$(jsv_sub_is_param l_soft "vm_$wish")" = true ]; then
+			refuse "vm_$wish is asked for with -hard, which is what qsub does without -soft"
+			return
+		fi
+		if [ "$(jsv_sub_is_param l_hard "vm_$wish")" = true ]; then
+			words+=("$wish=$(jsv_sub_get_param l_hard "vm_$wish")")
+		fi
+	done
+	queue=$(jsv_get_param q_hard)
+	queue=${queue%%@*}
+	if [ ${#words[@]} -eq 0 ]; then
+		jsv_accept "no machine is asked for"
+		return
+	fi
+	if ! said=$(PROGRAM batch check gridengine "${words[@]}" SETTINGS --queue "$queue" 2>&1); then
+		refuse "${said#dayfly: }"
+		return
+	fi
+	if [ "$(jsv_sub_is_param l_hard m_mem_free)" = true ]; then
+		jsv_add_env DAYFLY_MEMORY "$(jsv_sub_get_param l_hard m_mem_free)"
+	fi
+	for wish in $wishes; do
+		[ "$(jsv_sub_is_param l_hard "vm_$wish")" = true ] && hand_over "$wish"
+	done
+	# What no queue has would wait for ever otherwise. (`qsub -w e` itself asks before we have our turn, and finds no vm_image.)
+	jsv_set_param w e
+	jsv_correct "the job runs in a machine"
+}
+
+jsv_main

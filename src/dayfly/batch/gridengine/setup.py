@@ -1,0 +1,61 @@
+"""What a site adds to Grid Engine's configuration, rendered from its settings. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from dayfly.settings import Settings
+
+STARTER, METHOD, JSV = "starter", "method", "jsv"
+MADE = "by `dayfly batch setup gridengine`"
+_INCLUDE = "util/resources/jsv/jsv_include.sh"
+_WISHES = ("image", "boot", "network", "share")
+
+
+def files(settings: Settings, program: str, settings_file: str, root: Path) -> Mapping[str, str]:
+    """The programs by their names, for a folder that every host sees. `root` is SGE_ROOT."""
+    everywhere = settings.batch_vm == "always"
+    always = (
+        "*" if everywhere else " ".join(sorted(name for name, queue in settings.batch_queues.items() if queue.vm == "always"))
+    )
+    settings_option = f"--settings {shlex.quote(settings_file)}" if settings_file else ""
+    return {
+        STARTER: _filled("starter.sh", ALWAYS=shlex.quote(always), PROGRAM=shlex.quote(program), SETTINGS=settings_file),
+        METHOD: _filled("method.sh", GRACE=f"{settings.job_grace + 5:g}"),
+        JSV: _filled("jsv.sh", INCLUDE=str(root / _INCLUDE), PROGRAM=shlex.quote(program), SETTINGS=settings_option),
+    }
+
+
+def _filled(name: str, **words: str) -> str:
+    text = resources.files(__package__).joinpath(name).read_text()
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
+
+
+def complexes() -> Mapping[str, str]:
+    """The lines that `qconf -mc` needs (complex(5)), by the names of what jobs can ask for."""
+    wishes = {
+        f"vm_{wish}": f"vm_{wish:<12} vm_{wish:<12} RESTRING    ==    YES         NO         NONE     0" for wish in _WISHES
+    }
+    memory = "m_mem_free          m_mem_free          MEMORY      <=    YES         YES        0        0"
+    return {**wishes, "m_mem_free": memory}
+
+
+def queue(folder: Path) -> Mapping[str, str]:
+    """What a queue has to say (queue_conf(5)) whose jobs may have machines."""
+    method = folder / METHOD
+    return {
+        "starter_method": str(folder / STARTER),
+        "suspend_method": f"{method} suspend $job_pid",
+        "resume_method": f"{method} resume $job_pid",
+        "terminate_method": f"{method} terminate $job_pid",
+    }
+
+
+def configuration(folder: Path) -> Mapping[str, str]:
+    """What the global configuration has to say (sge_conf(5))."""
+    return {"jsv_url": f"script:{folder / JSV}"}

@@ -1,0 +1,17 @@
+#!/bin/bash
+# Made by `dayfly batch setup gridengine`: the starter_method of queues whose jobs may run in machines.
+# A job without a wish for one costs a shell and no more; all else is the job shell's to decide.
+always=ALWAYS
+wishes="$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE"
+if [ -n "$wishes" ] || [[ " $always " == *" $QUEUE "* || $always == "*" ]]; then
+	exec PROGRAM job-shell gridengine "settings=SETTINGS" "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
+		"network=$DAYFLY_NETWORK" "share=$DAYFLY_SHARE" -- "$@"
+fi
+shell=${SGE_STARTER_SHELL_PATH:-/bin/sh}
+login=
+[ "$SGE_STARTER_USE_LOGIN_SHELL" = true ] && login=-l
+if [ "$SGE_STARTER_SHELL_START_MODE" = unix_behavior ]; then
+	[ "$(head -c 2 -- "$1" 2>/dev/null)" = "#!" ] && exec -- "$@"
+fi
+case ${shell##*/} in bash | dash | ksh | sh | zsh) exec "$shell" $login "$@" ;; esac
+exec "$shell" "$@"
