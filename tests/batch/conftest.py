@@ -49,7 +49,8 @@ def gridengine(library: Path, system_image: str) -> Iterator[GridEngine]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of what only one batch system has run on that one."""
     others = {"cluster": "slurm", "grid": "gridengine"}
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         about = {others[name] for name in getattr(item, "fixturenames", ()) if name in others}
         on = item.callspec.params.get("system") if hasattr(item, "callspec") else None

@@ -30,7 +30,4 @@ def test_natively_and_in_a_machine(batch: BatchSystem, name: str) -> None:
 
 def _neutral(batch: BatchSystem, job: str) -> str:
     """What a job wrote to stderr, without what the shell's messages say of its number, its node and its processes."""
-    text = batch.errors(job).replace(f"job{int(job):05d}", "JOB")
-    for node in batch.nodes:
-        text = text.replace(f".{node}/", ".NODE/")
-    return re.sub(r"(line \d+:) +\d+ ", r"\1 PID ", text)
+    return re.sub(r"(line \d+:) +\d+ ", r"\1 PID ", batch.neutral(batch.errors(job), job))

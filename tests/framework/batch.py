@@ -160,6 +160,10 @@ class BatchSystem(abc.ABC):
     def leftovers(self) -> list[str]:
         """What is there of jobs that have ended: processes, cgroups, files of the batch system."""
 
+    @abc.abstractmethod
+    def neutral(self, text: str, job: str) -> str:
+        """A text of a job's without the paths that have its number or its node in them."""
+
     def output(self, job: str, task: int = 0) -> bytes:
         """What a job wrote to stdout."""
         return (self.work / (f"{job}.{task}.out" if task else f"{job}.out")).read_bytes()

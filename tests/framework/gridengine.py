@@ -221,13 +221,13 @@ class Grid:
         for name, value in changed.items():
             text = re.sub(rf"^{name}\s.*$", f"{name} {value}", text, flags=re.MULTILINE)
         (self.folder / "global").write_text(text)
-        for what, value in (
+        for what, source in (
             ("configuration", self.folder / "global"),
             ("complexes", DEFAULTS / "util/resources/centry"),
             ("usersets", DEFAULTS / "util/resources/usersets"),
             ("managers", "root"),
         ):
-            self._on_master(str(PROGRAMS / "spooldefaults"), what, str(value))
+            self._on_master(str(PROGRAMS / "spooldefaults"), what, str(source))
 
     def _on_master(self, *command: str) -> bytes:
         done = self.admin(*command)
@@ -346,4 +346,4 @@ class Grid:
                 os.kill(pid, signal.SIGKILL)
         for holder in self.hosts.values():
             holder.kill()
-            holder.wait()
+            holder.communicate()

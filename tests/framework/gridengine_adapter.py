@@ -147,6 +147,9 @@ class GridEngine(BatchSystem):
         found = [f"process {pid}: {command}" for pid, command in self.grid.processes() if command.startswith("sge_shepherd")]
         return found + [str(path) for path in self.folder.glob("exec/*/active_jobs/*")]
 
+    def neutral(self, text: str, job: str) -> str:
+        return re.sub(rf"/({'|'.join(self.nodes)})/job_scripts/{job}\b", "/NODE/job_scripts/JOB", text)
+
     def settle(self) -> None:
         """End what a failed test left, and make the hosts ready for the next test."""
         if self._listed():

@@ -163,6 +163,10 @@ class Slurm(BatchSystem):
             found += [str(path) for path in (self.folder / f"spool.{node}").glob("job*")]
         return found
 
+    def neutral(self, text: str, job: str) -> str:
+        text = text.replace(f"job{int(job):05d}", "JOB")
+        return re.sub(rf"\.({'|'.join(self.nodes)})/", ".NODE/", text)
+
     def settle(self) -> None:
         """Wait until no job is left, cancelling what a failed test left, and the nodes are ready for the next test."""
         self.cluster.admin("scancel", "--user", self.cluster.user)

@@ -134,9 +134,10 @@ def _network(text: str) -> Network:
 
 
 def _content(descriptor: int) -> bytes:
-    """All of an open file, which is closed."""
+    """All of an open file or pipe, which is closed."""
     with os.fdopen(descriptor, "rb") as file:
-        file.seek(0)
+        if file.seekable():
+            file.seek(0)
         return file.read()
 
 

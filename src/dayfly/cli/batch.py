@@ -15,9 +15,9 @@ DESCRIPTION = """\
 Make a batch system's jobs run in machines: its configuration, from the site's settings, and what its nodes do after a job.
 """
 SETUP = """\
-Print what a site adds to its batch system's configuration, rendered from Dayfly's settings. With --apply, do it: what the site has
-of its own stays, and what stands against it is told before anything is changed. Doing it again changes nothing, or brings it up to
-date.
+Print what a site adds to its batch system's configuration, rendered from Dayfly's settings. With --apply, do it: what the site
+has of its own stays, and what stands against it is told before anything is changed. Doing it again changes nothing, or brings it
+up to date.
 """
 SETUP_SLURM = """\
 Slurm: lines of plugstack.conf and slurm.conf, a job_submit.lua that refuses what the site's settings do not allow, an epilog that
@@ -25,8 +25,8 @@ ends what a dead node left, and, where the settings' paths have {user} in them, 
 dayfly's lines are in a marked block, and each file that is changed is kept beside the new one.
 """
 SETUP_GRIDENGINE = """\
-Grid Engine: programs for the cell's folder (a starter, the methods, a JSV that refuses what the site's settings do not allow), and
-what complexes, queues and the global configuration have to say. With --apply, by qconf, as a manager.
+Grid Engine: programs for the cell's folder (a starter, the methods, a JSV that refuses what the site's settings do not allow),
+and what complexes, queues and the global configuration have to say. With --apply, by qconf, as a manager.
 """
 CHECK = """\
 Say why a job would be refused on a node, in the job shell's words, or nothing: for hooks that see a job when it is submitted. The

@@ -50,7 +50,7 @@ class Plan:
 
 
 def plan(wanted: Wanted, settings: Settings) -> Plan:
-    """See what is missing. Raises `FileMistakes` with everything that stands against it, `ProgramFailed` without a Grid Engine."""
+    """See what is missing. Raises `FileMistakes` with all that stands against it, `ProgramFailed` without a Grid Engine."""
     mistakes: list[Mistake] = []
     texts = setup.files(settings, wanted.program, wanted.settings_file, wanted.root)
     there = {wanted.folder / name: text for name, text in texts.items()}

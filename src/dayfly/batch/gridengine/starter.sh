@@ -4,7 +4,10 @@
 always=ALWAYS
 wishes="$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE"
 if [ -n "$wishes" ] || [[ " $always " == *" $QUEUE "* || $always == "*" ]]; then
-	exec PROGRAM job-shell gridengine "settings=SETTINGS" "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
+	# The job's variables are for the job: a PYTHONHOME of the user's is nothing for the job shell.
+	exec 3< <(exec cat /proc/self/environ)
+	exec env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LC_ALL=C.UTF-8 \
+		PROGRAM job-shell gridengine environment=3 "settings=SETTINGS" "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
 		"network=$DAYFLY_NETWORK" "share=$DAYFLY_SHARE" -- "$@"
 fi
 shell=${SGE_STARTER_SHELL_PATH:-/bin/sh}
