@@ -66,6 +66,7 @@ vm = "never"
 """
 _QUEUE = {
     "seq_no": "0",
+    "load_thresholds": "NONE",
     "qtype": "BATCH",
     "slots": "4",
     "tmpdir": "/tmp",

@@ -17,7 +17,7 @@ from dayfly.batch import policy
 from dayfly.batch.allocation import Host, shape
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request, parse, variables
-from dayfly.errors import DayflyError, Refused
+from dayfly.errors import Refused
 from dayfly.job.description import Folder, JobDescription, host_memory, parse_folder
 from dayfly.job.start import run
 from dayfly.machine.spec import Boot, Network
@@ -81,14 +81,9 @@ def serve(
             reporters.append(Reporter(calls(job, environment), job, settings))
         reporters[0].told(record)
 
-    try:
-        return run(description(request, job, image, environment, settings), settings, told)
-    except DayflyError as error:
-        again = reporters[0].status if reporters else None
-        if again is None:
-            raise
-        process.warn(str(error))
-        return again
+    status = run(description(request, job, image, environment, settings), settings, told)
+    wanted = reporters[0].status if reporters else None
+    return status if wanted is None else wanted
 
 
 def description(

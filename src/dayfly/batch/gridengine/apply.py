@@ -7,6 +7,7 @@ told at once, before anything is changed.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -127,7 +128,7 @@ def _qconf(*words: str) -> str:
 
 def _joined(text: str) -> Sequence[str]:
     """Lines, those that end in a backslash with the next."""
-    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    return [line for line in re.sub(r"\\\n\s*", "", text).splitlines() if line.strip()]
 
 
 def _attributes(text: str) -> dict[str, str]:

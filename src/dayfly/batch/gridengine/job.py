@@ -50,7 +50,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         allocation=allocation(config, variables, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=_number(variables, b"NHOSTS") > 1,
         folders=_folders(script, variables),
-        command=command(request.command, variables, has_interpreter=_has_interpreter(script)),
+        command=command(request.command, config, variables, has_interpreter=_has_interpreter(script)),
     )
 
 
@@ -77,10 +77,12 @@ def parse_memory(text: str) -> int:
     return int(size * _UNITS[unit]) if unit in _UNITS and 0 <= size < 1 << 60 else 0
 
 
-def command(words: tuple[str, ...], variables: Mapping[bytes, bytes], *, has_interpreter: bool) -> tuple[str, ...]:
-    """What the job runs: its script by itself where that says how (`unix_behavior`), else by the queue's or the job's shell."""
+def command(
+    words: tuple[str, ...], config: Mapping[str, str], variables: Mapping[bytes, bytes], *, has_interpreter: bool
+) -> tuple[str, ...]:
+    """What the job runs: a command as it is (`qsub -b y`), a script by itself where that says how, or by the queue's shell."""
     mode = _text(variables, b"SGE_STARTER_SHELL_START_MODE")
-    if mode == "unix_behavior" and has_interpreter:
+    if config.get("handle_as_binary") == "1" or (mode == "unix_behavior" and has_interpreter):
         return words
     shell = os.fsdecode(variables.get(b"SGE_STARTER_SHELL_PATH", b"")) or "/bin/sh"
     name = shell.rpartition("/")[2]
@@ -92,9 +94,9 @@ def _has_interpreter(path: str) -> bool:
     """Whether the kernel knows how to run a file."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (on the way to every job's start)
-            return file.read(2) in (b"#!", b"\x7fE")
+            return file.read(2) == b"#!"
     except OSError:
-        return True  # a command of `qsub -b y`, looked up in the machine
+        return False
 
 
 def _folders(script: str, variables: Mapping[bytes, bytes]) -> tuple[Folder, ...]:

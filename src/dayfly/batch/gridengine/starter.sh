@@ -13,6 +13,7 @@ fi
 shell=${SGE_STARTER_SHELL_PATH:-/bin/sh}
 login=
 [ "$SGE_STARTER_USE_LOGIN_SHELL" = true ] && login=-l
+grep -qsx handle_as_binary=1 "$SGE_JOB_SPOOL_DIR/config" && exec -- "$@"
 if [ "$SGE_STARTER_SHELL_START_MODE" = unix_behavior ]; then
 	[ "$(head -c 2 -- "$1" 2>/dev/null)" = "#!" ] && exec -- "$@"
 fi
