@@ -18,6 +18,7 @@ class BatchJob:
     `command` is what it runs, where that is not what the hook said.
     `limits` are soft resource limits by their numbers, which the batch system has left to us to set, and `internal` the variables
     by which it told them: the job does not see those. `defaults` are variables that it sets where the job has none of that name.
+    `restarts_known` is how far the batch system counts how often it has started the job again.
     """
 
     system: str
@@ -28,6 +29,7 @@ class BatchJob:
     several_programs: bool = False
     folders: tuple[Folder, ...] = ()
     command: tuple[str, ...] = ()
+    restarts_known: int = 1 << 30
     limits: Mapping[int, int] = field(default_factory=dict)
     internal: frozenset[bytes] = frozenset()
     defaults: Mapping[bytes, bytes] = field(default_factory=dict)

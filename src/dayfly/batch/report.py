@@ -64,7 +64,7 @@ class Reporter:
 
     def _another_host(self, message: str) -> None:
         """Put the job back, a bounded number of times, and tell the administrator of this host."""
-        count, most = restarts(self._job), self._settings.batch_requeues
+        count, most = restarts(self._job), min(self._settings.batch_requeues, self._job.restarts_known)
         number, node = self._job.identity.get("job", "?"), self._job.identity.get("node", "this node")
         if count >= most:
             became = f"fails: it was restarted already ({count} of {most})" if most else "fails"

@@ -50,6 +50,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         allocation=allocation(config, variables, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=_number(variables, b"NHOSTS") > 1,
         folders=_folders(script, variables),
+        restarts_known=1,  # RESTARTED is 0 or 1
         command=command(request.command, config, variables, has_interpreter=_has_interpreter(script)),
     )
 
