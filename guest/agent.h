@@ -75,6 +75,6 @@ void serve_failure(int port, const struct failure *failure);
 
 /* init.c */
 void boot(void) __attribute__((noreturn));
-void service(void) __attribute__((noreturn));
+void service(bool alone) __attribute__((noreturn)); /* alone: of a system that was not started by boot() */
 
 #endif

@@ -237,6 +237,7 @@ def test_scratch_is_as_large_as_asked(site: Site) -> None:
 def image(site: Site, name: str, boot_modules: bytes, *, root: bytes | None = None, kernel: bytes | None = None) -> None:
     """An image of the site's own library, like debian:12 but for what is given."""
     good = Library(site.library).open(parse("debian:12"))
+    assert good.kernel is not None
     library = Library(site.folder / "work/library")
     layers = {
         Role.ROOT: Source(good.root.form, root if root is not None else good.root.path),

@@ -71,14 +71,14 @@ def _unpacked(payload: bytes) -> bytes:
 
 
 def filtered(command: list[str], content: bytes) -> bytes:
-    """What a program makes of this. Raises `ProgramMissing` or `ProgramFailed`."""
+    """What a program makes of this, which may not be more than `_LIMIT`. Raises `ProgramMissing` or `ProgramFailed`."""
     source = os.memfd_create("input", os.MFD_CLOEXEC)
     target = os.memfd_create("output", os.MFD_CLOEXEC)
     with os.fdopen(source, "r+b") as before, os.fdopen(target, "r+b") as after:
         before.write(content)
         before.seek(0)
         process.find(command[0])
-        process.run(command, stdin=source, stdout=target)
+        process.run(["prlimit", f"--fsize={_LIMIT}", "--", *command], stdin=source, stdout=target)
         after.seek(0)
         return after.read(_LIMIT)
 

@@ -250,7 +250,7 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
         packages=packages,
         variant=reader.choice("variant", VARIANTS, "minbase"),
         components=reader.texts("components", _COMPONENT, ("main",)),
-        boot=BootMode(reader.choice("boot", BootMode, "agent") or "agent"),
+        boot=BootMode(reader.choice("boot", ("agent", "system"), "agent") or "agent"),
         kernel=kernel,
         command_line=command_line,
         default_user=reader.text("default_user", _ACCOUNT, ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import sys
 import time
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 from dayfly import process
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
-from dayfly.cli.parser import IMAGE_HELP, Parser, checked
+from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
+from dayfly.image.manifest import BootMode
 from dayfly.image.origin import Origin, origins
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
 from dayfly.image.search import Libraries
@@ -25,6 +27,8 @@ from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from dayfly.build import disk
+    from dayfly.build.disk import Checksum
     from dayfly.build.skopeo import Access
 
 DESCRIPTION = """\
@@ -51,7 +55,7 @@ def configure(parser: Parser) -> None:
     )
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
     _add_system(build, "add it to the system library, not to your own")
-    _configure_import(add("import", "make an image of a container", _import))
+    _configure_import(add("import", "make an image of a container or of a disk", _import))
     _configure_push(add("push", "bring an image to a registry", _push))
     _configure_pull(add("pull", "bring an image from a registry", _pull))
     add_json(add("list", "list the images of both libraries", _list))
@@ -87,24 +91,55 @@ def configure(parser: Parser) -> None:
 
 def _configure_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", metavar="SOURCE", help="docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE"
+        "source",
+        metavar="SOURCE",
+        help="a container: docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE; "
+        "or a disk (qcow2, raw, vmdk, vdi, ova): disk:FILE or https://HOST/FILE",
     )
     parser.add_argument(
         "name",
         metavar="NAME:TAG",
         nargs="?",
         type=checked(parse_name),
-        help="name the image so (default: as the container is called)",
+        help="name the image so (default: as the container or the disk's file is called)",
     )
     parser.add_argument(
         "--kernel-of",
         type=checked(parse),
         metavar="IMAGE",
-        help="take the kernel of this image (default: the newest that an image in the libraries has, or else Debian's)",
+        help="take the kernel of this image (default: a disk's own, else the newest that an image in the libraries has, "
+        "or else Debian's)",
     )
+    _configure_disk(parser.add_argument_group("disks"))
     _add_access(parser)
-    _add_max_size(parser, "refuse a container whose layers or files are larger (default: 16G)")
+    _add_max_size(parser, "refuse a container whose layers or files are larger, and a larger disk (default: 16G)")
     _add_system(parser, "add it to the system library, not to your own")
+
+
+def _configure_disk(group: argparse._ArgumentGroup) -> None:
+    sums = group.add_mutually_exclusive_group()
+    for algorithm in ("sha256", "sha512"):
+        sums.add_argument(
+            f"--{algorithm}",
+            dest="checksum",
+            type=checked(functools.partial(_checksum, algorithm)),
+            metavar="DIGEST",
+            help="refuse a file that has another checksum than this",
+        )
+    group.add_argument(
+        "--boot",
+        choices=["agent", "system"],
+        help="what is init in the machine: agent, or system for the disk's own (default: system where that is systemd)",
+    )
+    group.add_argument(
+        "--firmware", action="store_true", help="keep the disk whole, and let a BIOS or UEFI boot it: slow, and as the disk is"
+    )
+
+
+def _checksum(algorithm: str, text: str) -> Checksum:
+    from dayfly.build.disk import parse_checksum  # noqa: PLC0415 (the other commands do without it)
+
+    return parse_checksum(algorithm, text)
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
@@ -210,6 +245,43 @@ class _Progress:
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.build import disk  # noqa: PLC0415 (the other commands do without it)
+
+    source = disk.parse(arguments.source)
+    if source is not None:
+        return _import_disk(source, arguments, settings)
+    if arguments.checksum or arguments.boot or arguments.firmware:
+        given = "--firmware" if arguments.firmware else "--boot" if arguments.boot else f"--{arguments.checksum.algorithm}"
+        raise UsageMistake(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
+    return _import_container(arguments, settings)
+
+
+def _import_disk(source: disk.Source, arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.build import disk  # noqa: PLC0415 (the other commands do without it)
+
+    if arguments.insecure or arguments.auth_file:
+        raise UsageMistake(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
+    libraries = Libraries(settings)
+    wish = disk.Wish(
+        source=source,
+        name=arguments.name,
+        checksum=arguments.checksum,
+        kernel_of=arguments.kernel_of,
+        boot=BootMode(arguments.boot) if arguments.boot else None,
+        firmware=arguments.firmware,
+        ca=arguments.ca,
+        patience=arguments.timeout,
+        limits=disk.Limits(size=arguments.max_size),
+    )
+    progress = _Progress()
+    made = disk.import_disk(wish, libraries.library(arguments.kind), libraries, settings, progress)
+    if warning := libraries.warning(made.name, arguments.kind):
+        process.warn(warning)
+    progress.done(made.name, made.digest)
+    return 0
+
+
+def _import_container(arguments: argparse.Namespace, settings: Settings) -> int:
     from dayfly.build import container  # noqa: PLC0415 (the other commands do without it)
 
     libraries = Libraries(settings)
@@ -305,7 +377,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "endorsed by": ", ".join(endorsers) or "-",
         "digest": digest,
         "os": f"{config.os.pretty_name or config.os.id} ({config.os.id} {config.os.version or '-'})",
-        "kernel version": config.kernel.version,
+        "kernel version": config.kernel.version or "-",
         "boot": config.boot,
         "files": format_size(config.size),
         "created": config.created,

@@ -9,7 +9,7 @@ from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
 from dayfly.job.description import JobDescription, parse_folder
 from dayfly.job.start import run
-from dayfly.machine.spec import Boot, Network, Shape
+from dayfly.machine.spec import CHOICES, Boot, Network, Shape
 from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
 
@@ -46,7 +46,7 @@ def configure(parser: Parser) -> None:
     machine.add_argument(
         "--boot",
         type=Boot,
-        choices=list(Boot),
+        choices=CHOICES,
         help="what is init: agent, or system for the image's own (default: what the image says)",
     )
     machine.add_argument(

@@ -121,7 +121,8 @@ class _Supervisor:
     async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
         if self._trial is not None:
             try:
-                return await self._in(launched, TRIAL_SECONDS)
+                slow = self._prepared.boot.by_firmware  # nothing is heard of its kernel before all of its system is up
+                return await self._in(launched, self._settings.machine_boot_timeout if slow else TRIAL_SECONDS)
             except StartFailed as error:
                 if error.part not in (Part.QEMU, Part.KERNEL):
                     return _not_up(self._record, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import stat
 import time
 import urllib.error
@@ -47,12 +48,13 @@ def absolute(place: str) -> str:
     return f"file://{urllib.parse.quote(os.path.abspath(place))}"  # noqa: PTH100 (links stay as they are)
 
 
-def fetch(place: str, target: int, limit: int) -> int:
+def fetch(place: str, target: int, limit: int, *, ca: Path | None = None, patience: float = _PATIENCE) -> int:
     """Write what is at an address, as `absolute` has it, to an open file: how many bytes there were.
 
+    `ca` has the certificates of who vouches for servers (default: the host's), `patience` is in seconds.
     Raises `FetchFailed`, `NoSpace`, or `Refused` when there are more than `limit`.
     """
-    source = _file(place) if place.startswith("file://") else _answer(place)
+    source = _file(place) if place.startswith("file://") else _answer(place, ca, patience)
     with source as opened:
         return _copy(opened, target, limit, place)
 
@@ -74,23 +76,24 @@ def _file(place: str) -> Iterator[_Source]:
 
 
 @contextlib.contextmanager
-def _answer(place: str) -> Iterator[_Source]:
+def _answer(place: str, ca: Path | None, patience: float) -> Iterator[_Source]:
     if not place.startswith("https://"):
         raise Refused(f"{place} is no address that can be fetched from", "https://… or a file")
     request = urllib.request.Request(place, headers={"User-Agent": "dayfly"})  # noqa: S310 (https, as was just checked)
     try:
-        answer: HTTPResponse = urllib.request.build_opener(_OnlyHttps()).open(request, timeout=_PATIENCE)
+        trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(ca) if ca else None))
+        answer: HTTPResponse = urllib.request.build_opener(_OnlyHttps(), trusting).open(request, timeout=patience)
     except (OSError, HTTPException, ValueError) as error:
         raise FetchFailed(f"{place} cannot be fetched: {_why(error)}") from error
     with answer:
-        yield _Answer(answer, place)
+        yield _Answer(answer, place, patience)
 
 
 class _Answer:
     """A server's answer. What goes wrong while it is read is told, and one that trickles is not waited for."""
 
-    def __init__(self, answer: HTTPResponse, place: str) -> None:
-        self._answer, self._place = answer, place
+    def __init__(self, answer: HTTPResponse, place: str, patience: float) -> None:
+        self._answer, self._place, self._patience = answer, place, patience
         self._begun, self._bytes = time.monotonic(), 0
 
     def read(self, size: int, /) -> bytes:
@@ -100,7 +103,7 @@ class _Answer:
         except (OSError, HTTPException) as error:
             raise FetchFailed(f"{self._place} cannot be fetched: {_why(error)}") from error
         self._bytes += len(chunk)
-        if time.monotonic() - self._begun > _PATIENCE + self._bytes / _PACE:
+        if time.monotonic() - self._begun > self._patience + self._bytes / _PACE:
             raise FetchFailed(f"{self._place} comes too slowly: {self._bytes} bytes so far")
         return chunk
 

@@ -1,0 +1,63 @@
+"""The programs that open a user's disk: without rights of the host, without a network, with limits to all that they may take."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dayfly import process
+from dayfly.build.disk.formats import Format
+from dayfly.build.namespace import Namespace
+from dayfly.errors import ProgramFailed, Refused
+
+_MEMORY = 2 * 1024**3
+_SECONDS = 3600
+_SLACK = 64 * 1024**2
+"""Bytes that a file may have beyond the disk in it: tables of a qcow2, of a disk of up to some 300 GiB."""
+_NOT_FOUND_BAD = (3, 63)
+"""What `qemu-img check` exits with for clusters that nothing uses, and for formats that it cannot check."""
+_TIMEOUT = 124
+_OWN = re.compile(r"/\S*/dayfly-work-[0-9a-f]+/\S*|/\S*/\.dayfly/work/\S*")
+
+
+def to_raw(namespace: Namespace, source: Path, form: Format, size: int, what: str) -> Path:
+    """All of a disk as a raw file with holes. Its format was found by us. Raises `Refused` where it is damaged, `NoSpace`."""
+    if form is Format.RAW:
+        return source
+    _run(namespace, ["qemu-img", "check", "-q", "-f", form, str(source)], _SLACK, what, good=_NOT_FOUND_BAD)
+    target = namespace.make("raw") / "disk.raw"
+    _run(namespace, ["qemu-img", "convert", "-f", form, "-O", "raw", str(source), str(target)], size, what)
+    return target
+
+
+def to_qcow2(namespace: Namespace, raw: Path, size: int, what: str) -> Path:
+    """A raw disk as an image keeps it. The same bytes give the same bytes."""
+    target = namespace.make("qcow2") / "disk.qcow2"
+    options = ["-c", "-o", "compat=1.1,compression_type=zstd"]
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, str(raw), str(target)]
+    _run(namespace, command, size + _SLACK + size // 4096, what)
+    return target
+
+
+def replay(namespace: Namespace, raw: Path, offset: int, size: int, what: str) -> None:
+    """Bring what is only in a filesystem's journal to its place, in our copy of the disk."""
+    process.find("e2fsck", "e2fsprogs")
+    command = ["e2fsck", "-y", "-E", "journal_only", f"{raw}?offset={offset}"]
+    _run(namespace, command, size, what, good=(1,))
+
+
+def _run(namespace: Namespace, argv: list[str], most: int, what: str, good: tuple[int, ...] = ()) -> None:
+    process.find(argv[0], "qemu-utils" if argv[0] == "qemu-img" else "")
+    limits = ["timeout", "--kill-after=5", str(_SECONDS), "prlimit", f"--fsize={most}", f"--as={_MEMORY}", "--core=0", "--"]
+    rights = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]
+    environment = {"PATH": ":".join(process.search_path()), "LC_ALL": "C.UTF-8"}
+    try:
+        namespace.run(["unshare", "--net", "--ipc", "--", *limits, *rights, *argv], env=environment)
+    except ProgramFailed as error:
+        if error.status in good:
+            return
+        if error.status == _TIMEOUT:
+            raise Refused(f"{argv[0]} was not done with {what} after {_SECONDS} s") from error
+        lines = [_OWN.sub("it", line) for line in error.tail.splitlines() if line.strip()]
+        reason = "; ".join(lines[-3:])[-600:] or f"{argv[0]} exited with {error.status}"
+        raise Refused(f"{what} is damaged, or cut short: {reason}") from error

@@ -1,0 +1,171 @@
+"""Disks as clouds have them, put together from files without root's rights and without loop devices."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayfly.build import archives
+
+SECTOR = 512
+MIB = 1024**2
+ROOT_START = 2 * MIB
+LABEL = "cloudimg-rootfs"
+PACKAGES = ("systemd-sysv", "udev", "cloud-init", "linux-image-amd64", "iproute2", "python3", "ca-certificates", "libcap2-bin")
+_BARE = (
+    *("drivers/gpu", "drivers/media", "drivers/infiniband", "drivers/staging", "drivers/iio", "drivers/scsi", "drivers/usb"),
+    *("drivers/net/ethernet", "drivers/net/wireless", "drivers/hwmon", "drivers/isdn", "drivers/mtd", "drivers/input", "sound"),
+    *("net/bluetooth", "net/mac80211", "net/netfilter", "fs/ocfs2", "fs/btrfs", "fs/xfs", "fs/nfs", "fs/nfsd", "fs/ceph"),
+)
+"""Modules that a machine has no use for: half of what would have to be packed."""
+_FINISH = f"""
+set -e
+cd "$1"
+modules=$(ls -d usr/lib/modules/*)
+for folder in {" ".join(_BARE)}; do rm -rf "$modules/kernel/$folder"; done
+chroot . depmod "$(basename "$modules")"
+echo 'MODULES=most' > etc/initramfs-tools/conf.d/tests
+chroot . update-initramfs -u -k all
+rm -rf usr/share/locale/* usr/share/doc/* usr/share/man/* var/cache/apt/* var/lib/apt/lists/*
+printf 'LABEL={LABEL} / ext4 defaults 0 1\\nLABEL=UEFI /boot/efi vfat umask=0077,nofail 0 1\\n' > etc/fstab
+printf 'datasource_list: [ NoCloud, None ]\\n' > etc/cloud/cloud.cfg.d/90_tests.cfg
+echo cloudy > etc/hostname
+: > etc/machine-id
+mkdir opt/tricks
+echo capable > opt/tricks/capable
+chmod 755 opt/tricks/capable
+chroot . setcap cap_net_raw+ep /opt/tricks/capable
+echo setuid > opt/tricks/setuid
+chown 1000:2000 opt/tricks/setuid
+chmod 4755 opt/tricks/setuid
+ln opt/tricks/setuid opt/tricks/hard
+truncate -s 1M opt/tricks/holes
+"""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One of a disk: where it is (in MiB), its type as sfdisk has it, its number, and the file with its content."""
+
+    start: int
+    size: int
+    type: str
+    number: int
+    content: Path | None = None
+
+
+def run(*command: object, **options: object) -> str:
+    """A program's output."""
+    settings = {"check": True, "capture_output": True, "text": True, **options}
+    try:
+        done: subprocess.CompletedProcess[str] = subprocess.run([*map(str, command)], **settings)  # type: ignore[call-overload]
+    except subprocess.CalledProcessError as error:
+        raise AssertionError(f"{command[0]}: {error.stderr}") from error
+    return done.stdout
+
+
+def assemble(target: Path, size: int, partitions: Sequence[Partition], table: str = "gpt") -> Path:
+    """A raw disk of so many MiB."""
+    with target.open("wb") as file:
+        file.truncate(size * MIB)
+    lines = [f"label: {table}"]
+    lines += [f"{one.number}: start={one.start * 2048}, size={one.size * 2048}, type={one.type}" for one in partitions]
+    run("sfdisk", "--quiet", target, input="\n".join(lines) + "\n")
+    for one in partitions:
+        if one.content is not None:
+            run("dd", f"if={one.content}", f"of={target}", "bs=1M", f"seek={one.start}", "conv=notrunc,sparse")
+    return target
+
+
+def ext(target: Path, folder: Path, size: int, *options: str, kind: str = "ext4", label: str = LABEL) -> Path:
+    """A filesystem of so many MiB with the files of a folder."""
+    run("mke2fs", "-q", "-t", kind, "-L", label, *options, "-d", folder, target, f"{size}M")
+    return target
+
+
+def _boot_by_bios(disk: Path, folder: Path, core_at: int) -> None:
+    """GRUB's first sector in the first of the disk, and the rest of it from `core_at` (in MiB) on: GRUB's manual, "Images"."""
+    (folder / "early.cfg").write_text(
+        "set root=(hd0,gpt1)\n"
+        f"linux /vmlinuz root=LABEL={LABEL} ro console=ttyS0 tsc=reliable no_timer_check nokaslr\ninitrd /initrd.img\nboot\n"
+    )
+    core = folder / "core.img"
+    modules = ("biosdisk", "part_gpt", "ext2", "linux")
+    run("grub-mkimage", "-O", "i386-pc", "-o", core, "-p", "(hd0,gpt1)/boot/grub", "-c", folder / "early.cfg", *modules)
+    content = bytearray(core.read_bytes())
+    sector = core_at * MIB // SECTOR
+    struct.pack_into("<Q", content, 0x1F4, sector + 1)
+    first = bytearray(Path("/usr/lib/grub/i386-pc/boot.img").read_bytes())
+    struct.pack_into("<Q", first, 0x5C, sector)
+    with disk.open("r+b") as file:
+        file.write(first[:440])
+        file.seek(core_at * MIB)
+        file.write(content)
+
+
+def _sources() -> list[str]:
+    archive = archives.choose(archives.configured(), archives.DISTRIBUTIONS["debian"], "")
+    with tempfile.TemporaryDirectory() as folder:
+        found = archives.available(archive, "bookworm", Path(folder))
+    return archives.source_lines(found, ("main",), archive.keyring)
+
+
+def _make_debian(target: Path, folder: Path) -> None:
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    options = [f"--aptopt={option}" for option in archives.options()]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    words = [f"--mode={mode}", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options]
+    run(
+        *("mmdebstrap", *words, f"--customize-hook={_hook(folder)}", "bookworm", folder / "root.tar", *_sources()),
+        env=environment,
+    )
+    folder.chmod(0o755)
+    unpack = f"mkdir {folder}/root && tar -C {folder}/root --xattrs --xattrs-include='*' -xpf {folder}/root.tar"
+    script = f"{unpack} && mke2fs -q -t ext4 -L {LABEL} -d {folder}/root {folder}/root.img 700M && rm -r {folder}/root"
+    own = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--map-auto", "--"]
+    run(*own, "sh", "-c", script)
+    disk = assemble(
+        folder / "disk.raw",
+        704,
+        [
+            Partition(2, 700, "0FC63DAF-8483-4772-8E79-3D69D8477DE4", 1, folder / "root.img"),
+            Partition(1, 1, "21686148-6449-6E6F-744E-656564454649", 14),
+        ],
+    )
+    _boot_by_bios(disk, folder, 1)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd", disk, folder / "disk.qcow2")
+    (folder / "disk.qcow2").rename(target)
+
+
+def _hook(folder: Path) -> Path:
+    script = folder / "finish"
+    script.write_text(f"#!/bin/sh{_FINISH}")
+    script.chmod(0o755)
+    return script
+
+
+def kept(place: Path, name: str, make: Callable[[Path, Path], None]) -> Path:
+    """A file that takes long to make: made once for all workers and later runs, by `make(target, folder for its work)`."""
+    place.mkdir(parents=True, exist_ok=True)
+    target = place / name
+    with (place / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            folder = Path(tempfile.mkdtemp(dir=place))
+            try:
+                make(target, folder)
+            finally:
+                shutil.rmtree(folder)
+    return target
+
+
+def debian(place: Path) -> Path:
+    """A qcow2 with Debian 12 as clouds have it: systemd, cloud-init, its own kernel, and GRUB for a BIOS."""
+    return kept(place, "debian-12-cloud-1.qcow2", _make_debian)
