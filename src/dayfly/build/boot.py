@@ -93,11 +93,11 @@ def boot_modules(folder: Path) -> bytes:
     return boot_modules_by(lambda path: _content(folder / path))
 
 
-def boot_modules_by(read: Callable[[str], bytes]) -> bytes:
-    """The same of modules that are wherever `read` finds them. Raises what it does too."""
+def boot_modules_by(read: Callable[[str], bytes], run: kernel.Run | None = None) -> bytes:
+    """The same of modules that are wherever `read` finds them; `run` runs what unpacks them. Raises what the two do too."""
     index = parse_index(_text(read, "modules.dep"), _text(read, "modules.builtin"))
     files = [(Path(path), read(path)) for path in load_order(index)]
-    return modules_archive([(unpacked_name(path.name), unpacked(path.name, content)) for path, content in files])
+    return modules_archive([(unpacked_name(path.name), unpacked(path.name, content, run)) for path, content in files])
 
 
 def _content(path: Path) -> bytes:
@@ -119,15 +119,16 @@ def unpacked_name(name: str) -> str:
     return name.partition(".ko")[0] + ".ko"
 
 
-def unpacked(name: str, content: bytes) -> bytes:
+def unpacked(name: str, content: bytes, run: kernel.Run | None = None) -> bytes:
     """A module as the kernel loads it. Raises `Refused`, `ProgramMissing` or `ProgramFailed`."""
     try:
         if name.endswith(".xz"):
-            content = lzma.LZMADecompressor().decompress(content, _MODULE_LIMIT)
+            content = lzma.LZMADecompressor(memlimit=_LIST_LIMIT * 8).decompress(content, _MODULE_LIMIT)
         elif name.endswith(".gz"):
             content = zlib.decompressobj(31).decompress(content, _MODULE_LIMIT)
         elif name.endswith(".zst"):
-            content = kernel.filtered(["zstd", "--decompress", "--stdout", "--quiet"], content)
+            unzstd = ["zstd", "--decompress", "--stdout", "--quiet"]
+            content = kernel.filtered(unzstd, content, run) if run else kernel.filtered(unzstd, content)
     except (lzma.LZMAError, zlib.error, EOFError) as error:
         raise Refused(f"the module {name} cannot be unpacked: {error}") from error
     if not content.startswith(b"\x7fELF"):

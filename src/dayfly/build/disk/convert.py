@@ -17,6 +17,7 @@ _SLACK = 64 * 1024**2
 _NOT_FOUND_BAD = (3, 63)
 """What `qemu-img check` exits with for clusters that nothing uses, and for formats that it cannot check."""
 _TIMEOUT = 124
+_UNPACKED_MOST = 512 * 1024**2
 _OWN = re.compile(r"/\S*/dayfly-work-[0-9a-f]+/\S*|/\S*/\.dayfly/work/\S*")
 
 
@@ -46,13 +47,27 @@ def replay(namespace: Namespace, raw: Path, offset: int, size: int, what: str) -
     _run(namespace, command, size, what, good=(1,))
 
 
-def _run(namespace: Namespace, argv: list[str], most: int, what: str, good: tuple[int, ...] = ()) -> None:
+def unpack(namespace: Namespace, argv: list[str], stdin: int, stdout: int) -> None:
+    """Run a program that unpacks what came from a disk. Raises `Refused` where it fails, `ProgramMissing`."""
+    _run(namespace, argv, _UNPACKED_MOST, "a kernel or a module of it", streams=(stdin, stdout))
+
+
+def _run(
+    namespace: Namespace,
+    argv: list[str],
+    most: int,
+    what: str,
+    good: tuple[int, ...] = (),
+    streams: tuple[int | None, int | None] = (None, None),
+) -> None:
     process.find(argv[0], "qemu-utils" if argv[0] == "qemu-img" else "")
     limits = ["timeout", "--kill-after=5", str(_SECONDS), "prlimit", f"--fsize={most}", f"--as={_MEMORY}", "--core=0", "--"]
     rights = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]
     environment = {"PATH": ":".join(process.search_path()), "LC_ALL": "C.UTF-8"}
     try:
-        namespace.run(["unshare", "--net", "--ipc", "--", *limits, *rights, *argv], env=environment)
+        stdin, stdout = streams
+        command = ["unshare", "--net", "--ipc", "--", *limits, *rights, *argv]
+        namespace.run(command, env=environment, stdin=stdin, stdout=stdout)
     except ProgramFailed as error:
         if error.status in good:
             return

@@ -26,6 +26,8 @@ _INODE_EXTENTS, _INODE_INLINE, _INODE_ENCRYPTED = 0x80000, 0x10000000, 0x800
 _EXTENT_MAGIC, _XATTR_MAGIC = 0xF30A, 0xEA020000
 _DEPTH = 5
 _PARTS = 65536
+_READ_MOST, _PARTS_MOST = 8 * 1024**3, 8 * 1024**2
+"""Bytes read, and parts found, of all files together: the same block may be named a million times."""
 _FOLDER_SIZE = 256 * 1024**2
 _LINK_SIZE = 4095
 _TYPES = {0x4: Kind.FOLDER, 0x8: Kind.FILE, 0xA: Kind.LINK, 0x1: Kind.FIFO}
@@ -63,6 +65,7 @@ class Filesystem:
 
     def __init__(self, file: int, offset: int, size: int, limits: Limits) -> None:
         self._file, self._offset, self._limits = file, offset, limits
+        self._bytes = self._parts = 0
         raw = os.pread(file, 1024, offset + _SUPERBLOCK)
         if len(raw) < 1024 or struct.unpack_from("<H", raw, 56)[0] != _MAGIC:
             raise Refused("there is no ext filesystem")
@@ -120,6 +123,9 @@ class Filesystem:
         return top
 
     def _read(self, start: int, size: int, what: str) -> bytes:
+        self._bytes += size
+        if self._bytes > _READ_MOST:
+            raise Refused("the filesystem leads around: more of it was read than there can be")
         content = os.pread(self._file, size, self._offset + start)
         if start + size > self._blocks * self._block or len(content) != size:
             raise Refused(f"the filesystem is damaged: {what} is outside of it")
@@ -234,8 +240,9 @@ class Filesystem:
         find: Callable[[_Inode], Iterator[tuple[int, int, int]]]
         find = self._extents if inode.flags & _INODE_EXTENTS else self._mapped
         for count, (start, place, length) in enumerate(find(inode)):
-            if count >= _PARTS:
-                raise Refused(f"{path[:200]!r} is in more than {_PARTS} parts")
+            self._parts += 1
+            if count >= _PARTS or self._parts > _PARTS_MOST:
+                raise Refused(f"{path[:200]!r} is in more parts than a file may be")
             if place <= 0 or place + length > self._blocks:
                 raise Refused(f"the filesystem is damaged: {path[:200]!r} goes on outside of it")
             yield start * self._block, place * self._block, length * self._block

@@ -237,7 +237,7 @@ class _Making:
         """The disk's own kernel, or that of another image where it has none that would do."""
         if self.wish.kernel_of is None:
             try:
-                own = system.kernel()
+                own = system.kernel(lambda argv, stdin, stdout: convert.unpack(self.namespace, argv, stdin, stdout))
             except Refused as error:
                 self.progress(f"kernel: not the disk's own: {error.message}")
             else:

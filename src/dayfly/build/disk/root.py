@@ -13,7 +13,7 @@ from dayfly.build.container.tree import Kind, Limits, Node, Tree
 from dayfly.build.disk.ext import Filesystem, is_ext
 from dayfly.build.disk.partitions import EFI, Partition, Table
 from dayfly.build.disk.probe import name_of
-from dayfly.errors import DayflyError, Refused
+from dayfly.errors import Refused
 
 _RELEASES = ("etc/os-release", "usr/lib/os-release")
 _SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
@@ -68,14 +68,17 @@ class System:
         points = [fields[1] for fields in found if len(fields) >= 3 and fields[2] not in ("swap", "tmpfs", "proc", "sysfs")]
         return [point[:200] for point in points if point.startswith("/") and point != "/" and not point.startswith("/boot")]
 
-    def kernel(self) -> OwnKernel:
-        """The newest kernel that has its modules beside it. Raises `Refused` where there is none that a machine can use."""
+    def kernel(self, run: kernel.Run) -> OwnKernel:
+        """The newest kernel that has its modules beside it; `run` runs what unpacks it.
+
+        Raises `Refused` where there is none that a machine can use.
+        """
         found = sorted(self._versions(), key=lambda pair: natural(pair[0]))
         if not found:
             raise Refused("there is no kernel on the disk, with its modules")
         version, node = found[-1]
-        vmlinux = kernel.vmlinux(archive.content(node, [self.file], _KERNEL_LIMIT))
-        return OwnKernel(version, vmlinux, boot.boot_modules_by(lambda path: self._module(version, path)))
+        vmlinux = kernel.vmlinux(archive.content(node, [self.file], _KERNEL_LIMIT), run)
+        return OwnKernel(version, vmlinux, boot.boot_modules_by(lambda path: self._module(version, path), run))
 
     def _versions(self) -> Iterator[tuple[str, Node]]:
         for folder in self.kernels:
@@ -128,8 +131,3 @@ def _files(file: int, partition: Partition, limits: Limits, recover: Recover) ->
 def _why_none(file: int, partitions: Sequence[Partition]) -> str:
     kinds = [f"{name_of(file, one)} on partition {one.number}" for one in partitions if one.type != EFI]
     return f"there is no ext filesystem with an operating system, but {', '.join(kinds[:8]) or 'nothing'}"
-
-
-def reasoned(error: DayflyError) -> str:
-    """Why a kernel cannot be used, in a line."""
-    return error.message.splitlines()[0]
