@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for at in range(0, 40, 2):
             file.seek(at * 65536)
             file.write(os.urandom(5000))
-        file.truncate(41 * 65536 + 7)
+        file.write(b"end")  # with inline_data, mke2fs 1.47 forgets a hole at the end
     (folder / "large").write_bytes(os.urandom(9_000_000))
     (folder / "short").symlink_to("empty")
     (folder / "long").symlink_to("x" * 200 + "/" + "y" * 600)
@@ -152,7 +151,7 @@ def test_parts_outside(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, list[int]]]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[int]]:
     """A small filesystem, and where in it are numbers that lead somewhere."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "in/a").mkdir(parents=True)
