@@ -16,7 +16,7 @@ from dayfly.build import archives
 
 SECTOR = 512
 MIB = 1024**2
-ROOT_START = 2 * MIB
+TIME = 1_700_000_000
 LABEL = "cloudimg-rootfs"
 PACKAGES = ("systemd-sysv", "udev", "cloud-init", "linux-image-amd64", "iproute2", "python3", "ca-certificates", "libcap2-bin")
 _BARE = (
@@ -86,7 +86,8 @@ def assemble(target: Path, size: int, partitions: Sequence[Partition], table: st
 
 def ext(target: Path, folder: Path, size: int, *options: str, kind: str = "ext4", label: str = LABEL) -> Path:
     """A filesystem of so many MiB with the files of a folder."""
-    run("mke2fs", "-q", "-t", kind, "-L", label, *options, "-d", folder, target, f"{size}M")
+    environment = {**os.environ, "E2FSPROGS_FAKE_TIME": str(TIME)}
+    run("mke2fs", "-q", "-t", kind, "-L", label, *options, "-d", folder, target, f"{size}M", env=environment)
     return target
 
 

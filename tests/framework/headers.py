@@ -78,11 +78,14 @@ def vmdk(
     return whole + header + bytes(SECTOR) if at_end else whole
 
 
-def vdi(*, version: int = 0x10001, kind: int = 1, size: int = SIZE, link: bytes = bytes(16), parent: bytes = bytes(16)) -> bytes:
+def vdi(
+    *, used: int = 0, version: int = 0x10001, kind: int = 1, size: int = SIZE, link: bytes = bytes(16), parent: bytes = bytes(16)
+) -> bytes:
     """VirtualBox's."""
     header = b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0")
     header += struct.pack("<IIII", 0xBEDA107F, version, 400, kind)
-    header = header.ljust(0x170, b"\0") + struct.pack("<Q", size)
+    header = header.ljust(0x154, b"\0") + struct.pack("<II", 512, 1024)
+    header = header.ljust(0x170, b"\0") + struct.pack("<QIIII", size, 1024**2, 0, 5, used)
     return header.ljust(0x188, b"\0") + bytes(32) + link + parent + bytes(600)
 
 

@@ -87,6 +87,7 @@ def test_a_qcow2_that_leads_elsewhere(about: Mapping[str, int], why: str) -> Non
         (vdi(parent=b"p" * 16), "only what differs"),
         (vdi(link=b"l" * 16), "only what differs"),
         (vdi(version=0x10000), "version 1.0"),
+        (vdi(used=3), "cut short"),
         (vdi()[:0x1B0], "only what differs"),
         (vdi()[:0x100], "ends in its header"),
         (QCOW2[:40], "ends in its header"),

@@ -53,7 +53,7 @@ def recognise(file: int, what: str) -> Recognised:
     if first.startswith(_VMDK):
         return Recognised(Format.VMDK, _vmdk(file, length, what))
     if first[_VDI_AT : _VDI_AT + 4] == _VDI:
-        return Recognised(Format.VDI, _vdi(first, what))
+        return Recognised(Format.VDI, _vdi(first, length, what))
     _refuse_others(file, first, length, what)
     if first[257:262] == b"ustar":
         return Recognised(Format.OVA, 0)
@@ -182,9 +182,9 @@ _VDI_KINDS = (1, 2)
 """Dynamic and static. Others differ from a parent."""
 
 
-def _vdi(header: bytes, what: str) -> int:
+def _vdi(header: bytes, length: int, what: str) -> int:
     version, _, kind = _unpack("<III", header, _VDI_AT + 4, what)
-    (size,) = _unpack("<Q", header, 0x170, what)
+    (start,), (size, block, _, _, used) = _unpack("<I", header, 0x158, what), _unpack("<QIIII", header, 0x170, what)
     if version != _VDI_VERSION:
         raise Refused(f"{what} is a vdi of version {version >> 16}.{version & 0xFFFF}, and 1.1 is known")
     parents = header[0x1A8:0x1C8]
@@ -192,4 +192,6 @@ def _vdi(header: bytes, what: str) -> int:
         raise Refused(
             f"{what} is only what differs from another disk image", "`VBoxManage clonemedium` makes one that stands alone"
         )
+    if start + used * block > length:
+        raise Refused(f"{what} is damaged, or cut short: it has not all of its {used} blocks")
     return size
