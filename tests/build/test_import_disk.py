@@ -24,12 +24,12 @@ from typing import Any
 import pytest
 from tests.build.conftest import Imports, Registry, run
 from tests.framework.disks import MIB, TIME, Partition, assemble, ext
-from tests.framework.headers import gpt, vmdk
+from tests.framework.headers import gpt, qcow2, vmdk
 from tests.framework.site import eventually
 
-from dayfly.image.library import Library
-from dayfly.image.manifest import BootMode
-from dayfly.image.reference import parse
+from dayfly.image.library import Library, Source
+from dayfly.image.manifest import BootMode, ImageConfig, OperatingSystem, Role
+from dayfly.image.reference import Name, parse
 
 LINUX, EFI = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
@@ -38,8 +38,8 @@ LINUX, EFI = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "C12A7328-F81F-11D2-BA4B-00
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a small system without a kernel of its own."""
     root = tmp_path_factory.mktemp("disk") / "root"
-    for path in ("etc", "bin", "usr/lib", "srv"):
-        (root / path).mkdir(parents=True)
+    for name in ("etc", "bin", "usr/lib", "srv"):
+        (root / name).mkdir(parents=True)
     (root / "etc/os-release").write_text('ID=tiny\nVERSION_ID=1\nPRETTY_NAME="Tiny 1"\n')
     (root / "etc/fstab").write_text(
         "LABEL=a / ext4 defaults 0 1\nLABEL=b /home xfs defaults 0 2\nLABEL=c /boot ext4 defaults 0 2\n"
@@ -225,6 +225,21 @@ def test_a_whole_disk_goes_to_a_registry_and_back(
     other.configure()
     assert other.run("pull", remote, "--insecure").stdout.strip() == digest
     assert whole(other, "whole:1") is BootMode.BIOS
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(qcow2(backing=512, backing_size=11), "backing file"), (qcow2(incompatible=4), "another file"), (b"MZ", "no qcow2")],
+)
+def test_a_whole_disk_that_leads_elsewhere_is_not_run(imports: Imports, content: bytes, why: str) -> None:
+    """As one may be that was pulled."""
+    config = ImageConfig(OperatingSystem("linux"), boot=BootMode.BIOS, size=MIB)
+    imports.library.add(config, {Role.DISK: Source("qcow2", content)}, Name("bad", "1"))
+    command = [*imports.command()[:-1], "run", "bad:1", "--", "true"]
+    done = subprocess.run(command, env=imports.environment(), capture_output=True, text=True, cwd=imports.folder, check=False)
+    assert done.returncode == 125
+    assert "the disk of bad:1" in done.stderr
+    assert why in done.stderr
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 
 from dayfly import files, process
 from dayfly.errors import DayflyError
+from dayfly.image import qcow2
 from dayfly.image.library import OpenImage
 from dayfly.job.prepare import AGENT_ARCHIVE
 from dayfly.machine import scratch
@@ -25,7 +26,8 @@ def booting(planned: MachineSpec, image: OpenImage, settings: Settings, size: in
     if planned.boot is Boot.EFI and not os.path.exists(EFI_FIRMWARE):  # noqa: PTH110 (as elsewhere on the way to a job's start)
         raise DayflyError(f"the disk needs UEFI to boot, and there is no {EFI_FIRMWARE}", "install the package ovmf")
     process.find("qemu-img", "qemu-utils")
-    disk = Disk("root", scratch.overlay(settings.scratch_folder, image.root.file, size), image.root.form, readonly=False)
+    own = qcow2.size(image.root.file, f"the disk of {image.name or image.digest}")  # whoever made it: QEMU would follow it
+    disk = Disk("root", scratch.overlay(settings.scratch_folder, own + size), image.root.form, readonly=False)
     return replace(planned, disks=(replace(disk, base=os.dup(image.root.file)), _seed(planned.identity)))
 
 

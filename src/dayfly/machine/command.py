@@ -109,7 +109,7 @@ def _disks(disks: tuple[Disk, ...]) -> list[str]:
 
 
 def _file(disk: Disk) -> str:
-    """All names of files are ours: what a qcow2's header says of one below it is not looked at."""
+    """A qcow2 that is laid over another names no file itself: QEMU is told both."""
     if disk.base is None:
         return f"file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off"
     files = {"file": disk.descriptor, "backing.file": disk.base}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from dayfly import files, process
 from dayfly.errors import DayflyError, NoSpace, ProgramFailed
 
 FILESYSTEM = "ext4"
-_QCOW2_SIZE, _CLUSTER = 24, 65536
-"""Where a qcow2 says how large its disk is (QEMU's docs/interop/qcow2.txt), and what sizes are multiples of."""
+_CLUSTER = 65536
 # No journal and no reserve: nobody mounts this a second time.
 _FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "nodiscard,lazy_itable_init=1,root_owner=0:0")
 
@@ -41,13 +39,9 @@ def copy(folder: Path, source: int) -> int:
     return _filled(folder, size, lambda descriptor: files.copy_data(source, descriptor, size))
 
 
-def overlay(folder: Path, base: int, more: int) -> int:
-    """A descriptor of a new, empty qcow2 in `folder`, to be laid over the open one `base`: its disk is `more` bytes larger.
-
-    It can grow to that size, and to no more. Raises as `create`.
-    """
-    (size,) = struct.unpack(">Q", os.pread(base, 8, _QCOW2_SIZE))
-    size += more + -(size + more) % _CLUSTER
+def overlay(folder: Path, size: int) -> int:
+    """A descriptor of a new, empty qcow2 in `folder`, of a disk of `size` bytes, to be laid over another. Raises as `create`."""
+    size += -size % _CLUSTER
 
     def fill(descriptor: int) -> None:
         words = ["create", "-q", "-f", "qcow2", f"/proc/self/fd/{descriptor}", str(size)]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dayfly.errors import Refused
+from dayfly.image import qcow2
 
 SECTOR = 512
-_QCOW2 = b"QFI\xfb"
 _VMDK, _VMDK_TEXT = b"KDMV", b"# Disk DescriptorFile"
 _VDI_AT, _VDI = 0x40, b"\x7f\x10\xda\xbe"
 _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
@@ -48,8 +48,8 @@ def recognise(file: int, what: str) -> Recognised:
     """Look at an open file. Raises `Refused` for what is no disk image, or not all of one."""
     length = os.fstat(file).st_size
     first = os.pread(file, 1024, 0)
-    if first.startswith(_QCOW2):
-        return Recognised(Format.QCOW2, _qcow2(file, what))
+    if first.startswith(qcow2.MAGIC):
+        return Recognised(Format.QCOW2, qcow2.size(file, what))
     if first.startswith(_VMDK):
         return Recognised(Format.VMDK, _vmdk(file, length, what))
     if first[_VDI_AT : _VDI_AT + 4] == _VDI:
@@ -81,51 +81,6 @@ def _unpack(layout: str, content: bytes, offset: int, what: str) -> tuple[int, .
         return struct.unpack_from(layout, content, offset)
     except struct.error:
         raise Refused(f"{what} ends in its header") from None
-
-
-_EXTENSIONS = {0xE2792ACA: "a backing file", 0x44415441: "another file with its data", 0x0537BE77: "encryption"}
-_DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = (1 << bit for bit in range(5))
-_HEADERS_LIMIT = 64 * 1024
-
-
-def _qcow2(file: int, what: str) -> int:
-    header = os.pread(file, _HEADERS_LIMIT, 0)
-    version, backing, backing_size, cluster_bits, size, crypt = _unpack(">IQIIQI", header, 4, what)
-    if version not in (2, 3):
-        raise Refused(f"{what} is a qcow image of version {version}", "`qemu-img convert -O qcow2` makes one of version 3")
-    if backing or backing_size:
-        raise Refused(
-            f"{what} is only what differs from another disk image, a backing file that it names",
-            "`qemu-img convert -O qcow2` makes one that stands alone, where its backing file is",
-        )
-    if crypt:
-        raise Refused(f"{what} is encrypted", "`qemu-img convert` decrypts it")
-    if not 9 <= cluster_bits <= 21:
-        raise Refused(f"{what} is damaged: clusters of 2^{cluster_bits} bytes")
-    length = 72
-    if version == 3:
-        incompatible, *_, length = _unpack(">QQQII", header, 72, what)
-        if incompatible & _DATA_FILE:
-            raise Refused(
-                f"{what} has its data in another file, which it names", "`qemu-img convert` makes one that stands alone"
-            )
-        if incompatible & _CORRUPT or incompatible & ~(_DIRTY | _COMPRESSION | _EXTENDED_L2):
-            raise Refused(f"{what} is damaged, or of a kind that is not known: it has the features {incompatible:#x}")
-        if not 104 <= length <= _HEADERS_LIMIT or length % 8:
-            raise Refused(f"{what} is damaged: a header of {length} bytes")
-    _qcow2_extensions(header[: 1 << cluster_bits], length, what)
-    return size
-
-
-def _qcow2_extensions(header: bytes, offset: int, what: str) -> None:
-    """What follows the header, in its cluster."""
-    while offset + 8 <= len(header):
-        kind, length = struct.unpack_from(">II", header, offset)
-        if kind == 0:
-            return
-        if kind in _EXTENSIONS:
-            raise Refused(f"{what} needs {_EXTENSIONS[kind]}", "`qemu-img convert -O qcow2` makes one that stands alone")
-        offset += 8 + length + -length % 8
 
 
 _VMDK_FIELDS = "<IIQQQQIQQQ"
