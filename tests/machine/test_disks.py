@@ -61,7 +61,8 @@ def test_a_disk_runs_jobs_when_firmware_boots_it(importing: Site, cloud: Path) -
     imported(importing, "--firmware", str(cloud), "whole:12")
     refused = importing.dayfly("run", "whole:12", "--boot", "agent", "--", "true")
     assert "is a whole disk, and boots by bios" in refused.err
-    importing.settings_file.write_text(f"{importing.settings_file.read_text()}boot_timeout = '380s'\n")
+    settings = importing.settings_file.read_text()
+    importing.settings_file.write_text(settings.replace("[machine]\n", "[machine]\nboot_timeout = '380s'\n"))
     (importing.work / "mine").write_text("of the host\n")
     script = "cat; cat mine; id -u; pwd; hostname; cat /proc/cmdline; echo made > made; echo bad >&2; exit 7"
     done = importing.dayfly("run", "whole:12", "--", "sh", "-c", script, stdin=b"typed\n", seconds=SECONDS)
