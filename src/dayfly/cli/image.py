@@ -1,39 +1,35 @@
-"""`dayfly image`: build, import, push, pull, list, inspect, check and remove images."""
+"""`dayfly image`: build, import, push, pull, copy, list, inspect, check and remove images."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dayfly import process
 from dayfly import settings as site
+from dayfly.cli.importing import configure_import, import_image
+from dayfly.cli.libraries import add_image, add_system
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
-from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked
+from dayfly.cli.parser import Parser, checked
+from dayfly.cli.progress import Progress
+from dayfly.cli.registry import configure_copy, configure_pull, configure_push, copy, pull, push
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
-from dayfly.image.manifest import BootMode
 from dayfly.image.origin import Origin, origins
 from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
 from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
-from dayfly.units import format_duration, format_size, parse_duration, parse_size
-
-if TYPE_CHECKING:
-    from dayfly.build import disk
-    from dayfly.build.disk import Checksum
-    from dayfly.build.skopeo import Access
+from dayfly.units import format_size
 
 DESCRIPTION = """\
-Build, import, push, pull, list, inspect, check and remove images. There are two libraries: the system's, which the site's
-administrator keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which is meant.
+Build, import, push, pull, copy, list, inspect, check and remove images. There are two libraries: the system's, which the
+site's administrator keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which is
+meant.
 """
 
 
@@ -54,18 +50,19 @@ def configure(parser: Parser) -> None:
         "--name", type=checked(parse_name), metavar="NAME:TAG", help="name the image so (default: as the recipe says)"
     )
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
-    _add_system(build, "add it to the system library, not to your own")
-    _configure_import(add("import", "make an image of a container or of a disk", _import))
-    _configure_push(add("push", "bring an image to a registry", _push))
-    _configure_pull(add("pull", "bring an image from a registry", _pull))
+    add_system(build, "add it to the system library, not to your own")
+    configure_import(add("import", "make an image of a container or of a disk", import_image))
+    configure_push(add("push", "bring an image to a registry", push))
+    configure_pull(add("pull", "bring an image from a registry", pull))
+    configure_copy(add("copy", "copy an image between libraries, registries, or the one and the other", copy))
     add_json(add("list", "list the images of both libraries", _list))
     show = add("show", "show what an image is made of", _show)
-    _add_image(show)
+    add_image(show)
     add_json(show)
     inspect = add(
         "inspect", "show what is in an image: packages, accounts, keys, privileges, services; nothing is booted", _inspect
     )
-    _add_image(inspect)
+    add_image(inspect)
     inspect.add_argument(
         "--osv",
         metavar="PATH",
@@ -82,131 +79,17 @@ def configure(parser: Parser) -> None:
     verify = add("verify", "read the files of images again and compare them with their digests", _verify)
     verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
     add_json(verify)
-    _add_image(add("remove", "remove an image's name, or by its digest the image under all its names", _remove))
+    add_image(add("remove", "remove an image's name, or by its digest the image under all its names", _remove))
     collect = add("gc", "free the space of files that no image and no machine needs any more", _gc)
     collect.add_argument("--unnamed", action="store_true", help="remove the images that have no name too")
-    _add_system(collect, "clean the system library, not your own")
+    add_system(collect, "clean the system library, not your own")
     add_json(collect)
-
-
-def _configure_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a container: docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE; "
-        "or a disk (qcow2, raw, vmdk, vdi, ova): disk:FILE or https://HOST/FILE",
-    )
-    parser.add_argument(
-        "name",
-        metavar="NAME:TAG",
-        nargs="?",
-        type=checked(parse_name),
-        help="name the image so (default: as the container or the disk's file is called)",
-    )
-    parser.add_argument(
-        "--kernel-of",
-        type=checked(parse),
-        metavar="IMAGE",
-        help="take the kernel of this image (default: a disk's own, else the newest that an image in the libraries has, "
-        "or else Debian's)",
-    )
-    _configure_disk(parser.add_argument_group("disks"))
-    _add_access(parser)
-    _add_max_size(parser, "refuse a container whose layers or files are larger, and a larger disk (default: 16G)")
-    _add_system(parser, "add it to the system library, not to your own")
-
-
-def _configure_disk(group: argparse._ArgumentGroup) -> None:
-    sums = group.add_mutually_exclusive_group()
-    for algorithm in ("sha256", "sha512"):
-        sums.add_argument(
-            f"--{algorithm}",
-            dest="checksum",
-            type=checked(functools.partial(_checksum, algorithm)),
-            metavar="DIGEST",
-            help="refuse a file that has another checksum than this",
-        )
-    group.add_argument(
-        "--boot",
-        choices=["agent", "system"],
-        help="what is init in the machine: agent, or system for the disk's own (default: system where that is systemd)",
-    )
-    group.add_argument(
-        "--firmware", action="store_true", help="keep the disk whole, and let a BIOS or UEFI boot it: slow, and as the disk is"
-    )
-
-
-def _checksum(algorithm: str, text: str) -> Checksum:
-    from dayfly.build.disk import parse_checksum  # noqa: PLC0415 (the other commands do without it)
-
-    return parse_checksum(algorithm, text)
-
-
-def _add_access(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the registry")
-    parser.add_argument(
-        "--auth-file",
-        type=checked(_file),
-        metavar="FILE",
-        help="credentials for the registry (default: those of skopeo, podman or docker login)",
-    )
-    parser.add_argument("--insecure", action="store_true", help="trust any certificate, and a registry without TLS")
-    parser.add_argument(
-        "--timeout",
-        type=checked(parse_duration),
-        default=60.0,
-        metavar="TIME",
-        help="give up on a registry that sends or takes nothing for this long (default: 60s)",
-    )
-
-
-def _add_max_size(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument(
-        "--max-size",
-        type=checked(parse_size),
-        default=parse_size("16G"),
-        metavar="SIZE",
-        help=help_,
-    )
-
-
-def _configure_push(parser: argparse.ArgumentParser) -> None:
-    _add_image(parser)
-    parser.add_argument("target", metavar="TARGET", help="docker://HOST/NAME:TAG")
-    _add_access(parser)
-
-
-def _configure_pull(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:DIGEST")
-    parser.add_argument(
-        "name", metavar="NAME:TAG", nargs="?", type=checked(parse_name), help="name the image so (default: as it is called there)"
-    )
-    _add_access(parser)
-    _add_max_size(parser, "refuse an image that is larger (default: 16G)")
-    _add_system(parser, "add it to the system library, not to your own")
-
-
-def _file(text: str) -> Path:
-    path = Path(text).absolute()
-    if not path.is_file():
-        raise NotFound(f"there is no file {text}")
-    return path
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Do what the command below `image` says."""
     status: int = arguments.act(arguments, site.load())
     return status
-
-
-def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
-
-
-def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument(
-        "--system", action="store_const", dest="kind", const=LibraryKind.SYSTEM, default=LibraryKind.USER, help=help_
-    )
 
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -223,116 +106,8 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     name: Name = arguments.name or wanted.name
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
-    progress = _Progress()
+    progress = Progress()
     digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
-    progress.done(name, digest)
-    return 0
-
-
-class _Progress:
-    """Tells on stderr what is being done, and after how long."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - self._begun:6.1f} s] {text}\n")
-
-    def done(self, name: Name, digest: str) -> None:
-        """There is the image now."""
-        self(f"{name} is ready after {format_duration(time.monotonic() - self._begun)}")
-        sys.stdout.write(f"{digest}\n")
-
-
-def _import(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import disk  # noqa: PLC0415 (the other commands do without it)
-
-    source = disk.parse(arguments.source)
-    if source is not None:
-        return _import_disk(source, arguments, settings)
-    if arguments.checksum or arguments.boot or arguments.firmware:
-        given = "--firmware" if arguments.firmware else "--boot" if arguments.boot else f"--{arguments.checksum.algorithm}"
-        raise UsageMistake(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
-    return _import_container(arguments, settings)
-
-
-def _import_disk(source: disk.Source, arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import disk  # noqa: PLC0415 (the other commands do without it)
-
-    if arguments.insecure or arguments.auth_file:
-        raise UsageMistake(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
-    libraries = Libraries(settings)
-    wish = disk.Wish(
-        source=source,
-        name=arguments.name,
-        checksum=arguments.checksum,
-        kernel_of=arguments.kernel_of,
-        boot=BootMode(arguments.boot) if arguments.boot else None,
-        firmware=arguments.firmware,
-        ca=arguments.ca,
-        patience=arguments.timeout,
-        limits=disk.Limits(size=arguments.max_size),
-    )
-    progress = _Progress()
-    made = disk.import_disk(wish, libraries.library(arguments.kind), libraries, settings, progress)
-    if warning := libraries.warning(made.name, arguments.kind):
-        process.warn(warning)
-    progress.done(made.name, made.digest)
-    return 0
-
-
-def _import_container(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import container  # noqa: PLC0415 (the other commands do without it)
-
-    libraries = Libraries(settings)
-    wish = container.Wish(
-        source=container.parse(arguments.source),
-        name=arguments.name,
-        kernel_of=arguments.kernel_of,
-        access=_access(arguments),
-        limits=container.Limits(size=arguments.max_size),
-    )
-    progress = _Progress()
-    made = container.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
-    if warning := libraries.warning(made.name, arguments.kind):
-        process.warn(warning)
-    progress.done(made.name, made.digest)
-    return 0
-
-
-def _access(arguments: argparse.Namespace) -> Access:
-    from dayfly.build.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
-
-    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout)
-
-
-def _push(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
-
-    libraries = Libraries(settings)
-    remote = registry.Remote(registry.parse(arguments.target), _access(arguments))
-    library, entry, notice = libraries.find(arguments.image)
-    if notice:
-        process.warn(notice)
-    wanted = Reference(arguments.image.name, entry.descriptor.digest, library.kind)
-    progress = _Progress()
-    digest = registry.push(library, wanted, remote, libraries.user, progress)
-    progress(f"{remote.source} is {arguments.image}")
-    sys.stdout.write(f"{digest}\n")
-    return 0
-
-
-def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.build.container import default_name  # noqa: PLC0415 (the other commands do without it)
-
-    libraries = Libraries(settings)
-    remote = registry.Remote(registry.parse(arguments.source), _access(arguments))
-    name: Name = arguments.name or default_name(remote.source, "")
-    if warning := libraries.warning(name, arguments.kind):
-        process.warn(warning)
-    progress = _Progress()
-    digest = registry.pull(remote, name, libraries.library(arguments.kind), arguments.max_size, progress)
     progress.done(name, digest)
     return 0
 
