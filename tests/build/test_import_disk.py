@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.build.conftest import Imports, Registry, run
+from tests.build.conftest import Imports, Registry, as_another_user, run
 from tests.framework.disks import MIB, TIME, Partition, assemble, ext
 from tests.framework.headers import gpt, qcow2, vmdk
+from tests.framework.kernels import bzimage, elf
 from tests.framework.site import eventually
 
+from dayfly.build.modules import NEEDED
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import BootMode, ImageConfig, OperatingSystem, Role
 from dayfly.image.reference import Name, parse
+from dayfly.machine.guest.initramfs import member
 
 LINUX, EFI = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
@@ -489,3 +492,55 @@ def test_nothing_remains_of_an_import_that_was_killed(imports: Imports, raw: Pat
     done.set()
     imports.imported(raw, "next:1")
     assert "bad:1" not in [image.name for image in imports.library.images()]
+
+
+def zstd(content: bytes) -> bytes:
+    return subprocess.run(["zstd", "-c"], input=content, capture_output=True, check=True).stdout
+
+
+def with_kernel(folder: Path, target: Path, unpacked: bytes, boot: Path | None = None) -> None:
+    """Give a copy of a system a kernel that has all that machines need, one module of it packed."""
+    shutil.copytree(folder, target, symlinks=True)
+    modules = target / "usr/lib/modules/9.9-own"
+    (modules / "kernel").mkdir(parents=True)
+    (target / "lib").symlink_to("usr/lib")
+    (target / "boot").mkdir()
+    built_in = [f"kernel/{name}.ko" for name in NEEDED if name != "virtio_blk"]
+    (modules / "modules.builtin").write_text("\n".join(built_in) + "\n")
+    (modules / "modules.dep").write_text("kernel/virtio_blk.ko.zst:\n")
+    (modules / "kernel/virtio_blk.ko.zst").write_bytes(zstd(unpacked))
+    ((boot or target / "boot") / "vmlinuz-9.9-own").write_bytes(bzimage(zstd(elf()) + b"size"))
+    (target / "boot/vmlinuz-10-without-modules").write_bytes(b"x")
+
+
+def test_a_disk_with_a_kernel_of_its_own(imports: Imports, folder: Path, tmp_path: Path) -> None:
+    """As Ubuntu's are: packed by zstd, and /boot on a filesystem of its own."""
+    (tmp_path / "boot").mkdir()
+    with_kernel(folder, tmp_path / "root", b"\x7fELF a module", tmp_path / "boot")
+    parts = [
+        Partition(2, 16, LINUX, 1, ext(tmp_path / "root.img", tmp_path / "root", 16)),
+        Partition(18, 4, LINUX, 16, ext(tmp_path / "boot.img", tmp_path / "boot", 4, kind="ext2")),
+    ]
+    done = imports.run("import", assemble(tmp_path / "disk.raw", 24, parts), "own:1")
+    assert "kernel: 9.9-own, the disk's own" in done.stderr, done.stderr
+    with imports.library.open(parse("own:1")) as image:
+        assert image.config.kernel.version == "9.9-own"
+        assert image.kernel is not None
+        assert image.kernel.path.read_bytes() == elf()
+        assert image.boot_modules is not None
+        assert member(image.boot_modules.path.read_bytes(), "modules/virtio_blk.ko") == b"\x7fELF a module"
+        assert image.modules is None
+
+
+def test_a_module_that_unpacks_without_end(imports: Imports, folder: Path, tmp_path: Path) -> None:
+    with_kernel(folder, tmp_path / "root", b"\x7fELF" + bytes(600 * MIB))
+    done = imports.run("import", ext(tmp_path / "root.img", tmp_path / "root", 16), "own:1")
+    assert "kernel: not the disk's own: a kernel or a module of it is damaged" in done.stderr
+    assert shown(imports, "own:1")["config"]["kernel"]["version"] == "6.1.0-44-amd64"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_makes_the_same_image_as_root(imports: Imports, raw: Path, tmp_path: Path) -> None:
+    qcow2 = FORMATS["qcow2"](raw, tmp_path)
+    first = imports.imported(qcow2, "tiny:1")
+    assert as_another_user(qcow2, "disk:{}", imports.library) == first
