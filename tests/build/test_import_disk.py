@@ -498,14 +498,14 @@ def zstd(content: bytes) -> bytes:
     return subprocess.run(["zstd", "-c"], input=content, capture_output=True, check=True).stdout
 
 
-def with_kernel(folder: Path, target: Path, unpacked: bytes, boot: Path | None = None) -> None:
+def with_kernel(folder: Path, target: Path, unpacked: bytes, boot: Path | None = None, lacks: str = "") -> None:
     """Give a copy of a system a kernel that has all that machines need, one module of it packed."""
     shutil.copytree(folder, target, symlinks=True)
     modules = target / "usr/lib/modules/9.9-own"
     (modules / "kernel").mkdir(parents=True)
     (target / "lib").symlink_to("usr/lib")
     (target / "boot").mkdir()
-    built_in = [f"kernel/{name}.ko" for name in NEEDED if name != "virtio_blk"]
+    built_in = [f"kernel/{name}.ko" for name in NEEDED if name not in ("virtio_blk", lacks)]
     (modules / "modules.builtin").write_text("\n".join(built_in) + "\n")
     (modules / "modules.dep").write_text("kernel/virtio_blk.ko.zst:\n")
     (modules / "kernel/virtio_blk.ko.zst").write_bytes(zstd(unpacked))
@@ -530,6 +530,15 @@ def test_a_disk_with_a_kernel_of_its_own(imports: Imports, folder: Path, tmp_pat
         assert image.boot_modules is not None
         assert member(image.boot_modules.path.read_bytes(), "modules/virtio_blk.ko") == b"\x7fELF a module"
         assert image.modules is None
+
+
+def test_a_kernel_without_what_machines_need(imports: Imports, folder: Path, tmp_path: Path) -> None:
+    """As Debian's cloud kernels are."""
+    with_kernel(folder, tmp_path / "root", b"\x7fELF a module", lacks="9p")
+    done = imports.run("import", ext(tmp_path / "root.img", tmp_path / "root", 16), "own:1")
+    assert "kernel: not the disk's own: the kernel has no module 9p, which every machine needs" in done.stderr
+    assert "kernel: 6.1.0-44-amd64, of base:1" in done.stderr
+    assert set(shown(imports, "own:1")["layers"]) == {"root", "kernel", "modules", "boot-modules"}
 
 
 def test_a_module_that_unpacks_without_end(imports: Imports, folder: Path, tmp_path: Path) -> None:

@@ -329,6 +329,7 @@ def not_started(failed: Failed) -> Outcome:
     hint = {
         StartProblem.NOT_FOUND: "is it in the image, or in a shared folder?",
         StartProblem.DIRECTORY: "is the working directory shared? --share and --workdir say what the job sees",
+        StartProblem.SHARE: "the kernel of a whole disk, which firmware boots, may lack 9p: --no-share does without it",
         StartProblem.RESOURCES: "ask for more with --memory",
     }.get(failed.problem, "")
     return Outcome(status, "not-started", failed.text or "the agent could not start the job", hint)
