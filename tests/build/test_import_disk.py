@@ -45,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir(parents=True)
     (root / "etc/os-release").write_text('ID=tiny\nVERSION_ID=1\nPRETTY_NAME="Tiny 1"\n')
     (root / "etc/fstab").write_text(
-        "LABEL=a / ext4 defaults 0 1\nLABEL=b /home xfs defaults 0 2\nLABEL=c /boot ext4 defaults 0 2\n"
+        "LABEL=a / ext4 defaults 0 1\nLABEL=b /home xfs defaults 0 2\n"
+        "LABEL=d /\33[31m xfs defaults 0 2\nLABEL=c /boot ext4 defaults 0 2\n"
     )
     shutil.copy("/bin/busybox", root / "bin/busybox")
     (root / "bin/sh").symlink_to("busybox")
@@ -168,7 +169,7 @@ def test_a_disk_that_was_not_unmounted(imports: Imports, filesystem: Path, raw: 
 
 def test_what_is_left_out_is_said(imports: Imports, raw: Path) -> None:
     done = imports.run("import", raw, "tiny:1")
-    assert "its other filesystems are left out: /home\n" in done.stderr
+    assert "its other filesystems are left out: /home, /\\x1b[31m\n" in done.stderr
     assert "kernel: not the disk's own: there is no kernel on the disk" in done.stderr
 
 

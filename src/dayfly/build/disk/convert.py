@@ -9,6 +9,7 @@ from dayfly import process
 from dayfly.build.disk.formats import Format
 from dayfly.build.namespace import Namespace
 from dayfly.errors import ProgramFailed, Refused
+from dayfly.image.inspection.texts import shown
 
 _MEMORY = 2 * 1024**3
 _SECONDS = 3600
@@ -74,5 +75,5 @@ def _run(
         if error.status == _TIMEOUT:
             raise Refused(f"{argv[0]} was not done with {what} after {_SECONDS} s") from error
         lines = [_OWN.sub("it", line) for line in error.tail.splitlines() if line.strip()]
-        reason = "; ".join(lines[-3:])[-600:] or f"{argv[0]} exited with {error.status}"
+        reason = shown("; ".join(lines[-3:])[-500:]) or f"{argv[0]} exited with {error.status}"
         raise Refused(f"{what} is damaged, or cut short: {reason}") from error

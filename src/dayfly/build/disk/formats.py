@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from dayfly.errors import Refused
 from dayfly.image import qcow2
+from dayfly.image.inspection.texts import shown
 
 SECTOR = 512
 _VMDK, _VMDK_TEXT = b"KDMV", b"# Disk DescriptorFile"
@@ -119,7 +120,7 @@ def _vmdk(file: int, length: int, what: str) -> int:
 def _check_description(text: bytes, what: str) -> None:
     kind = _CREATE_TYPE.search(text)
     if kind is None or kind[1].lower() not in (b"monolithicsparse", b"streamoptimized"):
-        name = kind[1].decode(errors="replace")[:40] if kind else "none that it says"
+        name = shown(kind[1], 40) if kind else "none that it says"
         hint = "monolithicSparse and streamOptimized are known: `qemu-img convert -O vmdk` makes one"
         raise Refused(f"{what} is a vmdk of the kind {name}", hint)
     extents = [found.upper() for found in _EXTENT.findall(text)]

@@ -14,6 +14,7 @@ from dayfly.build.disk.ext import Filesystem, is_ext
 from dayfly.build.disk.partitions import EFI, Partition, Table
 from dayfly.build.disk.probe import name_of
 from dayfly.errors import Refused
+from dayfly.image.inspection.texts import shown
 
 _RELEASES = ("etc/os-release", "usr/lib/os-release")
 _SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
@@ -66,7 +67,7 @@ class System:
         """The folders that fstab(5) would mount other filesystems of the disk at, and that a machine has not."""
         found = [line.split() for line in self.text("etc/fstab").splitlines() if not line.lstrip().startswith("#")]
         points = [fields[1] for fields in found if len(fields) >= 3 and fields[2] not in ("swap", "tmpfs", "proc", "sysfs")]
-        return [point[:200] for point in points if point.startswith("/") and point != "/" and not point.startswith("/boot")]
+        return [shown(point, 200) for point in points if point.startswith("/") and point != "/" and not point.startswith("/boot")]
 
     def kernel(self, run: kernel.Run) -> OwnKernel:
         """The newest kernel that has its modules beside it; `run` runs what unpacks it.

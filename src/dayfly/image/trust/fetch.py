@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from dayfly import files
 from dayfly.errors import DayflyError, Refused
+from dayfly.image.inspection.texts import shown
 
 _CHUNK = 256 * 1024
 _PATIENCE = 60.0
@@ -118,9 +119,10 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
 
 def _why(error: Exception) -> str:
+    """What went wrong, in words that a server may have chosen."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server says {error.code} {error.reason}"
-    return str(error.reason if isinstance(error, urllib.error.URLError) else error) or type(error).__name__
+        return shown(f"the server says {error.code} {error.reason}")
+    return shown(str(error.reason if isinstance(error, urllib.error.URLError) else error)) or type(error).__name__
 
 
 def _copy(source: _Source, target: int, limit: int, place: str) -> int:
