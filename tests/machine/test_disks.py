@@ -64,7 +64,7 @@ def test_a_disk_runs_jobs_when_firmware_boots_it(importing: Site, cloud: Path) -
     settings = importing.settings_file.read_text()
     importing.settings_file.write_text(settings.replace("[machine]\n", "[machine]\nboot_timeout = '380s'\n"))
     (importing.work / "mine").write_text("of the host\n")
-    script = "cat; cat mine; id -u; pwd; hostname; cat /proc/cmdline; echo made > made; echo bad >&2; exit 7"
+    script = "cat; cat mine; id -u; pwd; hostname; cat /proc/cmdline /sys/block/vda/size; echo made > made; echo bad >&2; exit 7"
     done = importing.dayfly("run", "whole:12", "--", "sh", "-c", script, stdin=b"typed\n", seconds=SECONDS)
     assert done.status == 7, done.err
     assert done.err == "bad\n"
@@ -72,6 +72,7 @@ def test_a_disk_runs_jobs_when_firmware_boots_it(importing: Site, cloud: Path) -
     lines = done.out.decode().splitlines()
     assert lines[:5] == ["typed", "of the host", str(os.getuid()), str(importing.work), f"dayfly-{record['id']}"]
     assert lines[5].startswith("BOOT_IMAGE=/vmlinuz ")
+    assert int(lines[6]) * 512 == (604 << 20) + (1 << 30), "the disk, and the site's scratch.size"
     assert (importing.work / "made").read_text() == "made\n"
     assert (record["machine"]["boot"], record["machine"]["start"]) == ("bios", "cold")
     assert record["machine"]["cold_reason"] == "the image is a whole disk, which firmware boots"
