@@ -49,13 +49,13 @@ def absolute(place: str) -> str:
     return f"file://{urllib.parse.quote(os.path.abspath(place))}"  # noqa: PTH100 (links stay as they are)
 
 
-def fetch(place: str, target: int, limit: int, *, ca: Path | None = None, patience: float = _PATIENCE) -> int:
+def fetch(place: str, target: int, limit: int, *, ca: Path | None = None, patience: float = 0.0) -> int:
     """Write what is at an address, as `absolute` has it, to an open file: how many bytes there were.
 
-    `ca` has the certificates of who vouches for servers (default: the host's), `patience` is in seconds.
+    `ca` has the certificates of who vouches for servers (default: the host's), `patience` is in seconds (default: a minute).
     Raises `FetchFailed`, `NoSpace`, or `Refused` when there are more than `limit`.
     """
-    source = _file(place) if place.startswith("file://") else _answer(place, ca, patience)
+    source = _file(place) if place.startswith("file://") else _answer(place, ca, patience or _PATIENCE)
     with source as opened:
         return _copy(opened, target, limit, place)
 
