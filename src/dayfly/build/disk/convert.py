@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from dayfly import process
+from dayfly import files, process
 from dayfly.build.disk.formats import Format
 from dayfly.build.namespace import Namespace
 from dayfly.errors import ProgramFailed, Refused
@@ -41,11 +42,30 @@ def to_qcow2(namespace: Namespace, raw: Path, size: int, what: str) -> Path:
     return target
 
 
-def replay(namespace: Namespace, raw: Path, offset: int, size: int, what: str) -> None:
-    """Bring what is only in a filesystem's journal to its place, in our copy of the disk."""
+def replay(namespace: Namespace, raw: Path, start: int, size: int, what: str) -> None:
+    """Bring what is only in a filesystem's journal to its place, in our copy of the disk. Raises `Refused`, `NoSpace`.
+
+    e2fsck gets the filesystem by itself: with an offset it does not find it again after the replay.
+    """
     process.find("e2fsck", "e2fsprogs")
-    command = ["e2fsck", "-y", "-E", "journal_only", f"{raw}?offset={offset}"]
-    _run(namespace, command, size, what, good=(1,))
+    path = namespace.make(f"journal-{start}") / "filesystem"
+    with raw.open("r+b") as disk, path.open("x+b") as filesystem, files.full_disk_told(path.parent):
+        filesystem.truncate(size)
+        _copy(disk.fileno(), start, filesystem.fileno(), 0, size)
+        if namespace.owner is not None:
+            os.chown(path, namespace.owner, namespace.owner)
+        _run(namespace, ["e2fsck", "-y", "-E", "journal_only", str(path)], size, what, good=(1,))
+        _copy(filesystem.fileno(), 0, disk.fileno(), start, size)
+    path.unlink()
+
+
+def _copy(source: int, start: int, target: int, place: int, size: int) -> None:
+    """Copy a part of one open file into another, but for its holes."""
+    for begin, end in files.data_of(source, start + size):
+        begin, end = max(begin, start), min(end, start + size)
+        if begin < end:
+            os.lseek(target, place + begin - start, os.SEEK_SET)
+            files.copy_range(source, target, begin, end - begin)
 
 
 def unpack(namespace: Namespace, argv: list[str], stdin: int, stdout: int) -> None:

@@ -206,7 +206,7 @@ class _Making:
 
     def _recover(self, partition: Partition) -> None:
         self.progress(f"disk: partition {partition.number} was not unmounted; its journal is replayed")
-        convert.replay(self.namespace, self.disk.path, partition.start, self.disk.size, str(self.wish.source))
+        convert.replay(self.namespace, self.disk.path, partition.start, partition.size, str(self.wish.source))
 
     def _of_files(self, system: System) -> tuple[ImageConfig, dict[Role, images.Source]]:
         """An image like all others."""
