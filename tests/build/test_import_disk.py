@@ -253,14 +253,20 @@ def test_a_whole_disk_that_leads_elsewhere_is_not_run(imports: Imports, content:
 
 
 @pytest.fixture
-def untouched(imports: Imports, tmp_path: Path) -> Callable[[], bool]:
-    """A qemu-img that notes that it was started: whether nobody did."""
-    place = tmp_path / "programs"
+def programs() -> Iterator[Path]:
+    """A folder for programs that go before others, where the user can reach it that root has them run as."""
+    place = Path(f"/var/tmp/dayfly-programs-{os.getpid()}")
     place.mkdir()
-    (place / "qemu-img").write_text(f'#!/bin/sh\ntouch {tmp_path}/started\nexec /usr/bin/qemu-img "$@"\n')
-    (place / "qemu-img").chmod(0o755)
-    imports.before = ["env", f"PATH={place}:{os.environ['PATH']}"]
-    return lambda: not (tmp_path / "started").exists()
+    place.chmod(0o777)
+    yield place
+    shutil.rmtree(place)
+
+
+def instead(imports: Imports, programs: Path, script: str) -> None:
+    """Let imports find this script in the place of qemu-img."""
+    (programs / "qemu-img").write_text(f"#!/bin/sh\n{script}\n")
+    (programs / "qemu-img").chmod(0o755)
+    imports.before = ["env", f"PATH={programs}:{os.environ['PATH']}"]
 
 
 def _created(*words: object) -> None:
@@ -313,23 +319,36 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "ova hard": (_member("x.vmdk", type=tarfile.LNKTYPE, linkname="a.ovf"), "no regular file"),
     "ova device": (_member("x.vmdk", type=tarfile.BLKTYPE, devmajor=8), "no regular file"),
     "ova folder": (_member("folder", type=tarfile.DIRTYPE), "no regular file"),
-    "ova other": (_member("x.img"), "damaged, or cut short"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_leads_elsewhere_is_refused_before_anything_opens_it(
-    imports: Imports, tmp_path: Path, untouched: Callable[[], bool], name: str
+    imports: Imports, tmp_path: Path, programs: Path, name: str
 ) -> None:
     make, why = HOSTILE[name]
     place = tmp_path / "hostile"
     place.mkdir()
-    path = make(place)
-    if name == "ova other":  # is a disk as far as its header goes
-        assert why in imports.refused(path, "bad:1")
-        return
-    assert why in imports.refused(path, "bad:1")
-    assert untouched()
+    instead(imports, programs, f"touch {programs}/started; exit 9")
+    assert why in imports.refused(make(place), "bad:1")
+    assert not (programs / "started").exists()
+
+
+def test_what_opens_a_disk_has_no_rights(imports: Imports, raw: Path, tmp_path: Path, programs: Path) -> None:
+    """A program in the place of qemu-img says what it is allowed."""
+    told = ["$(sed -n 's/CapEff:.//p;s/CapBnd:.//p;s/NoNewPrivs:.//p' /proc/self/status | tr '\\n' ' ')"]
+    told += ["$(awk '{print $2; exit}' /proc/self/uid_map)", "$(grep -c : /proc/net/dev)", "$(ulimit -f)", "$(ulimit -v)"]
+    disk = FORMATS["qcow2"](raw, tmp_path)
+    instead(imports, programs, f'touch {programs}/started; echo "{" ".join(told)}" >&2; exit 9')
+    said = imports.refused(disk, "bad:1")
+    assert (programs / "started").exists()
+    effective, bounding, privileges, owner, interfaces, size, memory = said.rpartition("cut short: ")[2].split()
+    assert int(effective, 16) == int(bounding, 16) == 0
+    assert privileges == "1"
+    assert int(owner) >= 100000 or os.geteuid() != 0
+    assert interfaces == "1"
+    assert 0 < int(size) * 512 <= 64 * MIB
+    assert 0 < int(memory) * 1024 <= 2 << 30
 
 
 def test_archives_that_are_no_ova(imports: Imports, raw: Path, tmp_path: Path) -> None:
