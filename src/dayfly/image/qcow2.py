@@ -21,7 +21,7 @@ def size(file: int, what: str) -> int:
     header = os.pread(file, _HEADERS_LIMIT, 0)
     if not header.startswith(MAGIC):
         raise Refused(f"{what} is no qcow2")
-    version, backing, backing_size, cluster_bits, length_of_disk, crypt = _unpack(">IQIIQI", header, 4, what)
+    version, backing, backing_size, cluster_bits, length_of_disk, crypt = unpack(">IQIIQI", header, 4, what)
     if version not in (2, 3):
         raise Refused(f"{what} is a qcow image of version {version}", "`qemu-img convert -O qcow2` makes one of version 3")
     if backing or backing_size:
@@ -35,7 +35,7 @@ def size(file: int, what: str) -> int:
         raise Refused(f"{what} is damaged: clusters of 2^{cluster_bits} bytes")
     length = 72
     if version == 3:
-        incompatible, *_, length = _unpack(">QQQII", header, 72, what)
+        incompatible, *_, length = unpack(">QQQII", header, 72, what)
         if incompatible & _DATA_FILE:
             raise Refused(
                 f"{what} has its data in another file, which it names", "`qemu-img convert` makes one that stands alone"
@@ -59,7 +59,8 @@ def _qcow2_extensions(header: bytes, offset: int, what: str) -> None:
         offset += 8 + length + -length % 8
 
 
-def _unpack(layout: str, content: bytes, offset: int, what: str) -> tuple[int, ...]:
+def unpack(layout: str, content: bytes, offset: int, what: str) -> tuple[int, ...]:
+    """Numbers of a header, as `struct` has them. Raises `Refused` where it is cut short."""
     try:
         return struct.unpack_from(layout, content, offset)
     except struct.error:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
 from dayfly.errors import Refused
 from dayfly.image import qcow2
 from dayfly.image.inspection.texts import shown
+from dayfly.image.qcow2 import unpack
 
 SECTOR = 512
 _VMDK, _VMDK_TEXT = b"KDMV", b"# Disk DescriptorFile"
@@ -77,13 +77,6 @@ def _refuse_others(file: int, first: bytes, length: int, what: str) -> None:
         raise Refused(f"{what} is the image of a CD, not of a disk", "take the disk image that the distribution makes for clouds")
 
 
-def _unpack(layout: str, content: bytes, offset: int, what: str) -> tuple[int, ...]:
-    try:
-        return struct.unpack_from(layout, content, offset)
-    except struct.error:
-        raise Refused(f"{what} ends in its header") from None
-
-
 _VMDK_FIELDS = "<IIQQQQIQQQ"
 """Version, flags, capacity, grain, descriptor's place and size, entries of a table, two directories, overhead: in sectors."""
 _GD_AT_END = 2**64 - 1
@@ -97,14 +90,14 @@ _PARENT_ID = re.compile(rb"^\s*parentCID\s*=\s*([0-9a-fA-F]+)", re.MULTILINE | r
 
 
 def _vmdk(file: int, length: int, what: str) -> int:
-    version, _, capacity, _, place, sectors, _, _, directory, _ = _unpack(_VMDK_FIELDS, os.pread(file, SECTOR, 0), 4, what)
+    version, _, capacity, _, place, sectors, _, _, directory, _ = unpack(_VMDK_FIELDS, os.pread(file, SECTOR, 0), 4, what)
     if version not in (1, 2, 3):
         raise Refused(f"{what} is a vmdk of version {version}, which is not known")
     if capacity == 0:  # then QEMU takes what follows for a description of other files
         raise Refused(f"{what} is the description of a disk that is in other files", "only a vmdk that is one file can be read")
     if directory == _GD_AT_END:
         footer = os.pread(file, SECTOR, max(length - 2 * SECTOR, 0))
-        if not footer.startswith(_VMDK) or _unpack(_VMDK_FIELDS, footer, 4, what)[2] != capacity:
+        if not footer.startswith(_VMDK) or unpack(_VMDK_FIELDS, footer, 4, what)[2] != capacity:
             raise Refused(f"{what} is damaged, or cut short: it ends without a vmdk's footer")
     if not place or not 0 < sectors * SECTOR <= _DESCRIPTOR_LIMIT:
         raise Refused(f"{what} does not describe itself, as a vmdk that is one file does")
@@ -139,8 +132,8 @@ _VDI_KINDS = (1, 2)
 
 
 def _vdi(header: bytes, length: int, what: str) -> int:
-    version, _, kind = _unpack("<III", header, _VDI_AT + 4, what)
-    (start,), (size, block, _, _, used) = _unpack("<I", header, 0x158, what), _unpack("<QIIII", header, 0x170, what)
+    version, _, kind = unpack("<III", header, _VDI_AT + 4, what)
+    (start,), (size, block, _, _, used) = unpack("<I", header, 0x158, what), unpack("<QIIII", header, 0x170, what)
     if version != _VDI_VERSION:
         raise Refused(f"{what} is a vdi of version {version >> 16}.{version & 0xFFFF}, and 1.1 is known")
     parents = header[0x1A8:0x1C8]
