@@ -14,6 +14,7 @@ from tests.framework.site import Site
 from tests.machine.conftest import allowing, imported
 
 SECONDS = 400.0
+pytestmark = pytest.mark.timeout(1500)  # the disk is made first, once
 
 
 @pytest.fixture(scope="session")
