@@ -35,6 +35,7 @@ from dayfly.image.reference import Name, parse
 from dayfly.machine.guest.initramfs import member
 
 LINUX, EFI = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+BIOS = "21686148-6449-6E6F-744E-656564454649"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def filesystem(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def raw(filesystem: Path) -> Path:
     """A raw disk with a GPT, whose first sector a BIOS would start."""
-    disk = assemble(filesystem.parent / "disk.raw", 20, [Partition(2, 16, LINUX, 1, filesystem), Partition(1, 1, EFI, 15)])
+    disk = assemble(filesystem.parent / "disk.raw", 20, [Partition(2, 16, LINUX, 1, filesystem), Partition(1, 1, BIOS, 14)])
     with disk.open("r+b") as file:
         file.write(b"\xeb\xfe boot me")
     return disk
@@ -213,11 +214,23 @@ def test_a_disk_is_kept_whole(imports: Imports, raw: Path, tmp_path: Path) -> No
     assert "there can be no template: the image is a whole disk" in made.stderr
 
 
-@pytest.mark.parametrize(("code", "boot"), [(b"\xeb\xfe", BootMode.BIOS), (b"", BootMode.EFI)])
-def test_a_disk_that_cannot_be_read_is_kept_whole(imports: Imports, tmp_path: Path, code: bytes, boot: BootMode) -> None:
+@pytest.mark.parametrize(
+    ("code", "types", "boot"),
+    [
+        (b"\xeb\xfe", (BIOS,), BootMode.BIOS),
+        (b"\xeb\xfe", (), BootMode.BIOS),
+        (b"\xeb\xfe", (BIOS, EFI), BootMode.BIOS),
+        (b"\xeb\xfe", (EFI,), BootMode.EFI),
+        (b"", (BIOS, EFI), BootMode.EFI),
+    ],
+)
+def test_a_disk_that_cannot_be_read_is_kept_whole(
+    imports: Imports, tmp_path: Path, code: bytes, types: tuple[str, ...], boot: BootMode
+) -> None:
     (tmp_path / "xfs.img").write_bytes(b"XFSB".ljust(MIB, b"\0"))
-    parts = [Partition(2, 1, LINUX, 1, tmp_path / "xfs.img"), Partition(1, 1, EFI, 15)]
-    disk = assemble(tmp_path / "disk.raw", 5, parts)
+    parts = [Partition(2, 1, LINUX, 1, tmp_path / "xfs.img")]
+    parts += [Partition(3 + at, 1, kind, 14 + at) for at, kind in enumerate(types)]
+    disk = assemble(tmp_path / "disk.raw", 6, parts)
     with disk.open("r+b") as file:
         file.write(code)
     done = imports.run("import", disk, "xfs:1")

@@ -18,7 +18,7 @@ from dayfly.build.container.furnish import furnish, operating_system
 from dayfly.build.container.tree import Limits
 from dayfly.build.disk import convert, ova, partitions, root
 from dayfly.build.disk.formats import Format, Recognised, recognise
-from dayfly.build.disk.partitions import EFI, Partition, Table
+from dayfly.build.disk.partitions import BIOS, EFI, Partition, Table
 from dayfly.build.disk.root import NotReadable, System
 from dayfly.build.disk.source import Checksum, Source
 from dayfly.build.namespace import Namespace, enter
@@ -254,10 +254,10 @@ class _Making:
 
     def _whole(self, table: Table) -> tuple[ImageConfig, dict[Role, images.Source]]:
         """An image that firmware boots."""
-        has_efi = any(partition.type == EFI for partition in table.partitions)
-        if not table.bios and not has_efi:
+        types = {partition.type for partition in table.partitions}
+        if not table.bios and EFI not in types:
             raise Refused("there is nothing on the disk that firmware could boot: neither a boot sector nor an EFI partition")
-        boots = BootMode.BIOS if table.bios else BootMode.EFI
+        boots = BootMode.BIOS if table.bios and (BIOS in types or EFI not in types) else BootMode.EFI
         if self.wish.kernel_of or self.wish.boot:
             given = "--kernel-of" if self.wish.kernel_of else "--boot"
             raise Refused(f"{given} is of no use here: the disk is booted as it is", "leave it out")
