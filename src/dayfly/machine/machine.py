@@ -379,7 +379,8 @@ class Machine:
             return StartFailed(Part.QEMU, f"QEMU was killed by signal {-self._status} before the machine was up", "", hint)
         if self.spec.boot.by_firmware and (tail or self.state is not State.ENDED):
             hint = "its cloud-init has to start the agent; machine.boot_timeout of the settings says how long that may take"
-            return StartFailed(Part.AGENT, f"the disk's own system {what}", tail, hint)
+            part = Part.AGENT if self.hello else Part.KERNEL  # which of all that is before cloud-init it was, nobody knows
+            return StartFailed(part, f"the disk's own system {what}", tail, hint)
         if "root" in self.times and self.spec.boot is Boot.SYSTEM:
             return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
         if "root" in self.times:
