@@ -78,3 +78,15 @@ def test_a_disk_runs_jobs_when_firmware_boots_it(importing: Site, cloud: Path) -
     assert (record["machine"]["boot"], record["machine"]["start"]) == ("bios", "cold")
     assert record["machine"]["cold_reason"] == "the image is a whole disk, which firmware boots"
     assert "hello" in record["phases"]
+
+
+def test_a_disk_whose_system_does_not_come_up(importing: Site) -> None:
+    (importing.work / "loops.raw").write_bytes((b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa").ljust(disks.MIB, b"\0"))
+    imported(importing, "--firmware", "loops.raw", "loops:1")
+    settings = importing.settings_file.read_text()
+    importing.settings_file.write_text(settings.replace("[machine]\n", "[machine]\nboot_timeout = '3s'\n"))
+    done = importing.dayfly("run", "loops:1", "--", "true")
+    assert (done.status, done.out) == (125, b"")
+    assert "the disk's own system did not come up within 3 s" in done.err
+    assert "its cloud-init has to start the agent" in done.err
+    assert importing.record()["end"]["reason"] == "kernel-failed"
