@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly import files
 from dayfly.build import archives, boot, debian, filesystem
 from dayfly.build.boot import BootParts
+from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import Namespace, enter
 from dayfly.build.recipe import Recipe
 from dayfly.build.root import RootFacts, finish
@@ -19,9 +19,6 @@ from dayfly.image.manifest import ImageConfig, Kernel, Role
 from dayfly.image.reference import Name
 from dayfly.image.work import WorkFolder, sweep, work_folder
 from dayfly.settings import Settings
-
-Progress = Callable[[str], None]
-"""Told of every step in a line of text: `packages: downloading packages with apt`."""
 
 
 @dataclass(frozen=True)

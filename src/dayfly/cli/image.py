@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from dayfly import process
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
+from dayfly.cli.progress import Progress
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
 from dayfly.image.origin import Origin, origins
@@ -22,7 +22,7 @@ from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_na
 from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
-from dayfly.units import format_duration, format_size, parse_duration, parse_size
+from dayfly.units import format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from dayfly.build.skopeo import Access
@@ -188,25 +188,11 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     name: Name = arguments.name or wanted.name
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
-    progress = _Progress()
+    progress = Progress()
     digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
-    progress.done(name, digest)
+    progress.ready(name)
+    sys.stdout.write(f"{digest}\n")
     return 0
-
-
-class _Progress:
-    """Tells on stderr what is being done, and after how long."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - self._begun:6.1f} s] {text}\n")
-
-    def done(self, name: Name, digest: str) -> None:
-        """There is the image now."""
-        self(f"{name} is ready after {format_duration(time.monotonic() - self._begun)}")
-        sys.stdout.write(f"{digest}\n")
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -220,11 +206,12 @@ def _import(arguments: argparse.Namespace, settings: Settings) -> int:
         access=_access(arguments),
         limits=container.Limits(size=arguments.max_size),
     )
-    progress = _Progress()
+    progress = Progress()
     made = container.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
     if warning := libraries.warning(made.name, arguments.kind):
         process.warn(warning)
-    progress.done(made.name, made.digest)
+    progress.ready(made.name)
+    sys.stdout.write(f"{made.digest}\n")
     return 0
 
 
@@ -243,7 +230,7 @@ def _push(arguments: argparse.Namespace, settings: Settings) -> int:
     if notice:
         process.warn(notice)
     wanted = Reference(arguments.image.name, entry.descriptor.digest, library.kind)
-    progress = _Progress()
+    progress = Progress()
     digest = registry.push(library, wanted, remote, libraries.user, progress)
     progress(f"{remote.source} is {arguments.image}")
     sys.stdout.write(f"{digest}\n")
@@ -259,9 +246,10 @@ def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
     name: Name = arguments.name or default_name(remote.source, "")
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
-    progress = _Progress()
+    progress = Progress()
     digest = registry.pull(remote, name, libraries.library(arguments.kind), arguments.max_size, progress)
-    progress.done(name, digest)
+    progress.ready(name)
+    sys.stdout.write(f"{digest}\n")
     return 0
 
 
@@ -310,6 +298,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "files": format_size(config.size),
         "created": config.created,
         "recipe": config.recipe or "-",
+        "parent": f"{config.parent.name or '-'}, {config.parent.digest}" if config.parent else "-",
         "command": shlex.join((*config.entrypoint, *config.command)) or "-",
         "directory": config.directory or "-",
         "default user": config.default_user or "-",
