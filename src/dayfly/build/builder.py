@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dayfly import files
-from dayfly.build import archives, boot, debian, filesystem
+from dayfly.build import archives, boot, debian, filesystem, steps
 from dayfly.build.boot import BootParts
 from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import Namespace, enter
 from dayfly.build.recipe import Recipe
 from dayfly.build.root import RootFacts, finish
+from dayfly.build.steps import Machines, no_machines
 from dayfly.errors import Refused
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import ImageConfig, Kernel, Role
@@ -81,8 +82,18 @@ def _root(shop: Workshop, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
     return filesystem.from_archive(shop.namespace, finished, recipe.date), facts, raw
 
 
-def build(recipe: Recipe, library: Library, settings: Settings, progress: Progress, *, name: Name | None = None) -> str:
+def build(
+    recipe: Recipe,
+    library: Library,
+    settings: Settings,
+    progress: Progress,
+    *,
+    name: Name | None = None,
+    machines: Machines = no_machines,
+) -> str:
     """Build an image and add it to a library under this name, or else the recipe's: its digest.
+
+    `machines` are for what the recipe has run in one.
 
     A build that fails, or is killed, leaves nothing that the next one would not sweep away.
     Raises `DayflyError` of many kinds, each with what to do.
@@ -98,9 +109,13 @@ def build(recipe: Recipe, library: Library, settings: Settings, progress: Progre
         shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
         root, facts, archive = _root(shop, recipe)
         parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
-        progress("image: adding it to the library")
+        about = config(recipe, facts, parts.version)
         layers = {Role.ROOT: Source(filesystem.FORM, root), **layers_of(parts, modules)}
-        return library.add(config(recipe, facts, parts.version), layers, name or recipe.name)
+        if recipe.run:
+            made = steps.perform(recipe, about, layers, work, shop.namespace, settings, machines, progress)
+            about, layers[Role.ROOT] = replace(about, os=made.os, size=made.size), Source(filesystem.FORM, made.path)
+        progress("image: adding it to the library")
+        return library.add(about, layers, name or recipe.name)
 
 
 def layers_of(parts: BootParts, modules: Path | None) -> dict[Role, Source]:

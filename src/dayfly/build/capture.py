@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,21 +29,14 @@ from dayfly.image.reference import Name
 from dayfly.image.work import WorkFolder, sweep, work_folder
 from dayfly.settings import Settings
 
-_ARCHIVE = "files.tar"
-
 
 @dataclass(frozen=True)
 class Bench:
-    """Where an image is made of a machine's files. `archive` is open for them to be written to."""
+    """Where an image is made of a machine's files. `archive` is open for them to be written to, `path` is its name."""
 
-    work: WorkFolder
     namespace: Namespace
     archive: int
-
-    @property
-    def path(self) -> Path:
-        """The archive's."""
-        return self.work.path / _ARCHIVE
+    path: Path
 
 
 @contextlib.contextmanager
@@ -54,25 +48,29 @@ def bench(library: Library, settings: Settings) -> Iterator[Bench]:
     process.find("mkfs.erofs", "erofs-utils")
     library.create()
     sweep(library.layout)
-    with work_folder(library.layout) as work:
-        namespace = enter(work, settings.scratch_folder)
-        archive = open_archive(work)
-        try:
-            yield Bench(work, namespace, archive)
-        finally:
-            os.close(archive)
+    with work_folder(library.layout) as work, archived(work, enter(work, settings.scratch_folder)) as made:
+        yield made
 
 
-def open_archive(work: WorkFolder) -> int:
-    """A new file for a machine's files."""
-    return os.open(work.path / _ARCHIVE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+@contextlib.contextmanager
+def archived(work: WorkFolder, namespace: Namespace) -> Iterator[Bench]:
+    """A new archive in a work folder."""
+    path = work.path / f"{secrets.token_hex(4)}.tar"
+    archive = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield Bench(namespace, archive, path)
+    finally:
+        os.close(archive)
 
 
-def root(at: Bench, directory: str, date: int, progress: Progress) -> Root:
-    """The filesystem of the files in the archive. Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`."""
+def root(at: Bench, directory: str, date: int, progress: Progress, *, latest: int | None = None) -> Root:
+    """The filesystem of the files in the archive; with `latest`, none of them is younger.
+
+    Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
+    """
     progress("root: reading the machine's files")
     try:
-        return rootfs.make([at.path], Limits(), date, directory, at.namespace, progress)
+        return rootfs.make([at.path], Limits(), date, directory, at.namespace, progress, latest=latest)
     except Refused as error:
         raise Refused(f"the machine's files cannot become an image: {error.message}") from error
 

@@ -20,6 +20,8 @@ from dayfly.errors import FileMistakes, Mistake, NotFound, Refused
 from dayfly.image.fields import encode
 from dayfly.image.manifest import BootMode, command_line_problem
 from dayfly.image.reference import Name, parse_name
+from dayfly.machine.spec import Network
+from dayfly.units import parse_size
 
 _LIMIT = 1024**2
 _FILE_LIMIT = 64 * 1024**2
@@ -36,6 +38,8 @@ _PATH = re.compile(r"(/[^/\x00-\x1f\x7f:]+)+")
 _FORBIDDEN = ("/dev", "/proc", "/sys", "/run", "/tmp")  # noqa: S108 (places in the image that are mounted over)
 _LAST_ID = 65533
 _KERNEL_PACKAGE = "linux-image-"
+_MOST_STEPS = 100
+_STEP_LIMIT = 65536
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,20 @@ class RecipeUser:
 
 
 @dataclass(frozen=True)
+class RecipeMachine:
+    """The machine for what a recipe has done in one. Memory and scratch are in bytes; 0: as the settings say."""
+
+    network: Network = Network.NONE
+    memory: int = 0
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty where a package brings it."""
+    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty where a package brings it.
+
+    `run` are shell scripts that are run in a machine of the image so far.
+    """
 
     name: Name
     distribution: str
@@ -80,6 +96,8 @@ class Recipe:
     users: tuple[RecipeUser, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    machine: RecipeMachine = RecipeMachine()
 
     @property
     def created(self) -> str:
@@ -94,7 +112,11 @@ class Recipe:
             "name": str(self.name),
             "files": [{**vars(file), "content": hashlib.sha256(file.content).hexdigest()} for file in self.files],
             "users": [vars(user) for user in self.users],
+            "machine": vars(self.machine),
         }
+        for name, value in (("run", ()), ("machine", vars(RecipeMachine()))):
+            if plain[name] == value:  # so that recipes without it keep the digest that they had before there was such a field
+                del plain[name]
         return f"sha256:{hashlib.sha256(encode(plain)).hexdigest()}"
 
 
@@ -195,6 +217,15 @@ class _Reader:
                 good.append(value)
         return tuple(good)
 
+    def size(self, name: str) -> int:
+        """A size in bytes; 0 where there is none."""
+        text = self.text(name, None, "")
+        try:
+            return parse_size(text) if text else 0
+        except Refused as error:
+            self.wrong(name, error.message, error.hint)
+            return 0
+
     def pairs(self, name: str, key_pattern: re.Pattern[str] | None, limit: int) -> dict[str, str]:
         inner = self.section(name)
         good = {}
@@ -228,7 +259,7 @@ def _shown(value: object) -> str:
 
 _FIELDS = (
     *("name", "distribution", "release", "date", "packages", "variant", "components", "boot", "default_user"),
-    *("kernel", "files", "users", "environment", "labels"),
+    *("kernel", "files", "users", "environment", "labels", "run", "machine"),
 )
 
 
@@ -258,8 +289,35 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
         users=users,
         environment=reader.pairs("environment", _VARIABLE, 32768),
         labels=reader.pairs("labels", None, 4096),
+        run=_run(reader),
+        machine=_machine(reader),
     )
     return None if reader.mistakes else recipe
+
+
+def _run(reader: _Reader) -> tuple[str, ...]:
+    """The steps, which may say the same twice."""
+    values = reader.table.get("run", [])
+    if not isinstance(values, list):
+        reader.wrong("run", "is not a list", 'write run = ["apt-get update", "apt-get install -y gcc"]')
+        return ()
+    if len(values) > _MOST_STEPS:
+        reader.wrong("run", f"has more than {_MOST_STEPS} steps", "put several commands into one")
+    good = []
+    for position, value in enumerate(values[:_MOST_STEPS]):
+        if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _STEP_LIMIT:
+            reader.wrong(f"run[{position}]", f"cannot be {_shown(value)}", f"a shell script of at most {_STEP_LIMIT} characters")
+        else:
+            good.append(value)
+    return tuple(good)
+
+
+def _machine(reader: _Reader) -> RecipeMachine:
+    inner = reader.section("machine")
+    inner.only("network", "memory", "scratch")
+    if inner.table and not reader.table.get("run"):
+        reader.wrong("machine", "is of no use without run", "the machine is there for the steps of run")
+    return RecipeMachine(Network(inner.choice("network", Network, "none") or "none"), inner.size("memory"), inner.size("scratch"))
 
 
 def _check_twice(reader: _Reader, name: str, values: list[str]) -> None:

@@ -177,6 +177,7 @@ def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     from dayfly import build  # noqa: PLC0415 (the other commands do without it)
     from dayfly.build import recipe  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.job import errands  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.list:
         print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
@@ -189,7 +190,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
     progress = Progress()
-    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
+    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=errands.perform)
     progress.ready(name)
     sys.stdout.write(f"{digest}\n")
     return 0

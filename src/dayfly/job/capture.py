@@ -7,6 +7,7 @@ it is only kept, and bounded.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Iterable
@@ -117,17 +118,20 @@ async def capture(machine: Machine, boot: Boot, kernel: str, shares: Iterable[st
     """
     await machine.again(PATIENCE)
     rules = [f"parents:{path}" for path in (*_OF_THE_PARENT, modules_of(kernel))]
-    rules += [f"made:{path}" for path in made_for(shares)]
-    await written(
-        machine, (_AGENT[boot], b"capture", b"/", *(rule.encode(errors="surrogateescape") for rule in rules)), descriptor
-    )
+    rules += [f"made:{path}" for path in ("usr/lib/modules", *made_for(shares))]
+    await _written(machine, boot, ["/", *rules], descriptor)
 
 
-async def written(machine: Machine, arguments: tuple[bytes, ...], descriptor: int) -> None:
-    """Run a command of the agent's that writes an archive. Raises as `capture`."""
+async def capture_folder(machine: Machine, boot: Boot, folder: str, descriptor: int) -> None:
+    """Like `capture`, of all that is in a folder."""
+    await machine.again(PATIENCE)
+    await _written(machine, boot, [folder], descriptor)
+
+
+async def _written(machine: Machine, boot: Boot, words: list[str], descriptor: int) -> None:
     archive = _Archive(descriptor)
     request = StartRequest(
-        arguments=arguments,
+        arguments=(_AGENT[boot], b"capture", *map(os.fsencode, words)),
         environment=(b"PATH=/usr/sbin:/usr/bin:/sbin:/bin",),
         directory=b"/",
         identity=GuestIdentity(0, 0),

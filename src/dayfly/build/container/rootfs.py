@@ -28,11 +28,18 @@ class Root:
 
 
 def make(
-    layers: Sequence[Path], limits: Limits, date: int, directory: str, namespace: Namespace, progress: filesystem.Progress
+    layers: Sequence[Path],
+    limits: Limits,
+    date: int,
+    directory: str,
+    namespace: Namespace,
+    progress: filesystem.Progress,
+    *,
+    latest: int | None = None,
 ) -> Root:
     """The filesystem of these layers, one over the other. `date` is that of what is added, like the folder `directory`.
 
-    Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
+    With `latest`, no file is younger. Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
     """
     tree = Tree(limits, date)
     for number, path in enumerate(layers):
@@ -44,7 +51,7 @@ def make(
         progress(f"root: making the filesystem of {format_size(size)} of files")
         every = [node.attributes for _, node in tree.walk()]
         where = namespace.having({about.uid for about in every}, {about.gid for about in every})
-        youngest = max(about.mtime for about in every)
+        youngest = max(about.mtime for about in every) if latest is None else latest
         path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
     return Root(path, size, operating_system(release))
 
