@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly.build import filesystem
-from dayfly.build.builder import Workshop
 from dayfly.build.container import kernels, places, rootfs, source
 from dayfly.build.container.fetch import fetch
 from dayfly.build.container.manifest import ContainerConfig
@@ -21,6 +20,7 @@ from dayfly.build.container.unpack import unpack
 from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import enter
 from dayfly.build.skopeo import Access
+from dayfly.build.workshop import Workshop
 from dayfly.image import library as images
 from dayfly.image.library import Library
 from dayfly.image.manifest import ImageConfig, Kernel, Role, is_user
