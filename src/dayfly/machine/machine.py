@@ -333,7 +333,8 @@ class Machine:
             self.times["hello"] = now
         elif frame.type is FromGuest.STAGE and self._greeted:
             stage = parse_stage(frame.payload)
-            self.times.setdefault(stage.name.lower(), now)
+            if "exited" not in self.times:  # else it is ready for another job, after the one whose times these are
+                self.times[stage.name.lower()] = now
             if stage is Stage.READY:
                 self.state = State.READY
                 self._settle(None)

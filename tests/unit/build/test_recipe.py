@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dayfly.build.recipe import Recipe, RecipeFile, RecipeUser, find, load, parse, shipped
+from dayfly.build.recipe import Recipe, RecipeFile, RecipeMachine, RecipeUser, find, load, parse, shipped
 from dayfly.errors import FileMistakes, NotFound
 from dayfly.image.manifest import BootMode
 from dayfly.image.reference import Name
+from dayfly.machine.spec import Network
 
 PATH = Path("somewhere/recipe.toml")
 HEAD = """
@@ -104,6 +105,21 @@ def test_a_minimal_recipe_has_defaults() -> None:
     assert (recipe.packages, recipe.variant, recipe.boot, recipe.components) == ((), "minbase", BootMode.AGENT, ("main",))
 
 
+def test_steps_and_their_machine() -> None:
+    text = 'run = [\'true\', """\nmake\nmake install""", \'true\']\n' + HEAD + "[machine]\nnetwork = 'nat'\nmemory = '2G'\n"
+    recipe = parse(text.encode(), PATH)
+    assert recipe.run == ("true", "make\nmake install", "true")
+    assert recipe.machine == RecipeMachine(Network.NAT, memory=2 << 30, scratch=0)
+    digests = {
+        parse(changed.encode(), PATH).digest for changed in (HEAD, text, text.replace("2G", "3G"), text.replace("nat", "none"))
+    }
+    assert len(digests) == 4
+
+
+def test_a_recipe_without_steps_keeps_the_digest_that_it_had_before_there_were_any() -> None:
+    assert parse(HEAD.encode(), PATH).digest == "sha256:6f45222357b76b1ad5bbede562d4f13e2776ee0b278512afe304f89d9b51b6c5"
+
+
 def test_the_digest_is_of_what_a_recipe_says_and_not_of_how(tmp_path: Path) -> None:
     plain = parse(HEAD.encode(), PATH)
     assert parse(HEAD.replace("\n", "\n# a comment\n").encode(), PATH).digest == plain.digest
@@ -163,6 +179,12 @@ LINES = [
     ("files = 1", "files: is not a list of tables"),
     ("users = {name = 'x'}", "users: is not a list of tables"),
     ("environment = 3", "environment: is not a table"),
+    ("run = 'make'", "run: is not a list (write run = ["),
+    ("run = ['true', ' ', 7]", "run[1]: cannot be ' '"),
+    ('run = ["a\\u0000b"]', "run[0]: cannot be 'a\\x00b'"),
+    (f"run = {['true'] * 101}", "run: has more than 100 steps"),
+    (f"run = ['{'x' * 65537}']", "run[0]: cannot be 'xxx"),
+    ("machine = 3", "machine: is not a table"),
 ]
 TABLES = [
     ("[[files]]\npath = '/a'", "files[0].content: is missing"),
@@ -200,6 +222,11 @@ TABLES = [
     ("[environment]\nA = 1", "environment.A: is not a line of text"),
     ('[environment]\nA = "x\\ny"', "environment.A: is not a line of text"),
     ("[labels]\na = ['x']", "labels.a: is not a line of text"),
+    ("[machine]\nnetwork = 'nat'", "machine: is of no use without run"),
+    ("[machine]\nnetwork = 'bridge'", "machine.network: cannot be 'bridge' (one of none, nat)"),
+    ("[machine]\nmemory = 'lots'", "machine.memory: "),
+    ("[machine]\nmemory = 512", "machine.memory: cannot be 512"),
+    ("[machine]\ncpus = 4", "machine.cpus: no such field"),
 ]
 
 
