@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from dayfly import files
-from dayfly.build import archives, filesystem, steps
+from dayfly.build import archives, filesystem, rpm, steps
+from dayfly.build.boot import BootParts
+from dayfly.build.container.rootfs import Root
 from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import enter
-from dayfly.build.recipe import Recipe
+from dayfly.build.recipe import RPM, Recipe, load
 from dayfly.build.root import RootFacts, finish
 from dayfly.build.steps import Machines, no_machines
 from dayfly.build.workshop import Workshop, layers_of
-from dayfly.errors import Refused
-from dayfly.image.library import Library, Source
+from dayfly.errors import NotFound, Refused
+from dayfly.image.library import Library, OpenImage, Source
 from dayfly.image.manifest import ImageConfig, Kernel, Role
-from dayfly.image.reference import Name
+from dayfly.image.reference import Name, Reference
 from dayfly.image.work import sweep, work_folder
 from dayfly.settings import Settings
 
@@ -58,26 +59,65 @@ def build(
         )
     library.create()
     sweep(library.layout)
+    if recipe.distribution == RPM:
+        return _build_rpm(recipe, library, settings, progress, name or recipe.name, machines)
     with work_folder(library.layout) as work:
         shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
         root, facts, archive = _root(shop, recipe)
         parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
-        about = config(recipe, facts, parts.version)
-        layers = {Role.ROOT: Source(filesystem.FORM, root), **layers_of(parts, modules)}
-        if recipe.run:
-            made = steps.perform(recipe, about, layers, work, shop.namespace, settings, machines, progress)
-            about, layers[Role.ROOT] = replace(about, os=made.os, size=made.size), Source(filesystem.FORM, made.path)
-        progress("image: adding it to the library")
-        return library.add(about, layers, name or recipe.name)
+        made = Root(root, facts.size, facts.os)
+        return _finished(recipe, made, parts, modules, shop, library, machines, name or recipe.name)
 
 
-def config(recipe: Recipe, facts: RootFacts, kernel: str) -> ImageConfig:
+def _finished(
+    recipe: Recipe,
+    root: Root,
+    parts: BootParts,
+    modules: Path | None,
+    shop: Workshop,
+    library: Library,
+    machines: Machines,
+    name: Name,
+) -> str:
+    """The image of a root and a kernel, its steps done, in the library: its digest."""
+    about = config(recipe, root, parts.version)
+    layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
+    if recipe.run:
+        made = steps.perform(recipe, about, layers, shop.work, shop.namespace, shop.settings, machines, shop.progress)
+        about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
+    shop.progress("image: adding it to the library")
+    return library.add(about, layers, name)
+
+
+def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name, machines: Machines) -> str:
+    with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
+        shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root = rpm.root(recipe, builder, work, shop.namespace.inner("packages"), settings, machines, progress)
+        parts, modules = shop.debian_kernel(recipe.kernel)
+        return _finished(recipe, root, parts, modules, shop, library, machines, name)
+
+
+def rpm_builder(library: Library, settings: Settings, progress: Progress) -> OpenImage:
+    """The image that has dnf, open; it is built where the library has it not, or has one of another recipe."""
+    wanted = load(rpm.BUILDER)
+    reference = Reference(wanted.name, "", library.kind)
+    try:
+        if library.inspect(reference)[2].recipe == wanted.digest:
+            return library.open(reference)
+    except NotFound:
+        pass
+    progress(f"packages: building {wanted.name}, which has dnf")
+    build(wanted, library, settings, progress)
+    return library.open(reference)
+
+
+def config(recipe: Recipe, root: Root, kernel: str) -> ImageConfig:
     """What the image says about itself."""
     return ImageConfig(
-        os=facts.os,
+        os=root.os,
         kernel=Kernel(kernel, recipe.command_line),
         boot=recipe.boot,
-        size=facts.size,
+        size=root.size,
         created=recipe.created,
         recipe=recipe.digest,
         default_user=recipe.default_user,

@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from dayfly import process
 from dayfly.build import filesystem
 from dayfly.build.container import rootfs
 from dayfly.build.container.rootfs import Root
-from dayfly.build.container.tree import Limits
+from dayfly.build.container.tree import Limits, Node
 from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import Namespace, enter
 from dayfly.errors import Refused
@@ -63,14 +63,22 @@ def archived(work: WorkFolder, namespace: Namespace) -> Iterator[Bench]:
         os.close(archive)
 
 
-def root(at: Bench, directory: str, date: int, progress: Progress, *, latest: int | None = None) -> Root:
-    """The filesystem of the files in the archive; with `latest`, none of them is younger.
+def root(
+    at: Bench,
+    directory: str,
+    date: int,
+    progress: Progress,
+    *,
+    latest: int | None = None,
+    additions: Mapping[str, Node] | None = None,
+) -> Root:
+    """The filesystem of the files in the archive, and of `additions`; with `latest`, none of them is younger.
 
     Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
     """
     progress("root: reading the machine's files")
     try:
-        return rootfs.make([at.path], Limits(), date, directory, at.namespace, progress, latest=latest)
+        return rootfs.make([at.path], Limits(), date, directory, at.namespace, progress, latest=latest, additions=additions)
     except Refused as error:
         raise Refused(f"the machine's files cannot become an image: {error.message}") from error
 

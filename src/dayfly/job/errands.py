@@ -37,10 +37,10 @@ _SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 class StepFailed(DayflyError):
     """A script did not end with status 0: which one, how, and its last lines."""
 
-    def __init__(self, number: int, count: int, how: str, tail: list[str]) -> None:
+    def __init__(self, what: str, number: int, count: int, how: str, tail: list[str]) -> None:
         self.number = number
         lines = "".join(f"\n  | {line}" for line in tail)
-        super().__init__(f"run step {number} of {count} {how}{lines}")
+        super().__init__(f"{what} {number} of {count} {how}{lines}")
 
 
 def perform(image: OpenImage, settings: Settings, wanted: Errands, archive: int, said: Said) -> None:
@@ -113,7 +113,7 @@ class _Attempt:
         exited = await Errand(machine, lines.take).run(self._request(number).encode())
         lines.end()
         if exited.status != 0:
-            raise StepFailed(number, len(self._wanted.scripts), _how(exited), lines.last)
+            raise StepFailed(self._wanted.what, number, len(self._wanted.scripts), _how(exited), lines.last)
 
     def _request(self, number: int) -> StartRequest:
         wanted, first = self._wanted, number == 1

@@ -10,7 +10,8 @@ from dayfly.values import dataclass, field
 class Errands:
     """Shell scripts, one after the other as root, with what they find in their environment (`NAME=value`).
 
-    `folder` is the one whose files are wanted; of `/`, what belongs to the machine and not to its image is left out.
+    `folder` is the one whose files are wanted; of `/`, what belongs to the machine and not to its image is left out. `what` is
+    what messages call a script, before its number.
     """
 
     scripts: tuple[str, ...]
@@ -20,3 +21,4 @@ class Errands:
     shares: tuple[Share, ...] = ()
     environment: tuple[str, ...] = field(default_factory=tuple)
     folder: str = "/"
+    what: str = "run step"

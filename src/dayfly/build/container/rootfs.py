@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly.build import filesystem
 from dayfly.build.container import archive, layer
 from dayfly.build.container.furnish import furnish, operating_system
-from dayfly.build.container.tree import Limits, Tree
+from dayfly.build.container.tree import Limits, Node, Tree
 from dayfly.build.namespace import Namespace
 from dayfly.image.manifest import OperatingSystem
 from dayfly.units import format_size
@@ -36,14 +36,18 @@ def make(
     progress: filesystem.Progress,
     *,
     latest: int | None = None,
+    additions: Mapping[str, Node] | None = None,
 ) -> Root:
     """The filesystem of these layers, one over the other. `date` is that of what is added, like the folder `directory`.
 
-    With `latest`, no file is younger. Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
+    With `latest`, no file is younger; `additions` are files that come over them.
+    Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
     """
     tree = Tree(limits, date)
     for number, path in enumerate(layers):
         tree.apply(layer.entries(path, number, limits.entries))
+    for place, node in (additions or {}).items():
+        tree.add(place, node)
     with _all_open(layers) as opened:
         release = archive.content(tree.find("etc/os-release"), opened, _TEXT_LIMIT).decode(errors="replace")
         furnish(tree, directory, date)
