@@ -41,6 +41,7 @@ class Settings:
 
     library_system: Path = Path("/var/lib/dayfly/library")
     library_user: Path = field(default_factory=lambda: xdg("XDG_DATA_HOME", ".local/share") / "dayfly/library")
+    library_cache: Path | None = None
     records_folder: Path = field(default_factory=lambda: xdg("XDG_STATE_HOME", ".local/state") / "dayfly/jobs")
     cache_folder: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly")
     templates_system: Path = Path("/var/lib/dayfly/templates")
@@ -149,6 +150,7 @@ def _queues(value: object) -> Mapping[str, Queue]:
 _READERS: Mapping[str, Callable[[object], object]] = {
     "library.system": _path,
     "library.user": _path,
+    "library.cache": _path,
     "records.folder": _path,
     "cache.folder": _path,
     "templates.system": _path,

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,11 +21,17 @@ import pytest
 from tests.build.conftest import Imports, Registry, command_lines, credentials, run
 from tests.framework.containers import file, layout, tar
 from tests.framework.site import eventually
+from tests.tools.test_cosign import key_pair
 from tests.unit.image.examples import CONFIG, LAYERS
 
+from dayfly.errors import Corrupt, NotFound
+from dayfly.image.blobs import record
+from dayfly.image.copying import copy
+from dayfly.image.layout import changing
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import Role
 from dayfly.image.reference import Name, parse
+from dayfly.image.trust import cosign
 from dayfly.image.work import kept_folder
 
 LARGE = os.urandom(3 * 1024**2)
@@ -52,7 +59,13 @@ class Between:
         self.asked.append(handler.path)
         digest = handler.path.rpartition("/")[2]
         wanted = {"Accept": handler.headers.get("Accept", "*/*")}
-        with urllib.request.urlopen(urllib.request.Request(f"http://{self.registry}{handler.path}", headers=wanted)) as answer:
+        request = urllib.request.Request(f"http://{self.registry}{handler.path}", headers=wanted)
+        try:
+            answered = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            handler.send_error(error.code)
+            return
+        with answered as answer:
             content = self.changed.get(digest, answer.read())
             handler.send_response(200)
             for name in ("Content-Type", "Docker-Content-Digest"):
@@ -260,6 +273,119 @@ def test_one_pull_of_an_image_at_a_time(imports: Imports, pushed: Pushed) -> Non
     assert not kept(imports)
 
 
+def copied(imports: Imports, *words: object) -> str:
+    done = imports.run("copy", *words)
+    assert done.returncode == 0, done.stderr
+    imports.nothing_left()
+    return done.stdout.strip()
+
+
+def test_copies_from_registry_to_registry(
+    imports: Imports, between: Between, pushed: Pushed, registry: Callable[..., Registry]
+) -> None:
+    target = f"docker://{registry().address}/other/app:9"
+    before = imports.library.images()
+    assert copied(imports, pushed.source, target, "--insecure") == pushed.digest
+    assert imports.library.images() == before
+    between.asked.clear()
+    assert copied(imports, pushed.source, target, "--insecure") == pushed.digest
+    assert pushed.blobs["root"] not in between.blobs  # the target has it
+    assert pull(imports, target, "back:1") == pushed.digest
+    assert imports.library.verify(parse("back:1")).bad == ()
+
+
+def test_what_is_not_copied_between_registries(
+    imports: Imports, between: Between, pushed: Pushed, registry: Callable[..., Registry]
+) -> None:
+    address = registry().address
+    target = f"docker://{address}/other/app:9"
+    assert "more than the limit of 1 MiB" in refused(imports, "copy", pushed.source, target, "--max-size", "1M")
+    assert "under a tag" in refused(imports, "copy", pushed.source, f"{target}@sha256:{'0' * 64}")
+    between.changed[pushed.blobs["root"]] = bytes(len(LARGE))
+    assert "skopeo cannot copy between" in refused(imports, "copy", pushed.source, target)
+    assert "see whether the name and the tag are right" in refused(imports, "pull", target)
+
+
+def test_copies_to_a_registry_and_from_one(imports: Imports, registry: Callable[..., Registry]) -> None:
+    target = f"docker://{registry().address}/site/mine:2"
+    digest = copied(imports, "base:1", target, "--insecure")
+    assert copied(imports, target, "back:3", "--insecure") == digest
+    assert json.loads(imports.run("show", "back:3", "--json").stdout)["origins"][0]["source"] == target
+
+
+def test_copies_within_and_between_libraries(imports: Imports, pushed: Pushed, tmp_path: Path) -> None:
+    assert pull(imports, pushed.source) == pushed.digest
+    assert copied(imports, "app:1", "same:1") == pushed.digest
+    assert set(imports.library.names(pushed.digest)) == {"app:1", "same:1"}
+    with imports.library.open(parse("same:1")) as image:
+        assert image.standing.origins == (pushed.source,)
+    assert "to a name, not to a digest" in refused(imports, "copy", "app:1", pushed.digest)
+    assert "there is no image none:1" in refused(imports, "copy", "none:1", "app:2")
+    other = Library(tmp_path / "other")
+    assert copy(imports.library, parse("app:1"), other, Name("app", "7")) == pushed.digest
+    imports.library.remove(parse(pushed.digest))
+    with other.open(parse("app:7")) as image:
+        assert image.standing.origins == (pushed.source,)
+    assert other.verify().bad == ()
+
+
+def test_a_copy_is_compared_with_its_digests(imports: Imports, pushed: Pushed, tmp_path: Path) -> None:
+    """Also where the library that it comes from believes to have compared it."""
+    source, target = Library(tmp_path / "elsewhere"), Library(tmp_path / "target")
+    path = source.layout.blob(pushed.blobs["root"])
+    path.write_bytes(bytes(path.stat().st_size))
+    descriptor = os.open(path, os.O_RDONLY)
+    record(source.layout, pushed.blobs["root"], descriptor)
+    os.close(descriptor)
+    with pytest.raises(Corrupt, match="other content than its name says"):
+        copy(source, parse("app:1"), target, Name("app"))
+    assert target.images() == []
+    target.collect()
+    assert list(target.layout.blobs.iterdir()) == []
+
+
+def test_of_many_hosts_one_asks_the_registry(imports: Imports, between: Between, pushed: Pushed, tmp_path: Path) -> None:
+    """Hosts with libraries of their own, and a folder that they share."""
+    cache = tmp_path / "shared" / "cache"
+    settings = [tmp_path / f"host{number}.toml" for number in range(4)]
+    for number, path in enumerate(settings):
+        path.write_text(f'[library]\nuser = "{tmp_path}/library{number}"\ncache = "{cache}"\n')
+    hosts = [
+        subprocess.Popen(
+            imports.command("pull", pushed.source, "--insecure"),
+            env=imports.environment() | {"DAYFLY_SETTINGS": str(path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for path in settings
+    ]
+    assert [(host.communicate(timeout=120)[0].strip(), host.returncode) for host in hosts] == [(pushed.digest, 0)] * 4
+    fetched = [path for path in between.asked if "/blobs/sha256:" in path]
+    assert len(fetched) == len(set(fetched)) == len(set(pushed.blobs.values()))
+    for number in range(4):
+        library = Library(tmp_path / f"library{number}")
+        assert library.names(pushed.digest) == ("app:1",)
+        assert library.verify().bad == ()
+        with library.open(parse("app:1")) as image:
+            assert image.standing.origins == (pushed.source,)
+    assert [(image.name, image.digest) for image in Library(cache).images()] == [("", pushed.digest)]
+
+
+def test_a_cache_that_lies(imports: Imports, pushed: Pushed, tmp_path: Path) -> None:
+    assert pull(imports, pushed.source, "--cache", tmp_path / "cache") == pushed.digest
+    imports.library.remove(parse("app:1"))
+    imports.library.collect()
+    cache = Library(tmp_path / "cache")
+    path = cache.layout.blob(pushed.blobs["root"])
+    path.write_bytes(bytes(path.stat().st_size))
+    descriptor = os.open(path, os.O_RDONLY)
+    record(cache.layout, pushed.blobs["root"], descriptor)
+    os.close(descriptor)
+    assert "other content than its name says" in refused(imports, "pull", pushed.source, "--cache", tmp_path / "cache")
+    assert cache.verify().bad != ()
+    assert pull(imports, pushed.source, "--cache", tmp_path / "cache") == pushed.digest
+
+
 def test_with_tls_and_a_password(imports: Imports, secure: tuple[str, Path], tmp_path: Path) -> None:
     address, ca = secure
     target = f"docker://{address}/site/app:1"
@@ -280,3 +406,38 @@ def test_a_registry_that_takes_nothing_is_given_up(imports: Imports) -> None:
         target = f"docker://127.0.0.1:{server.getsockname()[1]}/a:1"
         said = refused(imports, "push", "base:1", target, "--timeout", "2s")
     assert "took nothing for 2.00 s (try again later, or wait longer with --timeout)" in said
+
+
+def test_signatures_go_with_an_image(imports: Imports, registry: Callable[..., Registry], tmp_path: Path) -> None:
+    """To a registry, where they join those that are there, from one to another, into a library, and through a cache."""
+    pairs = {name: key_pair(tmp_path, name) for name in ("site", "lab")}
+    first, second = (f"docker://{registry().address}/{place}/app:1" for place in ("site", "lab"))
+    digest = imports.library.resolve(parse("base:1")).descriptor.digest
+    for name in pairs:
+        cosign.sign(imports.library, digest, "base:1", pairs[name][0])
+        assert imports.run("push", "base:1", first, "--insecure").returncode == 0
+        with changing(imports.library.layout) as versions:
+            versions.append(versions[-1].without_name(cosign.tag(digest)))
+    assert copied(imports, first, second, "--insecure") == digest
+    imports.library.remove(parse("base:1"))
+    imports.library.collect(unnamed=True)
+    assert pull(imports, second, "back:1", "--cache", tmp_path / "cache") == digest
+    for name, (_, public) in pairs.items():
+        cosign.add_key(imports.library, name, public)
+    assert cosign.verify(imports.library, digest) == ["key:lab", "key:site"]
+    assert len(cosign.signatures(Library(tmp_path / "cache"), digest)) == 2
+    assert [image.name for image in imports.library.images()] == ["back:1"]
+
+
+def test_signatures_that_cannot_be_read_do_not_hinder(imports: Imports, between: Between, pushed: Pushed) -> None:
+    cosign_tag = cosign.tag(pushed.digest)
+    between.changed[cosign_tag] = b'{"layers": 7}'
+    run(
+        *("skopeo", "--insecure-policy", "copy", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"),
+        *(f"docker://{between.registry}/site/app:1", f"docker://{between.registry}/site/app:{cosign_tag}"),
+    )
+    done = imports.run("pull", pushed.source, "--insecure")
+    assert done.stdout.strip() == pushed.digest
+    assert "its signatures cannot be had: " in done.stderr
+    with pytest.raises(NotFound):
+        cosign.signatures(imports.library, pushed.digest)

@@ -58,13 +58,14 @@ class Authority:
         self._ca("-revoke", who.certificate)
         self.publish_crl()
 
-    def endorser(self, name: str, *, days: int = 50, purpose: str = "emailProtection") -> Endorser:
+    def endorser(self, name: str, *, days: int = 50, purpose: str = "emailProtection", more: str = "") -> Endorser:
+        """Somebody with a certificate of the last ten days, and of so many to come; `more` are lines of extensions."""
         made = Endorser(self.folder / f"{name}.pem", self.folder / f"{name}.key", f"/C=CH/O=Test/CN={name}", self.name)
         self._make(made.key)
         request = self.folder / f"{name}.csr"
         openssl("req", "-new", "-key", made.key, "-out", request, "-subj", made.name)
         extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"extendedKeyUsage={purpose}\n")
+        extensions.write_text(f"extendedKeyUsage={purpose}\n{more}\n")
         start = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() - 10 * 86400))
         end = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + days * 86400))
         self._ca(

@@ -19,6 +19,7 @@ _STATES = {
     "REQUEUED": State.WAITING,
     "RUNNING": State.RUNNING,
     "COMPLETING": State.RUNNING,
+    "SIGNALING": State.RUNNING,
     "SUSPENDED": State.SUSPENDED,
 }
 _ENDS = {
@@ -73,7 +74,8 @@ class Slurm(BatchSystem):
         return self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
 
     def state(self, job: str) -> State:
-        return _STATES.get(self.cluster.job(job)["JobState"], State.ENDED)
+        word = self.cluster.job(job)["JobState"]
+        return State.ENDED if word in _ENDS else _STATES[word]
 
     def ended(self, job: str, seconds: float = 90) -> Ended:
         eventually(lambda: self._over(job), f"job {job} has ended", seconds, lambda: self.cluster.job(job))

@@ -83,7 +83,7 @@ def test_a_signature_that_openssl_made_holds(library: Library, tmp_path: Path, c
     check = ["policy", "check", "--file", str(tmp_path / "policy.toml"), "--image", "debian:12"]
     assert main(check) == 0
     assert main(["trust", "list"]) == 0
-    assert "site  user     " in capsys.readouterr().out
+    assert "key:site  user     -    " in capsys.readouterr().out
     assert main(["trust", "remove-key", "site"]) == 0
     assert main(check) == 1
     assert main(["trust", "remove-key", "site"]) == 125
@@ -109,7 +109,7 @@ def test_what_we_sign_openssl_believes_and_skopeo_carries(
         assert main(["trust", "add-key", name, str(public)]) == 0
     capsys.readouterr()
     assert main(["trust", "verify", "debian:12", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"digest": digest, "library": "user", "keys": ["one", "two"]}
+    assert json.loads(capsys.readouterr().out) == {"digest": digest, "library": "user", "signed_by": ["key:one", "key:two"]}
     with library.open(parse("debian:12")) as image:
         assert image.standing.endorsers == ("key:one", "key:two")
     entry = library.index().find(tag)

@@ -214,6 +214,13 @@ def two_signers(world: World, endorsers: dict[str, Endorser]) -> bytes:
 
 
 NOW = int(time.time())
+
+
+def dates(**seconds: int) -> dict[str, str]:
+    """When a list was made, and until when it holds."""
+    return {f"dc__date__{name}": timestamp(moment) for name, moment in seconds.items()}
+
+
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "tampered": (lambda w, e: w.ada.sign(w.list(hv__version="2")).replace(b'"2"', b'"3"'), "signature does not hold"),
     "tampered signature": (
@@ -223,7 +230,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "truncated": (lambda w, e: w.ada.sign(w.list(hv__version="2"))[:-400], "signature does not hold"),
     "cut to its head": (lambda w, e: w.ada.sign(w.list(hv__version="2"))[:100], "no multipart boundary"),
     "empty": (lambda w, e: b"", "no S/MIME"),
-    "expired": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__expires=timestamp(NOW - 1))), "the list expired on"),
+    "expired": (
+        lambda w, e: w.ada.sign(w.list(hv__version="2", **dates(created=NOW - 100, expires=NOW - 1))),
+        "the list expired on",
+    ),
     "future": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__created=timestamp(NOW + 3600))), "of the future"),
     "expires before it was made": (
         lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__expires=timestamp(NOW - 86400))),
@@ -290,7 +300,7 @@ def test_what_is_not_to_be_believed_is_not_subscribed_to(
     assert not (world.library.layout.trust / "state.json").exists()
     assert not list(world.library.layout.trust.glob("*.smime"))
     assert main(["trust", "list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"lists": [], "keys": []}
+    assert json.loads(capsys.readouterr().out) == {"lists": [], "keys": [], "identities": []}
 
 
 @pytest.mark.parametrize(

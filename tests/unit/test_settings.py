@@ -12,6 +12,7 @@ EXAMPLES: dict[str, object] = {
     "library.system": "/a",
     "library.user": "/b",
     "records.folder": "/c",
+    "library.cache": "/j",
     "cache.folder": "/d",
     "templates.system": "/f",
     "templates.user": "/g",

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly import files, process
+from dayfly.build import signatures
 from dayfly.build.container.source import Source, Transport
 from dayfly.build.container.source import parse as parse_source
 from dayfly.build.skopeo import SLACK, Access, Skopeo
-from dayfly.errors import Corrupt, NotFound, Refused
+from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 from dayfly.image import blobs
 from dayfly.image.blobs import Part
+from dayfly.image.copying import copy
 from dayfly.image.layout import Index, Layout, render_index
 from dayfly.image.library import Entering, Library
 from dayfly.image.manifest import CONFIG_LIMIT, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, Manifest, parse_config, parse_manifest
 from dayfly.image.origin import Origin
 from dayfly.image.reference import DEFAULT_TAG, Name, Reference
+from dayfly.image.trust import cosign
+from dayfly.image.trust.cosign import Signature
 from dayfly.image.work import kept_folder, remove_tree, sweep, work_folder
 from dayfly.units import format_size
 
@@ -59,8 +64,7 @@ def push(library: Library, reference: Reference, remote: Remote, workplace: Libr
     `workplace` is a library that can be written to. Raises as `Library.open`, `NotFound`, `Refused`, `DayflyError`.
     """
     process.find("skopeo", "skopeo")
-    if remote.source.digest:
-        raise Refused("an image is pushed under a tag, not under a digest", "write docker://HOST/NAME:TAG")
+    _check_tag(remote.source)
     workplace.create()
     sweep(workplace.layout)
     with library.open(reference) as image, work_folder(workplace.layout) as work:
@@ -76,11 +80,21 @@ def push(library: Library, reference: Reference, remote: Remote, workplace: Libr
         skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to", "took nothing")
         words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("dest-"), f"oci:layout:{_NAME}", remote.named()]
         skopeo.send(words, "output")
+        if found := _signatures(library, image.digest):
+            progress(f"registry: sending its signatures, {len(found)}")
+            signatures.send(skopeo, remote.source.repository, image.digest, found)
         return image.digest
 
 
-def pull(remote: Remote, name: Name, library: Library, limit: int, progress: Progress) -> str:
-    """Bring an image of at most `limit` bytes from a registry into a library, under this name: its digest.
+def _signatures(library: Library, digest: str) -> list[Signature]:
+    try:
+        return cosign.signatures(library, digest)
+    except NotFound:
+        return []
+
+
+def pull(remote: Remote, name: Name | None, library: Library, limit: int, progress: Progress) -> str:
+    """Bring an image of at most `limit` bytes from a registry into a library, under this name if any: its digest.
 
     What the library has is not fetched. The parts that a pull had fetched when it failed or was killed are kept in `.dayfly`, and
     not fetched again, until the image is pulled or the library collected. Everything is compared with its digest and size before
@@ -93,11 +107,8 @@ def pull(remote: Remote, name: Name, library: Library, limit: int, progress: Pro
     with work_folder(library.layout) as work, contextlib.ExitStack() as until_entered:
         progress(f"registry: looking for {source}")
         descriptor, manifest = _manifest(Skopeo(work.path, remote.access, source.host), remote)
-        wanted = list({piece.digest: piece for piece in (descriptor, manifest.config, *manifest.layers)}.values())
-        total = sum(piece.size for piece in wanted)
-        if total > limit:
-            more = f"more than the limit of {format_size(limit)}"
-            raise Refused(f"{source} is {format_size(total)}, {more}", "--max-size raises it")
+        wanted = _pieces(descriptor, manifest)
+        total = _total(remote, wanted, limit)
         folder = until_entered.enter_context(kept_folder(library.layout, descriptor.digest.removeprefix("sha256:")))
         missing = [piece for piece in wanted if not _held(library.layout, piece, until_entered)]
         store = _tidied(folder, missing)
@@ -113,12 +124,85 @@ def pull(remote: Remote, name: Name, library: Library, limit: int, progress: Pro
             if wrong := _wrong(_blob(store, piece), piece):
                 raise Corrupt(f"{source.host} sent a part that {wrong}: {piece.digest}")
         parse_config(files.read(_blob(store, manifest.config), CONFIG_LIMIT), f"the config of {source}")
-        now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         contents = {piece.digest: Part(_blob(store, piece), 0, piece.size) for piece in missing}
-        origin = Origin(str(source), descriptor.digest, now).annotations()
+        origin = _origin(remote, descriptor.digest)
         progress("image: adding it to the library")
         library.enter([Entering(descriptor.digest, descriptor.size, name, contents, origin)], lambda _: True)
+        _fetch_signatures(Skopeo(work.path, remote.access, source.host), remote, descriptor.digest, library, progress)
         return descriptor.digest
+
+
+def _fetch_signatures(skopeo: Skopeo, remote: Remote, digest: str, library: Library, progress: Progress) -> None:
+    """Bring an image's signatures too. The image is what it is without them: what they are worth is asked later."""
+    try:
+        found = signatures.fetch(skopeo, remote.source.repository, digest)
+    except DayflyError as error:
+        progress(f"registry: its signatures cannot be had: {error.message}")
+        return
+    if found:
+        cosign.attach(library, digest, found)
+        progress(f"registry: it is signed; `dayfly trust verify {digest[:19]}` says by whom")
+
+
+def pull_through(folder: Path, remote: Remote, name: Name, library: Library, limit: int, progress: Progress) -> str:
+    """As `pull`, but fetched into a library in a shared folder first, where it stays, without a name, for other hosts.
+
+    Of several that pull an image at once one fetches it, and the others wait for it. What is taken from the folder is compared
+    with the digests that the registry says: whoever may write there can hinder a pull, and change nothing of what is pulled.
+    """
+    cache = Library(folder)
+    digest = pull(remote, None, cache, limit, progress)
+    progress(f"image: adding it to the library from {folder}")
+    return copy(cache, Reference(None, digest), library, name, _origin(remote, digest))
+
+
+def _origin(remote: Remote, digest: str) -> dict[str, str]:
+    """What a library notes of an image that came from there now."""
+    now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Origin(str(remote.source), digest, now).annotations()
+
+
+def relay(source: Remote, target: Source, limit: int, progress: Progress) -> str:
+    """Bring an image of at most `limit` bytes from a registry to another, spoken to alike: its digest. Nothing is kept here.
+
+    What the target has already is not sent again. Raises as `pull` and `push`.
+    """
+    process.find("skopeo", "skopeo")
+    _check_tag(target)
+    with tempfile.TemporaryDirectory(prefix="dayfly-") as folder:
+        progress(f"registry: looking for {source.source}")
+        descriptor, manifest = _manifest(Skopeo(Path(folder), source.access, source.source.host), source)
+        total = _total(source, _pieces(descriptor, manifest), limit)
+        progress(f"registry: sending what {target.host} has not of {format_size(total)}")
+        hosts = f"{source.source.host} and {target.host}"
+        skopeo = Skopeo(Path(folder), source.access, hosts, "copy between", "moved nothing")
+        options = [*skopeo.options("src-"), *skopeo.options("dest-")]
+        there = Remote(target, source.access).named()
+        words = ["copy", "--quiet", "--preserve-digests", *options, source.named(descriptor.digest), there]
+        skopeo.send(words, "output", most=2 * total + SLACK * 8)
+        if found := signatures.fetch(skopeo, source.source.repository, descriptor.digest):
+            progress(f"registry: sending its signatures, {len(found)}")
+            signatures.send(skopeo, target.repository, descriptor.digest, found)
+        return descriptor.digest
+
+
+def _check_tag(target: Source) -> None:
+    if target.digest:
+        raise Refused("an image is pushed under a tag, not under a digest", "write docker://HOST/NAME:TAG")
+
+
+def _pieces(descriptor: Descriptor, manifest: Manifest) -> list[Descriptor]:
+    """All that an image is made of, each once."""
+    return list({piece.digest: piece for piece in (descriptor, manifest.config, *manifest.layers)}.values())
+
+
+def _total(remote: Remote, pieces: list[Descriptor], limit: int) -> int:
+    """An image's size in bytes. Raises `Refused` for too large a one."""
+    total = sum(piece.size for piece in pieces)
+    if total > limit:
+        more = f"more than the limit of {format_size(limit)}"
+        raise Refused(f"{remote.source} is {format_size(total)}, {more}", "--max-size raises it")
+    return total
 
 
 def _manifest(skopeo: Skopeo, remote: Remote) -> tuple[Descriptor, Manifest]:

@@ -82,9 +82,9 @@ class Skopeo:
         """Run it to its end: what it wrote to `output`. No file may become larger than `largest`, all together `most` bytes."""
         return self._run(words, output, largest, lambda _: _size_of(self.folder), most)
 
-    def send(self, words: Sequence[str], output: str) -> bytes:
-        """Run it to its end: what it wrote to `output`."""
-        return self._run(words, output, SLACK, _sent_by, sys.maxsize)
+    def send(self, words: Sequence[str], output: str, most: int = sys.maxsize) -> bytes:
+        """Run it to its end: what it wrote to `output`. It may send `most` bytes to wherever."""
+        return self._run(words, output, SLACK, _sent_by, most)
 
     def _run(self, words: Sequence[str], output: str, largest: int, moved: Callable[[int], int], most: int) -> bytes:
         policy = [] if any(Path(path).expanduser().exists() for path in _POLICIES) else ["--insecure-policy"]

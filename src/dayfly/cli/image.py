@@ -1,4 +1,4 @@
-"""`dayfly image`: build, import, push, pull, list, inspect, check and remove images."""
+"""`dayfly image`: build, import, push, pull, copy, list, inspect, check and remove images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dayfly import process
 from dayfly import settings as site
+from dayfly.cli.libraries import add_image, add_system
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
-from dayfly.cli.parser import IMAGE_HELP, Parser, checked
+from dayfly.cli.parser import Parser, checked
 from dayfly.cli.progress import Progress
+from dayfly.cli.registry import access, add_access, add_max_size, configure_copy, configure_pull, configure_push, copy, pull, push
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
 from dayfly.image.origin import Origin, origins
@@ -22,14 +23,12 @@ from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_na
 from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
-from dayfly.units import format_size, parse_duration, parse_size
-
-if TYPE_CHECKING:
-    from dayfly.build.skopeo import Access
+from dayfly.units import format_size
 
 DESCRIPTION = """\
-Build, import, push, pull, list, inspect, check and remove images. There are two libraries: the system's, which the site's
-administrator keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which is meant.
+Build, import, push, pull, copy, list, inspect, check and remove images. There are two libraries: the system's, which the
+site's administrator keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which is
+meant.
 """
 
 
@@ -50,18 +49,19 @@ def configure(parser: Parser) -> None:
         "--name", type=checked(parse_name), metavar="NAME:TAG", help="name the image so (default: as the recipe says)"
     )
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
-    _add_system(build, "add it to the system library, not to your own")
+    add_system(build, "add it to the system library, not to your own")
     _configure_import(add("import", "make an image of a container", _import))
-    _configure_push(add("push", "bring an image to a registry", _push))
-    _configure_pull(add("pull", "bring an image from a registry", _pull))
+    configure_push(add("push", "bring an image to a registry", push))
+    configure_pull(add("pull", "bring an image from a registry", pull))
+    configure_copy(add("copy", "copy an image between libraries, registries, or the one and the other", copy))
     add_json(add("list", "list the images of both libraries", _list))
     show = add("show", "show what an image is made of", _show)
-    _add_image(show)
+    add_image(show)
     add_json(show)
     inspect = add(
         "inspect", "show what is in an image: packages, accounts, keys, privileges, services; nothing is booted", _inspect
     )
-    _add_image(inspect)
+    add_image(inspect)
     inspect.add_argument(
         "--osv",
         metavar="PATH",
@@ -78,10 +78,10 @@ def configure(parser: Parser) -> None:
     verify = add("verify", "read the files of images again and compare them with their digests", _verify)
     verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
     add_json(verify)
-    _add_image(add("remove", "remove an image's name, or by its digest the image under all its names", _remove))
+    add_image(add("remove", "remove an image's name, or by its digest the image under all its names", _remove))
     collect = add("gc", "free the space of files that no image and no machine needs any more", _gc)
     collect.add_argument("--unnamed", action="store_true", help="remove the images that have no name too")
-    _add_system(collect, "clean the system library, not your own")
+    add_system(collect, "clean the system library, not your own")
     add_json(collect)
 
 
@@ -102,76 +102,15 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="take the kernel of this image (default: the newest that an image in the libraries has, or else Debian's)",
     )
-    _add_access(parser)
-    _add_max_size(parser, "refuse a container whose layers or files are larger (default: 16G)")
-    _add_system(parser, "add it to the system library, not to your own")
-
-
-def _add_access(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the registry")
-    parser.add_argument(
-        "--auth-file",
-        type=checked(_file),
-        metavar="FILE",
-        help="credentials for the registry (default: those of skopeo, podman or docker login)",
-    )
-    parser.add_argument("--insecure", action="store_true", help="trust any certificate, and a registry without TLS")
-    parser.add_argument(
-        "--timeout",
-        type=checked(parse_duration),
-        default=60.0,
-        metavar="TIME",
-        help="give up on a registry that sends or takes nothing for this long (default: 60s)",
-    )
-
-
-def _add_max_size(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument(
-        "--max-size",
-        type=checked(parse_size),
-        default=parse_size("16G"),
-        metavar="SIZE",
-        help=help_,
-    )
-
-
-def _configure_push(parser: argparse.ArgumentParser) -> None:
-    _add_image(parser)
-    parser.add_argument("target", metavar="TARGET", help="docker://HOST/NAME:TAG")
-    _add_access(parser)
-
-
-def _configure_pull(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:DIGEST")
-    parser.add_argument(
-        "name", metavar="NAME:TAG", nargs="?", type=checked(parse_name), help="name the image so (default: as it is called there)"
-    )
-    _add_access(parser)
-    _add_max_size(parser, "refuse an image that is larger (default: 16G)")
-    _add_system(parser, "add it to the system library, not to your own")
-
-
-def _file(text: str) -> Path:
-    path = Path(text).absolute()
-    if not path.is_file():
-        raise NotFound(f"there is no file {text}")
-    return path
+    add_access(parser)
+    add_max_size(parser, "refuse a container whose layers or files are larger (default: 16G)")
+    add_system(parser, "add it to the system library, not to your own")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Do what the command below `image` says."""
     status: int = arguments.act(arguments, site.load())
     return status
-
-
-def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
-
-
-def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument(
-        "--system", action="store_const", dest="kind", const=LibraryKind.SYSTEM, default=LibraryKind.USER, help=help_
-    )
 
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -191,8 +130,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
         process.warn(warning)
     progress = Progress()
     digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=errands.perform)
-    progress.ready(name)
-    sys.stdout.write(f"{digest}\n")
+    progress.done(name, digest)
     return 0
 
 
@@ -204,53 +142,14 @@ def _import(arguments: argparse.Namespace, settings: Settings) -> int:
         source=container.parse(arguments.source),
         name=arguments.name,
         kernel_of=arguments.kernel_of,
-        access=_access(arguments),
+        access=access(arguments),
         limits=container.Limits(size=arguments.max_size),
     )
     progress = Progress()
     made = container.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
     if warning := libraries.warning(made.name, arguments.kind):
         process.warn(warning)
-    progress.ready(made.name)
-    sys.stdout.write(f"{made.digest}\n")
-    return 0
-
-
-def _access(arguments: argparse.Namespace) -> Access:
-    from dayfly.build.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
-
-    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout)
-
-
-def _push(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
-
-    libraries = Libraries(settings)
-    remote = registry.Remote(registry.parse(arguments.target), _access(arguments))
-    library, entry, notice = libraries.find(arguments.image)
-    if notice:
-        process.warn(notice)
-    wanted = Reference(arguments.image.name, entry.descriptor.digest, library.kind)
-    progress = Progress()
-    digest = registry.push(library, wanted, remote, libraries.user, progress)
-    progress(f"{remote.source} is {arguments.image}")
-    sys.stdout.write(f"{digest}\n")
-    return 0
-
-
-def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.build.container import default_name  # noqa: PLC0415 (the other commands do without it)
-
-    libraries = Libraries(settings)
-    remote = registry.Remote(registry.parse(arguments.source), _access(arguments))
-    name: Name = arguments.name or default_name(remote.source, "")
-    if warning := libraries.warning(name, arguments.kind):
-        process.warn(warning)
-    progress = Progress()
-    digest = registry.pull(remote, name, libraries.library(arguments.kind), arguments.max_size, progress)
-    progress.ready(name)
-    sys.stdout.write(f"{digest}\n")
+    progress.done(made.name, made.digest)
     return 0
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from dayfly import process
 from dayfly import settings as site
+from dayfly.cli.libraries import add_system
 from dayfly.cli.listing import add_json, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import Library
-from dayfly.image.reference import LibraryKind, parse
+from dayfly.image.reference import parse
 from dayfly.image.search import Libraries
 from dayfly.image.trust import cosign, subscriptions
 from dayfly.image.trust.fetch import absolute
@@ -26,6 +27,7 @@ from dayfly.image.trust.state import NAME, Entry, State, Subscription
 from dayfly.image.trust.subscriptions import Updated, Wanted
 from dayfly.settings import Settings
 from dayfly.units import parse_duration
+from dayfly.values import asdict
 
 DESCRIPTION = """\
 Follow lists of images that somebody signed, and publish one. The images of a list are run as long as the list holds: until it
@@ -60,11 +62,11 @@ def configure(parser: Parser) -> None:
     _configure_subscribe(add("subscribe", "believe a signed list, and fetch its images", _subscribe, SUBSCRIBE))
     update = add("update", "fetch the lists anew, and what is new on them", _update, UPDATE)
     update.add_argument("name", metavar="NAME", nargs="?", help="only this one (default: all of the library)")
-    _add_system(update, "the site's subscriptions, not your own")
+    add_system(update, "the site's subscriptions, not your own")
     add_json(add("list", "list the subscriptions of both libraries, and their images", _list))
     remove = add("remove", "give a subscription up; its images are run no more", _remove)
     remove.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
-    _add_system(remove, "one of the site's subscriptions, not of your own")
+    add_system(remove, "one of the site's subscriptions, not of your own")
     _configure_keys(add)
     _configure_publish(add("publish", "write images into a folder, with a signed list of them", _publish, PUBLISH))
 
@@ -104,17 +106,32 @@ def _configure_subscribe(parser: Parser) -> None:
         "--identifier", default="", metavar="TEXT", help="the list's dc:identifier (default: that of the first list)"
     )
     parser.add_argument("--name", metavar="NAME", help="what to call the subscription (default: the name of the list's file)")
-    _add_system(parser, "for the system library, not for your own")
+    add_system(parser, "for the system library, not for your own")
 
 
 def _configure_keys(add: Callable[..., Parser]) -> None:
     key = add("add-key", "believe what a key has signed, for `dayfly trust verify`", _add_key)
     key.add_argument("name", metavar="NAME", help="what to call it; rules of the policy know it as the endorser key:NAME")
     key.add_argument("file", metavar="FILE", type=Path, help="the public key, PEM, ECDSA over P-256: cosign.pub")
-    _add_system(key, "for the system library, not for your own")
-    gone = add("remove-key", "believe a key no more", _remove_key)
+    add_system(key, "for the system library, not for your own")
+    identity = add("add-identity", "believe somebody's signatures by certificates, for `dayfly trust verify`", _add_identity)
+    identity.add_argument(
+        "name", metavar="NAME", help="what to call them; rules of the policy know them as the endorser identity:NAME"
+    )
+    identity.add_argument(
+        "--subject", metavar="TEXT", required=True, help="whom the certificates name: an address of mail, or a workflow's URI"
+    )
+    identity.add_argument("--issuer", metavar="URL", required=True, help="who vouched for that: an OpenID provider's address")
+    identity.add_argument(
+        "--roots", metavar="FILE", type=Path, required=True, help="certificates of the authority (Fulcio's), PEM"
+    )
+    identity.add_argument(
+        "--log-key", metavar="FILE", type=Path, required=True, help="the public key of the log (Rekor's), PEM, ECDSA over P-256"
+    )
+    add_system(identity, "for the system library, not for your own")
+    gone = add("remove-key", "believe a key or an identity no more", _remove_key)
     gone.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
-    _add_system(gone, "one of the system library, not of your own")
+    add_system(gone, "one of the system library, not of your own")
     verify = add("verify", "look which keys have signed an image, and note it for the policy", _verify, VERIFY)
     verify.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
     add_json(verify)
@@ -144,12 +161,6 @@ def _configure_publish(parser: Parser) -> None:
     parser.add_argument("--source", metavar="TEXT", default="", help="who makes it")
     parser.add_argument("--email", metavar="TEXT", default="", help="the endorser's address")
     parser.add_argument("--creator", metavar="TEXT", default="", help="the endorser's name")
-
-
-def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument(
-        "--system", action="store_const", dest="kind", const=LibraryKind.SYSTEM, default=LibraryKind.USER, help=help_
-    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -220,11 +231,23 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _add_key(arguments: argparse.Namespace, settings: Settings) -> int:
-    if not NAME.fullmatch(arguments.name):
-        raise Refused(f"{arguments.name!r} cannot be the name of a key", "small letters, digits, . _ or -")
-    cosign.add_key(Libraries(settings).library(arguments.kind), arguments.name, arguments.file)
+    cosign.add_key(Libraries(settings).library(arguments.kind), _key_name(arguments.name), arguments.file)
     sys.stdout.write(f"{arguments.name} is believed; `dayfly trust verify IMAGE` looks what it has signed\n")
     return 0
+
+
+def _add_identity(arguments: argparse.Namespace, settings: Settings) -> int:
+    name = _key_name(arguments.name)
+    library = Libraries(settings).library(arguments.kind)
+    cosign.add_identity(library, name, arguments.subject, arguments.issuer, arguments.roots, arguments.log_key)
+    sys.stdout.write(f"{name} is believed; `dayfly trust verify IMAGE` looks what they have signed\n")
+    return 0
+
+
+def _key_name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise Refused(f"{text!r} cannot be the name of a key", "small letters, digits, . _ or -")
+    return text
 
 
 def _remove_key(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -237,9 +260,9 @@ def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
     library, entry, _ = Libraries(settings).find(arguments.image)
     names = cosign.verify(library, entry.descriptor.digest)
     if arguments.json:
-        print_json({"digest": entry.descriptor.digest, "library": str(library.kind), "keys": names})
+        print_json({"digest": entry.descriptor.digest, "library": str(library.kind), "signed_by": names})
         return 0
-    sys.stdout.write(f"{entry.descriptor.digest}: signed by {', '.join(f'key:{name}' for name in names)}\n")
+    sys.stdout.write(f"{entry.descriptor.digest}: signed by {', '.join(names)}\n")
     return 0
 
 
@@ -257,15 +280,16 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         lists = [_fields(library, state, name) for library, state in found for name in sorted(state.lists)]
         keys_ = [_key_fields(library, state, name) for library, state in found for name in sorted(state.keys)]
-        print_json({"lists": lists, "keys": keys_})
+        identities = [_identity_fields(library, state, name) for library, state in found for name in sorted(state.identities)]
+        print_json({"lists": lists, "keys": keys_, "identities": identities})
         return 0
     rows = [_row(library, state, name) for library, state in found for name in sorted(state.lists)]
     titles = ("LIST", "LIBRARY", "VERSION", "UNTIL", "ENDORSER", "IMAGES", "STATE")
     print_table(titles, rows, "no subscriptions: `dayfly trust subscribe` makes one")
-    keys = [_key_row(library, state, name) for library, state in found for name in sorted(state.keys)]
+    keys = [_key_row(library, state, name) for library, state in found for name in sorted({*state.keys, *state.identities})]
     if keys:
         sys.stdout.write("\n")
-        print_table(("KEY", "LIBRARY", "HAS SIGNED"), keys, "")
+        print_table(("KEY", "LIBRARY", "WHO", "HAS SIGNED"), keys, "")
     images = [row for library, state in found for row in _image_rows(library, state)]
     if images:
         sys.stdout.write("\n")
@@ -312,12 +336,18 @@ def _image_rows(library: Library, state: State) -> list[tuple[str, ...]]:
 
 def _key_row(library: Library, state: State, name: str) -> tuple[str, ...]:
     signed = [digest[7:19] for digest, names in state.signed.items() if name in names]
-    return (name, str(library.kind), ", ".join(signed) or "-")
+    who = state.identities.get(name)
+    return (state.endorser(name), str(library.kind), f"{who.subject} ({who.issuer})" if who else "-", ", ".join(signed) or "-")
 
 
 def _key_fields(library: Library, state: State, name: str) -> dict[str, object]:
     signed = [digest for digest, names in state.signed.items() if name in names]
     return {"name": name, "library": str(library.kind), "key": state.keys[name], "signed": signed}
+
+
+def _identity_fields(library: Library, state: State, name: str) -> dict[str, object]:
+    signed = [digest for digest, names in state.signed.items() if name in names]
+    return {"name": name, "library": str(library.kind), **asdict(state.identities[name]), "signed": signed}
 
 
 def _fields(library: Library, state: State, name: str) -> dict[str, object]:

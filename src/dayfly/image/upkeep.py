@@ -82,7 +82,7 @@ def _named_by(layout: Layout, wanted: Descriptor, depth: int = 0) -> Iterable[De
     inner = [element for name in ("layers", "manifests", "blobs") for element in fields.items(name, _LIST_LIMIT)]
     inner += [fields.values[name] for name in ("config", "subject") if fields.has(name)]
     for position, element in enumerate(inner):
-        found = parse_descriptor(Fields.of(element, f"{what}: descriptor {position}"))
+        found = parse_descriptor(Fields.of(element, f"{what}: descriptor {position}"), annotated=False)
         if fields.values.get("subject") is not element or layout.blob(found.digest).exists():
             yield from _named_by(layout, found, depth + 1)
 

@@ -1,34 +1,53 @@
-"""Signatures of single images by key pairs, as cosign makes them: ECDSA over P-256, in an artifact beside the image.
+"""Signatures of single images, as cosign makes them: ECDSA over P-256, in an artifact beside the image.
 
 The artifact is named `sha256-HEX.sig` after the image's digest. Each of its layers is a payload ("simple signing", as
-containers/image describes it), with the signature as an annotation (cosign's SIGNATURE_SPEC.md).
+containers/image describes it), with the signature as an annotation (cosign's SIGNATURE_SPEC.md). A signature holds by a key that
+is believed, or by a certificate of somebody who is (`dayfly.image.trust.keyless`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dayfly import files
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image import blobs
-from dayfly.image.fields import Fields, decode, encode
-from dayfly.image.layout import REF_NAME, changing
+from dayfly.image.fields import Fields, decode, encode, line
+from dayfly.image.layout import REF_NAME, Layout, changing
 from dayfly.image.library import Library
 from dayfly.image.manifest import CONFIG_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
-from dayfly.image.trust import state
-from dayfly.image.trust.openssl import Memory
+from dayfly.image.trust import keyless, state
+from dayfly.image.trust.openssl import Memory, certificates, holds, public_key
+from dayfly.image.trust.state import Identity, State
 from dayfly.image.trust.subscriptions import prepare
-from dayfly.values import replace
+from dayfly.values import dataclass, replace
 
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
-KEY_LIMIT = 64 * 1024
+PAYLOAD_LIMIT = 64 * 1024
+MOST = 100
+"""Signatures of one image."""
 _KIND = "cosign container image signature"
-_PAYLOAD_LIMIT = 64 * 1024
-_MOST = 100
+_MOST_NOTES = 32
+_NOTE_LIMIT = 32 * 1024
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A payload, and what is noted at it: the signature, and perhaps a certificate and a log's entry."""
+
+    content: bytes
+    annotations: Mapping[str, str]
+
+    def signature(self, what: str) -> bytes:
+        """What signs the payload. Raises `Corrupt`."""
+        try:
+            return base64.b64decode(self.annotations.get(ANNOTATION, ""), validate=True)
+        except (binascii.Error, ValueError):
+            raise Corrupt(f"{what}: there is one without a signature") from None
 
 
 def add_key(library: Library, name: str, path: Path) -> None:
@@ -36,25 +55,45 @@ def add_key(library: Library, name: str, path: Path) -> None:
     pem = public_key(path)
     prepare(library)
     with state.changing(library.layout) as versions:
-        if versions[-1].keys.get(name, pem) != pem:
-            raise Refused(f"there is another key {name} already", "remove that one, or give this one another name")
-        versions.append(replace(versions[-1], keys={**versions[-1].keys, name: pem}))
+        before = versions[-1]
+        if name in before.identities or before.keys.get(name, pem) != pem:
+            raise _taken(name)
+        versions.append(replace(before, keys={**before.keys, name: pem}))
 
 
-def remove_key(library: Library, name: str) -> None:
-    """Believe a key no more, nor what it has signed. Raises `NotFound`."""
+def add_identity(library: Library, name: str, subject: str, issuer: str, roots: Path, log: Path) -> None:
+    """Believe somebody from now on, by the certificates of an authority. Raises `Refused`."""
+    identity = Identity(
+        line(subject, "the subject", 1024), line(issuer, "the issuer", 1024), certificates(roots), public_key(log)
+    )
     prepare(library)
     with state.changing(library.layout) as versions:
         before = versions[-1]
-        if name not in before.keys:
+        if name in before.keys or before.identities.get(name, identity) != identity:
+            raise _taken(name)
+        versions.append(replace(before, identities={**before.identities, name: identity}))
+
+
+def _taken(name: str) -> Refused:
+    return Refused(f"there is another key {name} already", "remove that one, or give this one another name")
+
+
+def remove_key(library: Library, name: str) -> None:
+    """Believe a key or an identity no more, nor what it has signed. Raises `NotFound`."""
+    prepare(library)
+    with state.changing(library.layout) as versions:
+        before = versions[-1]
+        if not before.endorser(name):
             raise NotFound(f"there is no key {name}", "`dayfly trust list` shows them")
         keys = {other: pem for other, pem in before.keys.items() if other != name}
+        identities = {other: who for other, who in before.identities.items() if other != name}
         signed = {digest: tuple(other for other in names if other != name) for digest, names in before.signed.items()}
-        versions.append(replace(before, keys=keys, signed={digest: names for digest, names in signed.items() if names}))
+        left = {digest: names for digest, names in signed.items() if names}
+        versions.append(replace(before, keys=keys, identities=identities, signed=left))
 
 
 def verify(library: Library, digest: str) -> list[str]:
-    """Look for believed signatures of an image, and note who they are of: the keys' names.
+    """Look for believed signatures of an image, and note who they are of: what policies call them, `key:NAME` or `identity:NAME`.
 
     Raises `Refused` where none is by a key that is believed, `NotFound` where there is none at all, `Corrupt`.
     """
@@ -62,28 +101,17 @@ def verify(library: Library, digest: str) -> list[str]:
     with state.changing(library.layout) as versions:
         before = versions[-1]
         others = {other: names for other, names in before.signed.items() if other != digest}
-        names = signers(library, digest, before.keys)
+        names = signers(library, digest, before)
         versions.append(replace(before, signed={**others, digest: tuple(names)} if names else others))
     if not names:
-        raise Refused(f"no key that is believed has signed {digest}", f"believed: {', '.join(sorted(before.keys)) or 'none'}")
-    return names
+        believed = ", ".join(sorted({*before.keys, *before.identities})) or "none"
+        raise Refused(f"no key that is believed has signed {digest}", f"believed: {believed}")
+    return [before.endorser(name) for name in names]
 
 
 def tag(digest: str) -> str:
     """The name of the artifact with an image's signatures."""
     return f"{digest.replace(':', '-')}.sig"
-
-
-def public_key(path: Path) -> str:
-    """A public key in a file of PEM. Raises `Refused` for anything but ECDSA over P-256, which is what cosign makes."""
-    pem = files.read(path, KEY_LIMIT)
-    with Memory() as memory:
-        done = memory.run(["pkey", "-pubin", "-in", memory.file(pem), "-text_pub"], check=False)
-    text = done.output.decode(errors="replace")
-    if done.status != 0 or "prime256v1" not in text:
-        raise Refused(f"{path} is no public key of ECDSA over P-256", "as `cosign generate-key-pair` writes into cosign.pub")
-    begin = text.index("-----BEGIN PUBLIC KEY-----")
-    return text[begin : text.index("-----END PUBLIC KEY-----")] + "-----END PUBLIC KEY-----\n"
 
 
 def payload(digest: str, name: str) -> bytes:
@@ -110,25 +138,34 @@ def sign(library: Library, digest: str, name: str, key: Path) -> None:
     with Memory() as memory:
         hint = "the key has to be PEM, without a passphrase"
         signature = memory.run(["dgst", "-sha256", "-sign", str(key), memory.file(content)], hint=hint).output
+    attach(library, digest, [Signature(content, {ANNOTATION: base64.b64encode(signature).decode()})])
+
+
+def attach(library: Library, digest: str, new: Sequence[Signature]) -> None:
+    """Put signatures of an image into a library, beside those that are there."""
     try:
-        layers = [raw for raw, _, _ in _layers(library, digest)]
+        before = signatures(library, digest)
     except NotFound:
-        layers = []
-    config = encode({"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}})
+        before = []
+    every = united(before, new)
+    if every == before:
+        return
     with files.locked(library.layout.adding, shared=True):
-        stored = Descriptor(
-            PAYLOAD_TYPE, *blobs.store(library.layout, content), {ANNOTATION: base64.b64encode(signature).decode()}
-        )
-        described = Descriptor(CONFIG_TYPE, *blobs.store(library.layout, config))
-        manifest = encode(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST_TYPE,
-                "config": described.render(),
-                "layers": [*layers, stored.render()],
-            }
-        )
-        _name(library, *blobs.store(library.layout, manifest), tag(digest))
+        _name(library, *store(library.layout, every), tag(digest))
+
+
+def united(before: Sequence[Signature], new: Sequence[Signature]) -> list[Signature]:
+    """The ones and the others, each once: the last `MOST` of them."""
+    return [*before, *(signature for signature in new if signature not in before)][-MOST:]
+
+
+def store(layout: Layout, every: Sequence[Signature]) -> tuple[str, int]:
+    """Put an artifact with these signatures among a layout's blobs, without a name: its digest and size."""
+    config = encode({"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}})
+    layers = [Descriptor(PAYLOAD_TYPE, *blobs.store(layout, one.content), one.annotations).render() for one in every]
+    described = Descriptor(CONFIG_TYPE, *blobs.store(layout, config)).render()
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": described, "layers": layers}
+    return blobs.store(layout, encode(manifest))
 
 
 def _name(library: Library, digest: str, size: int, name: str) -> None:
@@ -137,35 +174,48 @@ def _name(library: Library, digest: str, size: int, name: str) -> None:
         versions.append(versions[-1].without_name(name).listing(Descriptor(MANIFEST_TYPE, digest, size, {REF_NAME: name})))
 
 
-def signers(library: Library, digest: str, keys: Mapping[str, str]) -> list[str]:
-    """The names of the keys that have signed an image. Raises `NotFound` where nobody has, `Refused` or `Corrupt`."""
+def signers(library: Library, digest: str, believed: State) -> list[str]:
+    """The names of those who have signed an image. Raises `NotFound` where nobody has, `Refused` or `Corrupt`."""
     found: set[str] = set()
-    for _, content, signature in _layers(library, digest):
-        if signed_digest(content) == digest:
-            found |= {name for name, pem in keys.items() if name not in found and _holds(pem, content, signature)}
+    for one in signatures(library, digest):
+        if signed_digest(one.content) == digest:
+            signature = one.signature(f"the signatures of {digest}")
+            found |= {name for name, pem in believed.keys.items() if name not in found and holds(pem, one.content, signature)}
+            found |= {
+                name
+                for name, identity in believed.identities.items()
+                if name not in found and keyless.holds(identity, one.content, signature, one.annotations)
+            }
     return sorted(found)
 
 
-def _holds(pem: str, content: bytes, signature: bytes) -> bool:
-    with Memory() as memory:
-        words = ["dgst", "-sha256", "-verify", memory.file(pem.encode()), "-signature", memory.file(signature)]
-        return memory.run([*words, memory.file(content)], check=False).status == 0
-
-
-def _layers(library: Library, digest: str) -> Iterator[tuple[Mapping[str, object], bytes, bytes]]:
-    """The signatures of an image: each as the manifest has it, its payload, and what signs that."""
+def signatures(library: Library, digest: str) -> list[Signature]:
+    """What the library has of an image's signatures. Raises `NotFound` where there are none, `Refused` or `Corrupt`."""
     entry = library.index().find(tag(digest))
     if entry is None:
         raise NotFound(f"nobody has signed {digest}", f"copy its signatures into the library, as {tag(digest)}")
     what = f"the signatures of {digest}"
-    fields = decode(blobs.read_blob(library.layout, entry.descriptor, MANIFEST_LIMIT, what), what)
-    for index, element in enumerate(fields.items("layers", _MOST)):
+    manifest = blobs.read_blob(library.layout, entry.descriptor, MANIFEST_LIMIT, what)
+    return [
+        Signature(blobs.read_blob(library.layout, found, PAYLOAD_LIMIT, what), annotations)
+        for found, annotations in parse(manifest, what)
+    ]
+
+
+def parse(manifest: bytes, what: str) -> list[tuple[Descriptor, dict[str, str]]]:
+    """Where the payloads of an artifact with signatures are, and what is noted at each. Raises `Refused`."""
+    found = []
+    for index, element in enumerate(decode(manifest, what).items("layers", MOST)):
         layer = Fields.of(element, f"{what}: layers[{index}]")
-        found = parse_descriptor(layer)
-        if found.media_type != PAYLOAD_TYPE:
-            continue
-        try:
-            signature = base64.b64decode(found.annotations.get(ANNOTATION, ""), validate=True)
-        except (binascii.Error, ValueError):
-            raise Corrupt(f"{what}: layers[{index}] has no signature") from None
-        yield layer.values, blobs.read_blob(library.layout, found, _PAYLOAD_LIMIT, what), signature
+        descriptor = parse_descriptor(layer, annotated=False)
+        if descriptor.media_type == PAYLOAD_TYPE:
+            found.append((descriptor, _annotations(layer)))
+    return found
+
+
+def _annotations(layer: Fields) -> dict[str, str]:
+    """What is noted at a signature: certificates have lines."""
+    notes = layer.section("annotations").values
+    if len(notes) > _MOST_NOTES or not all(isinstance(note, str) and len(note) <= _NOTE_LIMIT for note in notes.values()):
+        raise Refused(f"{layer.place} has more annotations than it may have, or too long ones")
+    return {name: str(note) for name, note in notes.items()}

@@ -18,7 +18,7 @@ def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...]) -> 
     if state is None:
         return Standing(otherwise)
     entries = state.images.get(digest, ())
-    keys = tuple(f"key:{name}" for name in state.signed.get(digest, ()) if name in state.keys)
+    keys = tuple(endorser for name in state.signed.get(digest, ()) if (endorser := state.endorser(name)))
     if not entries:
         return Standing(otherwise, keys)
     now = time.time()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dayfly import files, process
+from dayfly.errors import Refused
 from dayfly.process import Completed
 
+KEY_LIMIT = 64 * 1024
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
@@ -44,3 +48,30 @@ class Memory:
     def content(self, path: str, limit: int) -> bytes:
         """What is in one. Raises `Refused` when that is too much."""
         return files.read(Path(path), limit)
+
+
+def public_key(path: Path) -> str:
+    """A public key in a file of PEM. Raises `Refused` for anything but ECDSA over P-256, which is what cosign makes."""
+    pem = files.read(path, KEY_LIMIT)
+    with Memory() as memory:
+        done = memory.run(["pkey", "-pubin", "-in", memory.file(pem), "-text_pub"], check=False)
+    text = done.output.decode(errors="replace")
+    if done.status != 0 or "prime256v1" not in text:
+        raise Refused(f"{path} is no public key of ECDSA over P-256", "as `cosign generate-key-pair` writes into cosign.pub")
+    begin = text.index("-----BEGIN PUBLIC KEY-----")
+    return text[begin : text.index("-----END PUBLIC KEY-----")] + "-----END PUBLIC KEY-----\n"
+
+
+def certificates(path: Path) -> str:
+    """The certificates in a file of PEM. Raises `Refused` for a file without any."""
+    found = _CERTIFICATE.findall(files.read(path, KEY_LIMIT).decode(errors="replace"))
+    if not found:
+        raise Refused(f"{path} has no certificate in it", "PEM is wanted: -----BEGIN CERTIFICATE-----")
+    return "".join(f"{one}\n" for one in found)
+
+
+def holds(pem: str, content: bytes, signature: bytes) -> bool:
+    """Whether a public key (PEM) has signed the sha256 of the content."""
+    with Memory() as memory:
+        words = ["dgst", "-sha256", "-verify", memory.file(pem.encode()), "-signature", memory.file(signature)]
+        return memory.run([*words, memory.file(content)], check=False).status == 0

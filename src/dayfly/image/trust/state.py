@@ -87,18 +87,38 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Somebody who signs with keys that last minutes: what the certificates of such keys say, and who vouches for that.
+
+    `subject` is an address of mail or a URI, `issuer` who the certification authority asked (an OpenID provider's URL). `roots`
+    are the authority's certificates, `log` is the public key of the log that says when a key was used; both PEM.
+    """
+
+    subject: str
+    issuer: str
+    roots: str
+    log: str
+
+
+@dataclass(frozen=True)
 class State:
     """All of it. `images` are by their digests; those of `local` were in the library before a list named them.
 
-    `keys` are public keys (PEM) that are believed, by their names; `signed` are the digests of images for which a signature by
-    such keys was found to hold, with the keys' names.
+    `keys` are public keys (PEM) that are believed, by their names, and `identities` are those whose keys certificates name; no
+    name is in both. `signed` are the digests of images for which a signature by such was found to hold, with their names.
     """
 
     lists: Mapping[str, Subscription] = field(default_factory=dict)
     images: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     local: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
+    identities: Mapping[str, Identity] = field(default_factory=dict)
     signed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def endorser(self, name: str) -> str:
+        """What policies call the key or the identity of this name; empty where nobody believes it any more."""
+        kind = "key" if name in self.keys else "identity" if name in self.identities else ""
+        return f"{kind}:{name}" if kind else ""
 
 
 def render(state: State) -> bytes:
@@ -110,10 +130,12 @@ def parse(content: bytes, place: str = STATE) -> State:
     """Read the file. Raises `Refused`."""
     fields = decode(content, place)
     fields.number("version", _VERSION, _VERSION)
-    lists, images, keys, signed = (fields.section(name) for name in ("lists", "images", "keys", "signed"))
-    if max(len(lists.values), len(keys.values)) > _MOST_LISTS or max(len(images.values), len(signed.values)) > _MOST_IMAGES:
+    lists, keys, identities = (fields.section(name) for name in ("lists", "keys", "identities"))
+    images, signed = fields.section("images"), fields.section("signed")
+    names, digests = (*lists.values, *keys.values, *identities.values), (*images.values, *signed.values)
+    if len(names) > _MOST_LISTS or len(digests) > _MOST_IMAGES:
         raise Refused(f"{place} has more lists or images than it may have")
-    if not all(map(NAME.fullmatch, (*lists.values, *keys.values))) or not all(map(is_digest, (*images.values, *signed.values))):
+    if not all(map(NAME.fullmatch, names)) or not all(map(is_digest, digests)):
         raise Refused(f"{place} has a name or a digest that is none")
     if not all(isinstance(pem, str) for pem in keys.values.values()):
         raise Refused(f"{place} has a key that is none")
@@ -122,6 +144,7 @@ def parse(content: bytes, place: str = STATE) -> State:
         {digest: _entries(images, digest) for digest in images.values},
         _texts(fields, "local", _MOST_IMAGES),
         {name: str(pem) for name, pem in keys.values.items()},
+        {name: _identity(identities.section(name)) for name in identities.values},
         {digest: _texts(signed, digest) for digest in signed.values},
     )
 
@@ -148,6 +171,13 @@ def _subscription(fields: Fields) -> Subscription:
             watched=accepted.table("watched", entries=1000, limit=256),
         ),
     )
+
+
+def _identity(fields: Fields) -> Identity:
+    roots, log = (fields.values.get(name) for name in ("roots", "log"))
+    if not isinstance(roots, str) or not isinstance(log, str):
+        raise Refused(f"{fields.place} has no roots, or no key of a log")
+    return Identity(fields.text("subject"), fields.text("issuer"), roots, log)
 
 
 def _entries(images: Fields, digest: str) -> tuple[Entry, ...]:

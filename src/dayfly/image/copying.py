@@ -1,0 +1,39 @@
+"""An image from one library to another, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from dayfly.errors import NotFound
+from dayfly.image.blobs import Part
+from dayfly.image.layout import REF_NAME
+from dayfly.image.library import Entering, Library
+from dayfly.image.reference import Name, Reference
+from dayfly.image.trust import cosign
+
+
+def copy(
+    source: Library, reference: Reference, target: Library, name: Name | None, notes: Mapping[str, str] | None = None
+) -> str:
+    """Copy an image, under this name (whichever image had it, loses it): its digest.
+
+    `notes` of where it came from replace those that go with it (`dayfly.image.origin`). Its signatures go with it. What lists say
+    of it, and which signatures were found to hold, is known to the library that asked, and does not. The image's blobs are
+    locked meanwhile, and each is compared with its digest once more on its way. Raises as `Library.open` and `Library.enter`.
+    """
+    entry = source.resolve(reference)
+    with source.open(reference):
+        _, manifest, _ = source.inspect(reference)
+        pieces = {piece.digest: piece for piece in (entry.descriptor, manifest.config, *manifest.layers)}
+        contents = {digest: Part(source.layout.blob(digest), 0, piece.size) for digest, piece in pieces.items()}
+        if notes is None:
+            notes = {key: value for key, value in entry.descriptor.annotations.items() if key != REF_NAME}
+        entering = Entering(entry.descriptor.digest, entry.descriptor.size, name, contents, notes)
+        try:
+            target.enter([entering], lambda _: True)
+        except FileNotFoundError as error:
+            raise NotFound(f"{reference} was removed from the {source.title} just now") from error
+    with contextlib.suppress(NotFound):
+        cosign.attach(target, entry.descriptor.digest, cosign.signatures(source, entry.descriptor.digest))
+    return entry.descriptor.digest
