@@ -128,3 +128,17 @@ def test_a_machine_without_end(importing: Site, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MachineFailed, match="its files are more than the 8 MiB"):
         perform(importing, recipe("true"), "hostile")
     assert not list((importing.work / "library/.dayfly/work").glob("[0-9a-f]*"))
+
+
+def test_a_machine_that_goes_on_and_on(importing: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then is not silence, but all of it has a time too."""
+    monkeypatch.setattr(captured, "LONGEST", 2.0)
+    program = compiled(
+        importing.work,
+        "hello(2); stage(1); stage(2); wait_for(0x41); started(); end(1); exited(); wait_for(0x4a); stage(2); wait_for(0x41); "
+        'started(); for (;;) { frame(5, 1, 0, 1); put("x", 1); usleep(100000); }',
+    )
+    reachable = f"/var/tmp/dayfly-test-{os.getpid()}"
+    hostile_image(importing, "hostile", boot_modules(importing) + agent_archive(program), scratch_folder=reachable)
+    with pytest.raises(MachineFailed, match="its files were not all there after 2.00 s"):
+        perform(importing, recipe("true"), "hostile")

@@ -23,12 +23,14 @@ from dayfly.machine.channel import Stream
 from dayfly.machine.guest.protocol import GuestIdentity, StartRequest, printable
 from dayfly.machine.machine import Machine
 from dayfly.machine.spec import Boot
-from dayfly.units import format_size
+from dayfly.units import format_duration, format_size
 
 LIMIT = 17 * 1024**3
 """Bytes that an archive may have: as many as the files of an image may, and their headers."""
 PATIENCE = 120.0
 """Seconds for which a machine may say nothing while it writes its files."""
+LONGEST = 4 * 3600.0
+"""Seconds for all of them."""
 
 _AGENT = {Boot.AGENT: b"/proc/1/exe", Boot.SYSTEM: b"/run/dayfly/agent"}
 _OF_THE_PARENT = (
@@ -47,7 +49,7 @@ def modules_of(kernel: str) -> str:
 
 def made_for(shares: Iterable[str]) -> list[str]:
     """The folders that a machine has at least for its shares to be mounted on, and those above them."""
-    paths = [share.strip("/").split("/") for share in shares]
+    paths = [[part for part in share.split("/") if part] for share in shares]
     return sorted({"/".join(parts[:end]) for parts in paths for end in range(1, len(parts) + 1)})
 
 
@@ -138,7 +140,10 @@ async def _written(machine: Machine, boot: Boot, words: list[str], descriptor: i
         clock=time.time_ns(),
     )
     try:
-        exited = await Errand(machine, archive.take, PATIENCE).run(request.encode())
+        async with asyncio.timeout(LONGEST):
+            exited = await Errand(machine, archive.take, PATIENCE).run(request.encode())
+    except TimeoutError:
+        raise MachineFailed(f"its files were not all there after {format_duration(LONGEST)}") from None
     except (MachineFailed, NoSpace):
         raise
     except DayflyError as error:
