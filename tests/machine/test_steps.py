@@ -140,5 +140,5 @@ def test_a_machine_that_goes_on_and_on(importing: Site, monkeypatch: pytest.Monk
     )
     reachable = f"/var/tmp/dayfly-test-{os.getpid()}"
     hostile_image(importing, "hostile", boot_modules(importing) + agent_archive(program), scratch_folder=reachable)
-    with pytest.raises(MachineFailed, match="its files were not all there after 2.00 s"):
+    with pytest.raises(MachineFailed, match=r"its files were not all there after 2\.00 s"):
         perform(importing, recipe("true"), "hostile")
