@@ -24,7 +24,7 @@ from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import Finished, Site, eventually
 
 APPLETS = ("cat", "chmod", "cp", "echo", "find", "head", "ls", "mkdir", "mount", "rm", "sh", "sleep", "sort", "touch")
-ROUNDS = 10
+ROUNDS = 8
 SMALL = tar(
     folder("bin"),
     file("bin/busybox", Path("/bin/busybox").read_bytes(), mode=0o755),
