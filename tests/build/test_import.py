@@ -434,7 +434,7 @@ def test_an_import_that_is_ended_leaves_nothing(imports: Imports, tmp_path: Path
 def test_a_full_disk_is_said_and_nothing_is_left(imports: Imports, tmp_path: Path, full: str) -> None:
     noise = os.urandom(1 << 20)
     layout(tmp_path / "lay", tar(*(file(f"f{at}", noise[at:] + noise[:at]) for at in range(20))), pack=bytes)
-    small = Path(f"/var/tmp/dayfly-small-{os.getpid()}")
+    small = Path(f"/var/tmp/small-{os.getpid()}")
     small.mkdir(mode=0o755)
     run("mount", "-t", "tmpfs", "-o", "size=10M,mode=755", "tmpfs", small)
     try:
