@@ -1,4 +1,4 @@
-"""What the tests of imported images share: a site with a library of its own."""
+"""What the tests of images that are made here share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.site import Site
+from tests.framework.site import Site, allowing
 
 
 @pytest.fixture
@@ -27,13 +27,6 @@ def importing(site: Site, library: Path) -> Iterator[Site]:
     left = list(reachable.iterdir())
     shutil.rmtree(reachable)
     assert left == []
-
-
-def allowing(site: Site, origin: str) -> Path:
-    """The file of a policy that allows what came in this way."""
-    path = site.work / "policy.toml"
-    path.write_text(f'[[rule]]\naction = "allow"\norigin = "{origin}"\n')
-    return path
 
 
 def imported(site: Site, *words: str) -> None:

@@ -16,8 +16,8 @@ import pytest
 from dayfly.image.library import Library
 from dayfly.image.reference import parse
 from tests.framework.containers import file, folder, hard, layout, link, member, tar
-from tests.framework.site import Site
-from tests.machine.conftest import allowing, imported
+from tests.framework.site import Site, allowing
+from tests.machine.conftest import imported
 
 HIGH = 1_337_000_003
 CAPABILITY = struct.pack("<5I", 0x2000001, 1 << 10, 0, 0, 0)

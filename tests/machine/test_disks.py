@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import TEST_LIBRARY
 from tests.framework import disks
-from tests.framework.site import Site
-from tests.machine.conftest import allowing, imported
+from tests.framework.site import Site, allowing
+from tests.machine.conftest import imported
 
 SECONDS = 400.0
 pytestmark = pytest.mark.timeout(1500)  # the disk is made first, once
@@ -62,6 +62,8 @@ def test_a_disk_runs_jobs_when_firmware_boots_it(importing: Site, cloud: Path) -
     imported(importing, "--firmware", str(cloud), "whole:12")
     refused = importing.dayfly("run", "whole:12", "--boot", "agent", "--", "true")
     assert "is a whole disk, and boots by bios" in refused.err
+    refused = importing.dayfly("run", "--save-as", "saved:1", "whole:12", "--", "true")
+    assert "is a whole disk, whose machines cannot be saved" in refused.err
     settings = importing.settings_file.read_text()
     importing.settings_file.write_text(settings.replace("[machine]\n", "[machine]\nboot_timeout = '380s'\n"))
     (importing.work / "mine").write_text("of the host\n")

@@ -95,6 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     from dayfly import build  # noqa: PLC0415 (the other commands do without it)
     from dayfly.build import recipe  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.job import errands  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.list:
         print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
@@ -107,7 +108,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
     progress = Progress()
-    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
+    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=errands.perform)
     progress.done(name, digest)
     return 0
 
@@ -157,6 +158,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "files": format_size(config.size),
         "created": config.created,
         "recipe": config.recipe or "-",
+        "parent": f"{config.parent.name or '-'}, {config.parent.digest}" if config.parent else "-",
         "command": shlex.join((*config.entrypoint, *config.command)) or "-",
         "directory": config.directory or "-",
         "default user": config.default_user or "-",

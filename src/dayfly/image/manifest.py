@@ -35,6 +35,7 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OPTIONAL_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64})?")
 
 
@@ -148,10 +149,18 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The image whose machine an image was made of: its digest, and the name that it had then (may be empty)."""
+
+    digest: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about itself. `created` is the recipe's or the container's date, and `size` that of the root's files (or
-    of the disk), in bytes. `entrypoint` and `command` are, one after the other, what runs where a job says no command, in
-    `directory`.
+    """What an image says about itself. `created` is the recipe's or the container's date, or when it was made of a machine, and
+    `size` that of the root's files (or of the disk), in bytes. `entrypoint` and `command` are, one after the other, what runs
+    where a job says no command, in `directory`.
     """
 
     os: OperatingSystem
@@ -167,6 +176,7 @@ class ImageConfig:
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    parent: Parent | None = None
 
 
 def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
@@ -189,6 +199,7 @@ def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
     kernel = {"version": config.kernel.version, "commandLine": config.kernel.command_line}
     own |= {} if config.boot.by_firmware else {"kernel": kernel}
     own |= {"recipe": config.recipe} if config.recipe else {}
+    own |= {"parent": {"digest": config.parent.digest, "name": config.parent.name}} if config.parent else {}
     return encode(
         {
             "architecture": config.architecture,
@@ -227,7 +238,15 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
         directory=directory(process),
         environment=_environment(process),
         labels=process.table("Labels", entries=256, limit=4096),
+        parent=_parent(own),
     )
+
+
+def _parent(own: Fields) -> Parent | None:
+    if not own.has("parent"):
+        return None
+    parent = own.section("parent")
+    return Parent(parent.text("digest", _DIGEST), parent.text("name", limit=512, default=""))
 
 
 def os_problem(system: OperatingSystem) -> str:

@@ -44,13 +44,17 @@ class Prepared:
 def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prepared:
     """Check and complete what the description leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
+    boot = boot_of(image, description.boot)
+    if boot.by_firmware and description.capture is not None:
+        name = image.name or image.digest
+        raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "images with a kernel of their own can be")
     shares, directory = _folders(description, image.config)
     return Prepared(
         description=description,
         image=image,
         command=_command(description, image),
         identity=os.urandom(5).hex(),
-        boot=boot_of(image, description.boot),
+        boot=boot,
         terminal=_terminal(description),
         shares=shares,
         directory=directory,

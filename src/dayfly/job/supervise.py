@@ -148,6 +148,20 @@ class _Supervisor:
         if self._prepared.terminal:
             self._until_the_end.enter_context(raw(0))
 
+    def _is_captured(self, outcome: Outcome) -> bool:
+        """Whether the files of a machine whose job ended so are wanted."""
+        capture = self._prepared.description.capture
+        if capture is None:
+            return False
+        capture.failed = outcome.status != 0 and not capture.failed_too
+        return not capture.failed
+
+    async def _captured(self, machine: Machine, outcome: Outcome) -> Outcome:
+        from dayfly.job.capture import attempt  # noqa: PLC0415 (most jobs do without it)
+
+        self._until_the_end.close()  # the terminal is the user's again
+        return await attempt(machine, self._prepared, outcome)
+
     async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""
         spec = launched.spec
@@ -170,8 +184,11 @@ class _Supervisor:
                     grace=self._settings.job_grace,
                     up=lambda: self._up(spec.accelerator),
                     started=lambda: self._started(machine),
+                    keep=self._is_captured,
                 )
                 outcome = await run.outcome(boot_timeout)
+                if run.kept:
+                    outcome = await self._captured(machine, outcome)
                 remains = await machine.destroy()
         finally:
             if console is not None:

@@ -24,6 +24,7 @@ from dayfly.image.manifest import (
     Kernel,
     Manifest,
     OperatingSystem,
+    Parent,
     Role,
     layer,
     layer_type,
@@ -58,6 +59,7 @@ _configs = st.builds(
     command=st.lists(_lines, max_size=3).map(tuple),
     directory=st.sampled_from(["", "/", "/srv/a b"]),
     recipe=st.sampled_from(["", DIGEST]),
+    parent=st.sampled_from([None, Parent(DIGEST), Parent(DIGEST, "debian:12")]),
 )
 _json = st.recursive(
     st.none()

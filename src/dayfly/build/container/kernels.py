@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dayfly.build import recipe
 from dayfly.build.boot import natural
-from dayfly.build.builder import Workshop, layers_of
+from dayfly.build.workshop import Workshop, layers_of
 from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.library import OpenImage, Source
 from dayfly.image.manifest import Role

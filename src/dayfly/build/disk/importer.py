@@ -12,7 +12,6 @@ from pathlib import Path
 
 from dayfly import files
 from dayfly.build import filesystem
-from dayfly.build.builder import Progress, Workshop
 from dayfly.build.container import archive, kernels
 from dayfly.build.container.furnish import furnish, operating_system
 from dayfly.build.container.tree import Limits
@@ -21,7 +20,9 @@ from dayfly.build.disk.formats import Format, Recognised, recognise
 from dayfly.build.disk.partitions import BIOS, EFI, Partition, Table
 from dayfly.build.disk.root import NotReadable, System
 from dayfly.build.disk.source import Checksum, Source
+from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import Namespace, enter
+from dayfly.build.workshop import Workshop
 from dayfly.errors import Corrupt, Refused
 from dayfly.image import library as images
 from dayfly.image.library import Library
