@@ -46,6 +46,7 @@ class Bare:
     def spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """A QEMU process, and our end of the channel."""
         image, settings = self.image, self.settings
+        assert image.kernel is not None
         initramfs = os.memfd_create("initramfs")
         boot_modules = image.boot_modules.path.read_bytes() if image.boot_modules else b""
         os.write(initramfs, self._init + boot_modules)

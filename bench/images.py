@@ -29,8 +29,8 @@ from pathlib import Path
 from bench.figures import Figure, show, show_host
 from dayfly import settings
 from dayfly.build import build, recipe
-from dayfly.build.builder import Workshop
 from dayfly.build.namespace import enter
+from dayfly.build.workshop import Workshop
 from dayfly.image.library import Library, OpenImage
 from dayfly.image.search import Libraries
 from dayfly.image.work import work_folder

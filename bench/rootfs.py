@@ -96,6 +96,7 @@ def boot(image: OpenImage, modules: Path, disk: Path, form: str, task: str, fold
         regular("init", INIT.format(form=form, task=task).encode(), mode=0o755),
         Entry("dev/console", 0o020600, device=(5, 1)),
     ]
+    assert image.kernel is not None
     initramfs = folder / "initramfs"
     initramfs.write_bytes(archive(entries) + modules.read_bytes())
     command = [

@@ -73,8 +73,12 @@ void serve(int port);
 /* Sends FAILED and waits for DONE (or for ever: the host ends the machine). */
 void serve_failure(int port, const struct failure *failure);
 
+/* capture.c: `agent capture FOLDER [parents:PATTERN | made:PATH]...`, the folder's files as an archive on stdout. "parents:" is what is taken from the image's
+   own root instead, "made:" a folder that counts only for what is in it. Returns what to exit with. */
+int capture(char **arguments, int count);
+
 /* init.c */
 void boot(void) __attribute__((noreturn));
-void service(void) __attribute__((noreturn));
+void service(bool alone) __attribute__((noreturn)); /* alone: of a system that was not started by boot() */
 
 #endif

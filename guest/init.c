@@ -326,15 +326,21 @@ void boot(void)
     power_off();
 }
 
-void service(void)
+void service(bool alone)
 {
+    uint8_t frame[FRAME_HEADER + 1];
     say("started as a service");
     umask(0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     stay_alive();
     if ((port = port_wait(PORT_SECONDS)) < 0)
         say("no port named org.dayfly.agent");
-    else
+    else {
+        if (alone) {
+            hello(port);
+            write_all(port, frame, encode_stage(frame, STAGE_ROOT));
+        }
         serve(port);
+    }
     power_off();
 }

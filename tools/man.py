@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent.parent / "docs/man"
 DATE = "2026-11-23"
 """Of the last change that a reader would notice: the pages are the same bytes whenever they are made."""
 
-_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 _WORD = re.compile(r"(?<![\w-])[A-Z][A-Z:]*(?:=[A-Z]+)?(?![a-z])")
 
 

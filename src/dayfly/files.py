@@ -37,7 +37,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dayfly.errors import Corrupt, DayflyError, NoSpace, Refused
+from dayfly.errors import Corrupt, DayflyError, NoSpace, NotFound, Refused
 from dayfly.values import dataclass
 
 DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
@@ -178,6 +178,20 @@ def read(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise Refused(f"{path} is larger than the {limit} bytes that it may have")
     return content
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file, to be read. Raises `NotFound`, or `Refused` when it is something else or cannot be read."""
+    try:
+        descriptor = _at_once(str(path), os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"there is no file {path}") from None
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refused(f"{path} is not a regular file")
+    return descriptor
 
 
 def _at_once(path: str, flags: int) -> int:

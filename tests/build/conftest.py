@@ -194,3 +194,27 @@ def command_lines() -> list[bytes]:
         except OSError:
             continue
     return found
+
+
+def as_another_user(given: Path, source: str, base: Library) -> str:
+    """The digest of an image that an ordinary user with a closed home imported. `source` has {} for the path that was given."""
+    user = f"dayfly-{os.getpid()}"
+    home = Path("/var/tmp") / user
+    run("useradd", "--create-home", "--home-dir", home, user)
+    try:
+        run("cp", "-r", given, home)
+        shutil.copytree(base.layout.folder, home / "library", ignore=shutil.ignore_patterns(".dayfly"))
+        (home / "settings.toml").write_text(f'[library]\nuser = "{home}/library"\n')
+        run("chown", "-R", f"{user}:", home)
+        home.chmod(0o700)
+        variables = [f"HOME={home}", "PATH=/usr/bin:/bin", f"DAYFLY_SETTINGS={home}/settings.toml", "PYTHONDONTWRITEBYTECODE=1"]
+        variables.append(f"PYTHONPATH={':'.join([f'{ROOT}/src', str(ROOT), *filter(None, sys.path)])}")
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "env", "-i", *variables]
+        command = [*become, sys.executable, "-m", "dayfly", "image", "import", source.format(home / given.name), "made:1"]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in (home / "library/.dayfly/work").iterdir()] == [".lock"]
+        assert {path.owner() for path in (home / "library/blobs/sha256").iterdir()} == {user}
+        return done.stdout.strip()
+    finally:
+        run("userdel", "--remove", user, stderr=subprocess.DEVNULL, capture_output=False)

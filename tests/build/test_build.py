@@ -119,6 +119,7 @@ def test_the_same_recipe_gives_the_same_image_bit_for_bit(library: Library, scra
         assert image.config.boot is BootMode.AGENT
         assert image.config.recipe == find("debian:12").digest
         assert image.modules
+        assert image.kernel
         assert image.boot_modules
         assert os.pread(image.kernel.file, 4, 0) == b"\x7fELF"
         boot_modules = os.pread(image.boot_modules.file, 1 << 26, 0)

@@ -42,6 +42,7 @@ class Parts:
 def parts_of(library: Path, image: str) -> Parts:
     """Those of an image in a library. The blobs stay there as long as the image does."""
     with Library(library).open(parse(image)) as opened:
+        assert opened.kernel is not None
         assert opened.boot_modules is not None
         modules = opened.boot_modules.path.read_bytes()
         return Parts(opened.kernel.path, opened.root.path, opened.root.form, modules, opened.config.kernel.command_line)

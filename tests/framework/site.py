@@ -211,3 +211,10 @@ def eventually(what: Any, seconds: float = 10) -> None:
     while not what():
         assert time.monotonic() < end, f"{what} did not become true within {seconds} s"
         time.sleep(0.02)
+
+
+def allowing(site: Site, origin: str) -> Path:
+    """The file of a policy that allows what came in this way."""
+    path = site.work / "policy.toml"
+    path.write_text(f'[[rule]]\naction = "allow"\norigin = "{origin}"\n')
+    return path

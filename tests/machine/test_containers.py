@@ -9,7 +9,6 @@ import stat
 import struct
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ import pytest
 from dayfly.image.library import Library
 from dayfly.image.reference import parse
 from tests.framework.containers import file, folder, hard, layout, link, member, tar
-from tests.framework.site import Site
+from tests.framework.site import Site, allowing
+from tests.machine.conftest import imported
 
 HIGH = 1_337_000_003
 CAPABILITY = struct.pack("<5I", 0x2000001, 1 << 10, 0, 0, 0)
@@ -43,35 +43,6 @@ RUN = {
     "Env": ["PATH=/bin", "MODE=container"],
     "User": "nobody",
 }
-
-
-@pytest.fixture
-def importing(site: Site, library: Path) -> Iterator[Site]:
-    """A site with a library of its own, whose files are the tests' own."""
-    target = site.work.parent / "work/library"
-    (target / "blobs").mkdir(parents=True)
-    shutil.copytree(library / "blobs/sha256", target / "blobs/sha256", copy_function=os.link)
-    for name in ("oci-layout", "index.json"):
-        shutil.copy(library / name, target / name)
-    reachable = Path(f"/var/tmp/dayfly-test-{os.getpid()}")  # by root's other ids, which pytest's own folders are not
-    reachable.mkdir(mode=0o755)
-    site.configure(library_user=str(target), scratch_folder=str(reachable), policy_user=str(allowing(site, "*")))
-    yield site
-    left = list(reachable.iterdir())
-    shutil.rmtree(reachable)
-    assert left == []
-
-
-def allowing(site: Site, origin: str) -> Path:
-    """The file of a policy that allows what came in this way."""
-    path = site.work / "policy.toml"
-    path.write_text(f'[[rule]]\naction = "allow"\norigin = "{origin}"\n')
-    return path
-
-
-def imported(site: Site, *words: str) -> None:
-    done = site.dayfly("image", "import", *words)
-    assert done.status == 0, done.err
 
 
 def options(start: str, *more: str) -> list[str]:

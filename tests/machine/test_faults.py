@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.image.library import Library, Source
-from dayfly.image.manifest import ImageConfig, Kernel, OperatingSystem, Role
+from dayfly.image.library import Library
 from dayfly.image.reference import parse
 from dayfly.machine.guest.initramfs import agent_archive, modules_archive
 from dayfly.machine.processes import running
+from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import IMAGE, Finished, Site, eventually, kill
 
 ROUNDS = 50
@@ -234,36 +234,15 @@ def test_scratch_is_as_large_as_asked(site: Site) -> None:
 # Images that do not boot, or that are hostile
 
 
-def image(site: Site, name: str, boot_modules: bytes, *, root: bytes | None = None, kernel: bytes | None = None) -> None:
-    """An image of the site's own library, like debian:12 but for what is given."""
-    good = Library(site.library).open(parse("debian:12"))
-    library = Library(site.folder / "work/library")
-    layers = {
-        Role.ROOT: Source(good.root.form, root if root is not None else good.root.path),
-        Role.KERNEL: Source("elf", kernel if kernel is not None else good.kernel.path),
-        Role.BOOT_MODULES: Source("cpio", boot_modules),
-    }
-    config = ImageConfig(OperatingSystem("debian", "12"), Kernel("6.1"))
-    library.add(config, layers, parse(name).name)
-    good.close()
-    site.configure(library_user=str(site.folder / "work/library"), machine_boot_timeout="15s")
-
-
-def boot_modules(site: Site) -> bytes:
-    with Library(site.library).open(parse("debian:12")) as opened:
-        assert opened.boot_modules is not None
-        return opened.boot_modules.path.read_bytes()
-
-
 def test_a_kernel_that_is_none(site: Site) -> None:
-    image(site, "bad", b"", kernel=b"no kernel at all")
+    hostile_image(site, "bad", b"", kernel=b"no kernel at all")
     finished = site.dayfly("run", "bad", "--", "true")
     assert finished.status == 125
     assert "QEMU" in one_line(finished) or "kernel" in one_line(finished)
 
 
 def test_a_kernel_without_the_modules_it_needs(site: Site) -> None:
-    image(site, "bad", modules_archive([]))
+    hostile_image(site, "bad", modules_archive([]))
     finished = site.dayfly("run", "bad", "--", "true")
     assert finished.status == 125
     assert "the kernel" in one_line(finished)
@@ -271,7 +250,7 @@ def test_a_kernel_without_the_modules_it_needs(site: Site) -> None:
 
 
 def test_a_root_that_is_none(site: Site) -> None:
-    image(site, "bad", boot_modules(site), root=bytes(1 << 20))
+    hostile_image(site, "bad", boot_modules(site), root=bytes(1 << 20))
     finished = site.dayfly("run", "bad", "--", "true")
     assert finished.status == 125
     assert "the root filesystem did not come up" in one_line(finished)
@@ -279,7 +258,7 @@ def test_a_root_that_is_none(site: Site) -> None:
 
 
 def test_an_image_without_an_init_in_system_mode(site: Site) -> None:
-    image(site, "bad", boot_modules(site))
+    hostile_image(site, "bad", boot_modules(site))
     finished = site.dayfly("run", "bad", "--boot", "system", "--", "true")
     assert finished.status == 125
     assert "the agent" in one_line(finished)
@@ -287,7 +266,7 @@ def test_an_image_without_an_init_in_system_mode(site: Site) -> None:
 
 
 def test_a_guest_that_hangs_at_boot(site: Site) -> None:
-    image(site, "bad", boot_modules(site) + agent_archive(compiled(site, "for (;;) pause();")))
+    hostile_image(site, "bad", boot_modules(site) + agent_archive(compiled(site.work, "for (;;) pause();")))
     site.configure(library_user=str(site.folder / "work/library"), machine_boot_timeout="5s")
     finished = site.dayfly("run", "bad", "--", "true")
     assert finished.status == 125
@@ -308,51 +287,12 @@ HOSTILE = {
     "memset(room, 0xff, 48); put(room, 48);",
     "started twice": "hello(1); stage(1); stage(2); wait_start(); started(); started();",
 }
-PRELUDE = r"""
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-static int port; static char room[65536];
-static void put(const void *bytes, unsigned long size) {
-  const char *at = bytes; while (size) { long n = write(port, at, size); if (n <= 0) pause(); at += n; size -= n; } }
-static void frame(uint8_t type, uint8_t stream, uint16_t zero, uint32_t length) {
-  char head[8]; head[0] = type; head[1] = stream; memcpy(head + 2, &zero, 2); memcpy(head + 4, &length, 4); put(head, 8); }
-static void hello(uint16_t version) { char body[8] = "DFLY"; memcpy(body + 4, &version, 2); frame(1, 0, 0, 8); put(body, 8); }
-static void stage(uint8_t number) { frame(2, 0, 0, 1); put(&number, 1); }
-static void started(void) { frame(4, 0, 0, 4); put("\1\0\0\0", 4); }
-static void wait_start(void) { char head[8]; read(port, head, 8); }
-static void load(const char *name) {
-  int file = open(name, O_RDONLY); if (file >= 0) { syscall(SYS_finit_module, file, "", 0); close(file); } }
-int main(void) {
-  mkdir("/dev", 0755); mount("dev", "/dev", "devtmpfs", 0, ""); chdir("/modules");
-  static char list[8192]; int file = open("load", O_RDONLY); long n = read(file, list, sizeof list - 1); (void)n;
-  for (char *line = strtok(list, "\n"); line; line = strtok(0, "\n")) load(line);
-  for (int i = 0; i < 10000; i++) {
-    char name[] = "/dev/vport0p1"; name[10] = '0' + i % 10;
-    if ((port = open(name, O_RDWR)) >= 0) break;
-    usleep(1000);
-  }
-  (void)hello; (void)stage; (void)started; (void)wait_start; (void)frame; (void)put;
-"""
-
-
-def compiled(site: Site, body: str) -> bytes:
-    """A static /init that does this instead of being the agent."""
-    source, program = site.work / "init.c", site.work / "init"
-    source.write_text(PRELUDE + body + "\n for (;;) pause(); }\n")
-    subprocess.run(["cc", "-std=gnu11", "-O1", "-w", "-static", "-o", str(program), str(source)], check=True)
-    return program.read_bytes()
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_guest_that_breaks_the_protocol(site: Site, attack: str) -> None:
     """A real guest with an /init of the attacker's, which the image's own boot modules bring in the agent's place."""
-    image(site, "hostile", boot_modules(site) + agent_archive(compiled(site, HOSTILE[attack])))
+    hostile_image(site, "hostile", boot_modules(site) + agent_archive(compiled(site.work, HOSTILE[attack])))
     finished = site.dayfly("run", "hostile", "--", "true", seconds=60)
     assert finished.status == 125
     assert "guest" in one_line(finished) or "agent" in one_line(finished)

@@ -20,7 +20,7 @@ from dayfly.batch.request import Request, parse, variables
 from dayfly.errors import Refused
 from dayfly.job.description import Folder, JobDescription, host_memory, parse_folder
 from dayfly.job.start import run
-from dayfly.machine.spec import Boot, Network
+from dayfly.machine.spec import CHOICES, Boot, Network
 from dayfly.settings import Settings
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -115,10 +115,9 @@ def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder
 
 
 def _boot(text: str) -> Boot | None:
-    try:
-        return Boot(text) if text else None
-    except ValueError:
-        raise Refused(f"{text!r} is no way to boot", "agent or system") from None
+    if text and text not in CHOICES:
+        raise Refused(f"{text!r} is no way to boot", "agent or system")
+    return Boot(text) if text else None
 
 
 def _network(text: str) -> Network:

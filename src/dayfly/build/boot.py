@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import os
 import re
 import tarfile
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,18 +90,27 @@ def _copy_modules(root: RootArchive, version: str, target: Path) -> None:
 
 def boot_modules(folder: Path) -> bytes:
     """The archive with what a machine needs before its root is mounted. Raises `Refused` when the kernel lacks something."""
-    index = parse_index(_text(folder / "modules.dep"), _text(folder / "modules.builtin"))
-    files = [(Path(path), (folder / path).read_bytes()) for path in load_order(index)]
-    return modules_archive([(unpacked_name(path.name), unpacked(path.name, content)) for path, content in files])
+    return boot_modules_by(lambda path: _content(folder / path))
 
 
-def _text(path: Path) -> str:
+def boot_modules_by(read: Callable[[str], bytes], run: kernel.Run | None = None) -> bytes:
+    """The same of modules that are wherever `read` finds them; `run` runs what unpacks them. Raises what the two do too."""
+    index = parse_index(_text(read, "modules.dep"), _text(read, "modules.builtin"))
+    files = [(Path(path), read(path)) for path in load_order(index)]
+    return modules_archive([(unpacked_name(path.name), unpacked(path.name, content, run)) for path, content in files])
+
+
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise Refused(f"the kernel's modules lack {path.name}") from None
+
+
+def _text(read: Callable[[str], bytes], path: str) -> str:
+    content = read(path)
     if len(content) > _LIST_LIMIT:
-        raise Refused(f"{path.name} is larger than {_LIST_LIMIT} bytes")
+        raise Refused(f"{path} is larger than {_LIST_LIMIT} bytes")
     return content.decode(errors="replace")
 
 
@@ -109,16 +119,17 @@ def unpacked_name(name: str) -> str:
     return name.partition(".ko")[0] + ".ko"
 
 
-def unpacked(name: str, content: bytes) -> bytes:
+def unpacked(name: str, content: bytes, run: kernel.Run | None = None) -> bytes:
     """A module as the kernel loads it. Raises `Refused`, `ProgramMissing` or `ProgramFailed`."""
     try:
         if name.endswith(".xz"):
-            content = lzma.LZMADecompressor().decompress(content, _MODULE_LIMIT)
+            content = lzma.LZMADecompressor(memlimit=_LIST_LIMIT * 8).decompress(content, _MODULE_LIMIT)
         elif name.endswith(".gz"):
-            content = gzip.decompress(content)
+            content = zlib.decompressobj(31).decompress(content, _MODULE_LIMIT)
         elif name.endswith(".zst"):
-            content = kernel.filtered(["zstd", "--decompress", "--stdout", "--quiet"], content)
-    except (lzma.LZMAError, OSError, EOFError) as error:
+            unzstd = ["zstd", "--decompress", "--stdout", "--quiet"]
+            content = kernel.filtered(unzstd, content, run) if run else kernel.filtered(unzstd, content)
+    except (lzma.LZMAError, zlib.error, EOFError) as error:
         raise Refused(f"the module {name} cannot be unpacked: {error}") from error
     if not content.startswith(b"\x7fELF"):
         raise Refused(f"the module {name} is not an ELF file")

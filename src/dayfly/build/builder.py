@@ -3,72 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly import files
-from dayfly.build import archives, boot, debian, filesystem
+from dayfly.build import archives, filesystem, rpm, steps
 from dayfly.build.boot import BootParts
-from dayfly.build.namespace import Namespace, enter
-from dayfly.build.recipe import Recipe
+from dayfly.build.container.rootfs import Root
+from dayfly.build.filesystem import Progress
+from dayfly.build.namespace import enter
+from dayfly.build.recipe import RPM, Recipe, load
 from dayfly.build.root import RootFacts, finish
-from dayfly.errors import Refused
-from dayfly.image.library import Library, Source
+from dayfly.build.steps import Machines, no_machines
+from dayfly.build.workshop import Workshop, layers_of
+from dayfly.errors import NotFound, Refused
+from dayfly.image.library import Library, OpenImage, Source
 from dayfly.image.manifest import ImageConfig, Kernel, Role
-from dayfly.image.reference import Name
-from dayfly.image.work import WorkFolder, sweep, work_folder
+from dayfly.image.reference import Name, Reference
+from dayfly.image.work import sweep, work_folder
 from dayfly.settings import Settings
-
-Progress = Callable[[str], None]
-"""Told of every step in a line of text: `packages: downloading packages with apt`."""
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where an image is made, and what the making is told: no file of it is younger than `date`, seconds since the epoch."""
-
-    settings: Settings
-    work: WorkFolder
-    namespace: Namespace
-    progress: Progress
-    date: int
-
-    def bootstrap(
-        self, step: str, distribution: str, release: str, components: tuple[str, ...], variant: str, packages: tuple[str, ...]
-    ) -> tuple[Path, list[archives.Suite]]:
-        """An archive of these packages, and the suites that they came from."""
-        self.progress(f"{step}: looking for {distribution} {release}")
-        known = archives.DISTRIBUTIONS[distribution]
-        archive = archives.choose(archives.configured(), known, self.settings.build_mirror)
-        archives.check_keyring(archive, known)
-        found = archives.available(archive, release, self.work.path)
-        target = self.namespace.make(step) / "root.tar"
-        argv = debian.command(
-            release,
-            target,
-            archives.source_lines(found, components, archive.keyring),
-            variant=variant,
-            packages=packages,
-            apt_options=archives.options(),
-        )
-        debian.bootstrap(self.namespace, step, argv, self.date, lambda line: self.progress(f"{step}: {line}"))
-        return target, found
-
-    def debian_kernel(self, release: str) -> tuple[BootParts, Path]:
-        """The kernel of a Debian release, and the filesystem of all its modules."""
-        archive, _ = self.bootstrap("kernel", "debian", release, ("main",), "extract", ("linux-image-amd64",))
-        parts = self.kernel_in(archive)
-        self.progress("kernel: making the filesystem of its modules")
-        target = self.work.path / f"modules.{filesystem.FORM}"
-        return parts, filesystem.from_folder(parts.folder, target, self.date)
-
-    def kernel_in(self, archive: Path) -> BootParts:
-        """The kernel that an archive of files has."""
-        folder = self.work.path / "modules"
-        folder.mkdir()
-        with files.full_disk_told(self.work.path):
-            return boot.take(archive, folder)
 
 
 def _root(shop: Workshop, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
@@ -84,8 +36,18 @@ def _root(shop: Workshop, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
     return filesystem.from_archive(shop.namespace, finished, recipe.date), facts, raw
 
 
-def build(recipe: Recipe, library: Library, settings: Settings, progress: Progress, *, name: Name | None = None) -> str:
+def build(
+    recipe: Recipe,
+    library: Library,
+    settings: Settings,
+    progress: Progress,
+    *,
+    name: Name | None = None,
+    machines: Machines = no_machines,
+) -> str:
     """Build an image and add it to a library under this name, or else the recipe's: its digest.
+
+    `machines` are for what the recipe has run in one.
 
     A build that fails, or is killed, leaves nothing that the next one would not sweep away.
     Raises `DayflyError` of many kinds, each with what to do.
@@ -97,28 +59,65 @@ def build(recipe: Recipe, library: Library, settings: Settings, progress: Progre
         )
     library.create()
     sweep(library.layout)
+    if recipe.distribution == RPM:
+        return _build_rpm(recipe, library, settings, progress, name or recipe.name, machines)
     with work_folder(library.layout) as work:
         shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
         root, facts, archive = _root(shop, recipe)
         parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
-        progress("image: adding it to the library")
-        layers = {Role.ROOT: Source(filesystem.FORM, root), **layers_of(parts, modules)}
-        return library.add(config(recipe, facts, parts.version), layers, name or recipe.name)
+        made = Root(root, facts.size, facts.os)
+        return _finished(recipe, made, parts, modules, shop, library, machines, name or recipe.name)
 
 
-def layers_of(parts: BootParts, modules: Path | None) -> dict[Role, Source]:
-    """An image's layers of a kernel, and of the filesystem of its modules where the root has them not."""
-    layers = {Role.KERNEL: Source("elf", parts.vmlinux), Role.BOOT_MODULES: Source("cpio", parts.boot_modules)}
-    return layers | ({Role.MODULES: Source(filesystem.FORM, modules)} if modules else {})
+def _finished(
+    recipe: Recipe,
+    root: Root,
+    parts: BootParts,
+    modules: Path | None,
+    shop: Workshop,
+    library: Library,
+    machines: Machines,
+    name: Name,
+) -> str:
+    """The image of a root and a kernel, its steps done, in the library: its digest."""
+    about = config(recipe, root, parts.version)
+    layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
+    if recipe.run:
+        made = steps.perform(recipe, about, layers, shop.work, shop.namespace, shop.settings, machines, shop.progress)
+        about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
+    shop.progress("image: adding it to the library")
+    return library.add(about, layers, name)
 
 
-def config(recipe: Recipe, facts: RootFacts, kernel: str) -> ImageConfig:
+def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name, machines: Machines) -> str:
+    with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
+        shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root = rpm.root(recipe, builder, work, shop.namespace.inner("packages"), settings, machines, progress)
+        parts, modules = shop.debian_kernel(recipe.kernel)
+        return _finished(recipe, root, parts, modules, shop, library, machines, name)
+
+
+def rpm_builder(library: Library, settings: Settings, progress: Progress) -> OpenImage:
+    """The image that has dnf, open; it is built where the library has it not, or has one of another recipe."""
+    wanted = load(rpm.BUILDER)
+    reference = Reference(wanted.name, "", library.kind)
+    try:
+        if library.inspect(reference)[2].recipe == wanted.digest:
+            return library.open(reference)
+    except NotFound:
+        pass
+    progress(f"packages: building {wanted.name}, which has dnf")
+    build(wanted, library, settings, progress)
+    return library.open(reference)
+
+
+def config(recipe: Recipe, root: Root, kernel: str) -> ImageConfig:
     """What the image says about itself."""
     return ImageConfig(
-        os=facts.os,
+        os=root.os,
         kernel=Kernel(kernel, recipe.command_line),
         boot=recipe.boot,
-        size=facts.size,
+        size=root.size,
         created=recipe.created,
         recipe=recipe.digest,
         default_user=recipe.default_user,

@@ -12,6 +12,8 @@ from dayfly import process
 from dayfly.build.namespace import Namespace, space_told
 
 FORM = "erofs"
+Progress = Callable[[str], None]
+"""Told of every step in a line of text: `packages: downloading packages with apt`."""
 _UUID = "6461790f-0000-4000-8000-66c900000000"
 """The same in every filesystem, so that equal files make equal bytes. Nothing mounts one by its UUID."""
 

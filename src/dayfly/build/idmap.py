@@ -69,7 +69,7 @@ def mapped(ids: Iterable[int], owned: Owned, count: int) -> tuple[Extent, ...]:
         else:
             extents.append((number, outside, 1))
     if len(extents) > _EXTENTS or following - owned.start > count:
-        raise Refused(f"the container's files belong to too many users or groups above 65535: {len(extents)} ranges of them")
+        raise Refused(f"the files belong to too many users or groups above 65535: {len(extents)} ranges of them")
     return tuple(extents)
 
 

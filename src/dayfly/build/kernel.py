@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 
 from dayfly import process
 from dayfly.errors import Refused
@@ -20,9 +21,17 @@ _XEN_PHYS32_ENTRY = 18
 _RELEASE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 
 
-def vmlinux(image: bytes) -> bytes:
+Run = Callable[[list[str], int, int], object]
+"""Runs a program with these descriptors as its stdin and stdout. Raises `ProgramFailed`."""
+
+
+def _run(command: list[str], stdin: int, stdout: int) -> None:
+    process.run(command, stdin=stdin, stdout=stdout)
+
+
+def vmlinux(image: bytes, run: Run = _run) -> bytes:
     """The ELF kernel in a bzImage (or the ELF file itself). Raises `Refused` when it is not one that QEMU can boot directly."""
-    content = image if image.startswith(b"\x7fELF") else _unpacked(_payload(image))
+    content = image if image.startswith(b"\x7fELF") else _unpacked(_payload(image), run)
     if not has_pvh_entry(content):
         raise Refused("the kernel has no PVH entry", "it has to be built with CONFIG_PVH, as those of Debian and Ubuntu are")
     return content
@@ -50,35 +59,35 @@ def _payload(image: bytes) -> bytes:
     return image[start : start + length]
 
 
-def _unpacked(payload: bytes) -> bytes:
+def _unpacked(payload: bytes, run: Run) -> bytes:
     """Unpack by magic number. The last four bytes of a payload may be its unpacked size, there for the kernel's unpacker."""
     try:
         if payload.startswith(b"\x1f\x8b"):
             return zlib.decompressobj(31).decompress(payload, _LIMIT)
         if payload.startswith(b"\xfd7zXZ\0"):
-            return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload, _LIMIT)
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LIMIT).decompress(payload, _LIMIT)
         if payload.startswith(b"\x5d\0\0"):
-            return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(payload, _LIMIT)
+            return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LIMIT).decompress(payload, _LIMIT)
     except (zlib.error, lzma.LZMAError) as error:
         raise Refused(f"the kernel cannot be unpacked: {error}") from error
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
-        return filtered(["zstd", "--decompress", "--stdout", "--quiet"], payload[:-4])
+        return filtered(["zstd", "--decompress", "--stdout", "--quiet"], payload[:-4], run)
     if payload.startswith(b"\x02\x21\x4c\x18"):
-        return filtered(["lz4", "-d", "-c", "-q"], payload[:-4])
+        return filtered(["lz4", "-d", "-c", "-q"], payload[:-4], run)
     if payload.startswith(b"\x7fELF"):
         return payload
     raise Refused(f"the kernel is packed in a way not known: it begins with {payload[:6].hex()}")
 
 
-def filtered(command: list[str], content: bytes) -> bytes:
-    """What a program makes of this. Raises `ProgramMissing` or `ProgramFailed`."""
+def filtered(command: list[str], content: bytes, run: Run = _run) -> bytes:
+    """What a program makes of this, which may not be more than `_LIMIT`. Raises `ProgramMissing` or `ProgramFailed`."""
     source = os.memfd_create("input", os.MFD_CLOEXEC)
     target = os.memfd_create("output", os.MFD_CLOEXEC)
     with os.fdopen(source, "r+b") as before, os.fdopen(target, "r+b") as after:
         before.write(content)
         before.seek(0)
         process.find(command[0])
-        process.run(command, stdin=source, stdout=target)
+        run(["prlimit", f"--fsize={_LIMIT}", "--", *command], source, target)
         after.seek(0)
         return after.read(_LIMIT)
 

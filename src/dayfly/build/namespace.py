@@ -45,6 +45,10 @@ class Namespace:
             os.chown(path, self.owner, self.owner)
         return path
 
+    def inner(self, name: str) -> Namespace:
+        """This namespace with a new folder of its own."""
+        return replace(self, folder=self.make(name))
+
     def having(self, uids: set[int], gids: set[int]) -> Namespace:
         """This namespace where these ids exist too, which may be any. Raises `Refused` when they are too many."""
         if max(*uids, *gids, 0) < _COUNT:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from dayfly import files
 from dayfly.build.archives import DISTRIBUTIONS
@@ -20,12 +21,18 @@ from dayfly.errors import FileMistakes, Mistake, NotFound, Refused
 from dayfly.image.fields import encode
 from dayfly.image.manifest import BootMode, command_line_problem
 from dayfly.image.reference import Name, parse_name
+from dayfly.machine.spec import Network
+from dayfly.units import parse_size
 
 _LIMIT = 1024**2
 _FILE_LIMIT = 64 * 1024**2
 VARIANTS = ("essential", "apt", "minbase", "buildd", "important", "standard")
 
 _RELEASE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_RPM_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_RPM_PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9+._~^:-]{0,255}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_URL = re.compile(r"(https?://[A-Za-z0-9.:-]+|file://)(/[A-Za-z0-9._~%$+@=,:-]+)+/?")
 _COMPONENT = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}(=[0-9A-Za-z.+:~-]{1,127})?")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -35,7 +42,15 @@ _OWNER = re.compile(r"([a-z_][a-z0-9_-]{0,30}|\d{1,5})(?::([a-z_][a-z0-9_-]{0,30
 _PATH = re.compile(r"(/[^/\x00-\x1f\x7f:]+)+")
 _FORBIDDEN = ("/dev", "/proc", "/sys", "/run", "/tmp")  # noqa: S108 (places in the image that are mounted over)
 _LAST_ID = 65533
+_KEY_LIMIT = 256 * 1024
+RPM = "rpm"
+"""The distribution whose packages come from repositories that the recipe names."""
+_PACKAGES = ((_PACKAGE, (), "the name of a package, or NAME=VERSION"), (_RPM_PACKAGE, (), "a package, NAME-VERSION or @GROUP"))
+_RELEASES = ((_RELEASE, None, "a release's code name, like bookworm"), (_RPM_RELEASE, None, "what $releasever is to be, like 9"))
+"""By whether it is an RPM distribution."""
 _KERNEL_PACKAGE = "linux-image-"
+_MOST_STEPS = 100
+_STEP_LIMIT = 65536
 
 
 @dataclass(frozen=True)
@@ -62,8 +77,31 @@ class RecipeUser:
 
 
 @dataclass(frozen=True)
+class RecipeMachine:
+    """The machine for what a recipe has done in one. Memory and scratch are in bytes; 0: as the settings say."""
+
+    network: Network = Network.NONE
+    memory: int = 0
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where dnf finds packages. `check`: their signatures are checked, by `key`."""
+
+    name: str
+    url: str
+    key: bytes = b""
+    check: bool = True
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty where a package brings it."""
+    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty where a package brings it.
+
+    `run` are shell scripts that are run in a machine of the image so far. Of an RPM distribution, `repositories` are where its
+    packages come from.
+    """
 
     name: Name
     distribution: str
@@ -80,6 +118,9 @@ class Recipe:
     users: tuple[RecipeUser, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    machine: RecipeMachine = RecipeMachine()
+    repositories: tuple[Repository, ...] = ()
 
     @property
     def created(self) -> str:
@@ -94,7 +135,14 @@ class Recipe:
             "name": str(self.name),
             "files": [{**vars(file), "content": hashlib.sha256(file.content).hexdigest()} for file in self.files],
             "users": [vars(user) for user in self.users],
+            "machine": vars(self.machine),
+            "repositories": [
+                {**vars(repository), "key": hashlib.sha256(repository.key).hexdigest()} for repository in self.repositories
+            ],
         }
+        for name, value in (("run", ()), ("machine", vars(RecipeMachine())), ("repositories", [])):
+            if plain[name] == value:  # so that recipes without it keep the digest that they had before there was such a field
+                del plain[name]
         return f"sha256:{hashlib.sha256(encode(plain)).hexdigest()}"
 
 
@@ -195,6 +243,15 @@ class _Reader:
                 good.append(value)
         return tuple(good)
 
+    def size(self, name: str) -> int:
+        """A size in bytes; 0 where there is none."""
+        text = self.text(name, None, "")
+        try:
+            return parse_size(text) if text else 0
+        except Refused as error:
+            self.wrong(name, error.message, error.hint)
+            return 0
+
     def pairs(self, name: str, key_pattern: re.Pattern[str] | None, limit: int) -> dict[str, str]:
         inner = self.section(name)
         good = {}
@@ -228,13 +285,15 @@ def _shown(value: object) -> str:
 
 _FIELDS = (
     *("name", "distribution", "release", "date", "packages", "variant", "components", "boot", "default_user"),
-    *("kernel", "files", "users", "environment", "labels"),
+    *("kernel", "files", "users", "environment", "labels", "run", "machine", "repository"),
 )
 
 
 def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
     reader.only(*_FIELDS)
-    packages = reader.texts("packages", _PACKAGE, hint="the name of a package, or NAME=VERSION")
+    distribution = reader.choice("distribution", (*DISTRIBUTIONS, RPM))
+    rpm = distribution == RPM
+    packages = reader.texts("packages", *_PACKAGES[rpm])
     kernel, command_line = _kernel(reader, packages)
     name = _image_name(reader)
     users = tuple(_user(inner) for inner in reader.sections("users"))
@@ -244,13 +303,13 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
     _check_twice(reader, "files", [file.path for file in found])
     recipe = Recipe(
         name=name or Name("none"),
-        distribution=reader.choice("distribution", DISTRIBUTIONS),
-        release=reader.text("release", _RELEASE, hint="a release's code name, like bookworm"),
+        distribution=distribution,
+        release=reader.text("release", *_RELEASES[rpm]),
         date=_date(reader),
         packages=packages,
         variant=reader.choice("variant", VARIANTS, "minbase"),
         components=reader.texts("components", _COMPONENT, ("main",)),
-        boot=BootMode(reader.choice("boot", BootMode, "agent") or "agent"),
+        boot=BootMode(reader.choice("boot", ("agent", "system"), "agent") or "agent"),
         kernel=kernel,
         command_line=command_line,
         default_user=reader.text("default_user", _ACCOUNT, ""),
@@ -258,8 +317,83 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
         users=users,
         environment=reader.pairs("environment", _VARIABLE, 32768),
         labels=reader.pairs("labels", None, 4096),
+        run=_run(reader),
+        machine=_machine(reader, needed=rpm),
+        repositories=_repositories(reader, folder) if rpm else (),
     )
+    _check_kind(reader, recipe)
     return None if reader.mistakes else recipe
+
+
+def _run(reader: _Reader) -> tuple[str, ...]:
+    """The steps, which may say the same twice."""
+    values = reader.table.get("run", [])
+    if not isinstance(values, list):
+        reader.wrong("run", "is not a list", 'write run = ["apt-get update", "apt-get install -y gcc"]')
+        return ()
+    if len(values) > _MOST_STEPS:
+        reader.wrong("run", f"has more than {_MOST_STEPS} steps", "put several commands into one")
+    good = []
+    for position, value in enumerate(values[:_MOST_STEPS]):
+        if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _STEP_LIMIT:
+            reader.wrong(f"run[{position}]", f"cannot be {_shown(value)}", f"a shell script of at most {_STEP_LIMIT} characters")
+        else:
+            good.append(value)
+    return tuple(good)
+
+
+def _check_kind(reader: _Reader, recipe: Recipe) -> None:
+    """What goes with the one kind of distribution and not with the other."""
+    if recipe.distribution != RPM:
+        if "repository" in reader.table:
+            reader.wrong("repository", "is for RPM distributions only", 'with distribution = "rpm"')
+        return
+    for name in ("variant", "components", "users"):
+        if name in reader.table:
+            reader.wrong(name, "is not for RPM distributions", "a step of run can do it" if name == "users" else "leave it out")
+    if not recipe.packages:
+        reader.wrong("packages", "is empty", "an RPM distribution begins with none: name its release package, a shell, coreutils")
+    for number, file in enumerate(recipe.files):
+        if not all(name == "root" or name.isdecimal() for name in (file.owner, file.group)):
+            reader.wrong(f"files[{number}].owner", "is a name", "for RPM distributions, root or numbers")
+    for number, repository in enumerate(recipe.repositories):
+        if not repository.url.startswith("file:") and recipe.machine.network is Network.NONE:
+            reader.wrong(f"repository[{number}].url", "needs a network", 'write [machine] network = "nat"')
+
+
+def _repositories(reader: _Reader, folder: Path) -> tuple[Repository, ...]:
+    found = tuple(_repository(inner, folder) for inner in reader.sections("repository"))
+    if not found:
+        reader.wrong("repository", "is missing", "write [[repository]] with name, url and gpgkey")
+    _check_twice(reader, "repository", [repository.name for repository in found])
+    return found
+
+
+def _repository(inner: _Reader, folder: Path) -> Repository:
+    inner.only("name", "url", "gpgkey", "gpgcheck")
+    name = inner.text("name", _REPOSITORY, hint="letters, digits, - and _")
+    url = inner.text("url", _URL, hint="http://…, https://…, or file:///… of a folder of this host")
+    if {".", ".."} & set(unquote(url).split("/")):
+        inner.wrong("url", f"cannot be {_shown(url)}", "a path without . and .. in it")
+    check = inner.table.get("gpgcheck", True)
+    if not isinstance(check, bool):
+        inner.wrong("gpgcheck", f"cannot be {_shown(check)}", "true or false")
+        check = True
+    source = inner.text("gpgkey", re.compile(r"[^\x00]+"), "")
+    if check and not source:
+        inner.wrong("gpgkey", "is missing", "the file of the key beside the recipe; gpgcheck = false takes packages of anybody")
+    if not check and source:
+        inner.wrong("gpgkey", "is of no use with gpgcheck = false", "leave out the one or the other")
+    key = _attempt(inner, lambda: _read_source(folder, source, _KEY_LIMIT), "gpgkey") if source else b""
+    return Repository(name, url, key, check)
+
+
+def _machine(reader: _Reader, *, needed: bool) -> RecipeMachine:
+    inner = reader.section("machine")
+    inner.only("network", "memory", "scratch")
+    if inner.table and not needed and not reader.table.get("run"):
+        reader.wrong("machine", "is of no use without run", "the machine is there for the steps of run")
+    return RecipeMachine(Network(inner.choice("network", Network, "none") or "none"), inner.size("memory"), inner.size("scratch"))
 
 
 def _check_twice(reader: _Reader, name: str, values: list[str]) -> None:
@@ -354,19 +488,19 @@ def _content(inner: _Reader, folder: Path) -> bytes:
     return _attempt(inner, lambda: _read_source(folder, source)) if source else b""
 
 
-def _attempt(inner: _Reader, action: Callable[[], bytes]) -> bytes:
+def _attempt(inner: _Reader, action: Callable[[], bytes], name: str = "source") -> bytes:
     try:
         return action()
     except OSError as error:
-        inner.wrong("source", f"cannot be read: {error.strerror}")
+        inner.wrong(name, f"cannot be read: {error.strerror}")
     except Refused as error:
-        inner.wrong("source", error.message, error.hint)
+        inner.wrong(name, error.message, error.hint)
     return b""
 
 
-def _read_source(folder: Path, source: str) -> bytes:
+def _read_source(folder: Path, source: str, limit: int = _FILE_LIMIT) -> bytes:
     root = folder.resolve()
     path = (root / source).resolve()
     if not path.is_relative_to(root):
         raise Refused(f"{source!r} is outside of the recipe's folder", "copy it there")
-    return files.read(path, _FILE_LIMIT)
+    return files.read(path, limit)

@@ -8,7 +8,6 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from dayfly import files, process
 from dayfly.build import signatures
 from dayfly.build.container.source import Source, Transport
 from dayfly.build.container.source import parse as parse_source
+from dayfly.build.filesystem import Progress
 from dayfly.build.skopeo import SLACK, Access, Skopeo
 from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 from dayfly.image import blobs
@@ -34,8 +34,6 @@ from dayfly.units import format_size
 
 _NAME = "image"
 _BLOBS = "blobs"
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

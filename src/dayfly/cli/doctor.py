@@ -97,6 +97,7 @@ def examine() -> Iterator[Finding]:
         _policy,
         _builders,
         _importers,
+        _disks,
         _subordinate_ids,
         _namespaces,
         _stale_machines,
@@ -255,6 +256,12 @@ def _importers(_: Settings) -> Finding:
         found = "nothing can be fetched from registries or sent there, other containers can be imported"
         return Finding("importing containers", Health.WARNING, found, "install skopeo")
     return Finding("importing containers", Health.OK, "also those of registries")
+
+
+def _disks(_: Settings) -> Finding:
+    if not _installed("qemu-img", "qemu-utils"):
+        return Finding("importing disks", Health.WARNING, "disks cannot be converted", "install qemu-utils")
+    return Finding("importing disks", Health.OK, "qemu-img is there")
 
 
 def _installed(program: str, package: str) -> bool:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from dayfly import process
 from dayfly import settings as site
+from dayfly.cli.importing import configure_import, import_image
 from dayfly.cli.libraries import add_image, add_system
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser, checked
 from dayfly.cli.progress import Progress
-from dayfly.cli.registry import access, add_access, add_max_size, configure_copy, configure_pull, configure_push, copy, pull, push
+from dayfly.cli.registry import configure_copy, configure_pull, configure_push, copy, pull, push
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
 from dayfly.image.origin import Origin, origins
@@ -50,7 +51,7 @@ def configure(parser: Parser) -> None:
     )
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
     add_system(build, "add it to the system library, not to your own")
-    _configure_import(add("import", "make an image of a container", _import))
+    configure_import(add("import", "make an image of a container or of a disk", import_image))
     configure_push(add("push", "bring an image to a registry", push))
     configure_pull(add("pull", "bring an image from a registry", pull))
     configure_copy(add("copy", "copy an image between libraries, registries, or the one and the other", copy))
@@ -85,28 +86,6 @@ def configure(parser: Parser) -> None:
     add_json(collect)
 
 
-def _configure_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", metavar="SOURCE", help="docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE"
-    )
-    parser.add_argument(
-        "name",
-        metavar="NAME:TAG",
-        nargs="?",
-        type=checked(parse_name),
-        help="name the image so (default: as the container is called)",
-    )
-    parser.add_argument(
-        "--kernel-of",
-        type=checked(parse),
-        metavar="IMAGE",
-        help="take the kernel of this image (default: the newest that an image in the libraries has, or else Debian's)",
-    )
-    add_access(parser)
-    add_max_size(parser, "refuse a container whose layers or files are larger (default: 16G)")
-    add_system(parser, "add it to the system library, not to your own")
-
-
 def execute(arguments: argparse.Namespace) -> int:
     """Do what the command below `image` says."""
     status: int = arguments.act(arguments, site.load())
@@ -116,6 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     from dayfly import build  # noqa: PLC0415 (the other commands do without it)
     from dayfly.build import recipe  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.job import errands  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.list:
         print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
@@ -128,27 +108,8 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
     progress = Progress()
-    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name)
+    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=errands.perform)
     progress.done(name, digest)
-    return 0
-
-
-def _import(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import container  # noqa: PLC0415 (the other commands do without it)
-
-    libraries = Libraries(settings)
-    wish = container.Wish(
-        source=container.parse(arguments.source),
-        name=arguments.name,
-        kernel_of=arguments.kernel_of,
-        access=access(arguments),
-        limits=container.Limits(size=arguments.max_size),
-    )
-    progress = Progress()
-    made = container.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
-    if warning := libraries.warning(made.name, arguments.kind):
-        process.warn(warning)
-    progress.done(made.name, made.digest)
     return 0
 
 
@@ -192,11 +153,12 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "endorsed by": ", ".join(endorsers) or "-",
         "digest": digest,
         "os": f"{config.os.pretty_name or config.os.id} ({config.os.id} {config.os.version or '-'})",
-        "kernel version": config.kernel.version,
+        "kernel version": config.kernel.version or "-",
         "boot": config.boot,
         "files": format_size(config.size),
         "created": config.created,
         "recipe": config.recipe or "-",
+        "parent": f"{config.parent.name or '-'}, {config.parent.digest}" if config.parent else "-",
         "command": shlex.join((*config.entrypoint, *config.command)) or "-",
         "directory": config.directory or "-",
         "default user": config.default_user or "-",

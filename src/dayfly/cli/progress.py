@@ -19,7 +19,11 @@ class Progress:
         """This is done next."""
         sys.stderr.write(f"[{time.monotonic() - self._begun:6.1f} s] {text}\n")
 
-    def done(self, name: Name, digest: str) -> None:
+    def ready(self, name: Name) -> None:
         """There is the image now."""
         self(f"{name} is ready after {format_duration(time.monotonic() - self._begun)}")
+
+    def done(self, name: Name, digest: str) -> None:
+        """Likewise, and its digest goes to stdout."""
+        self.ready(name)
         sys.stdout.write(f"{digest}\n")

@@ -26,7 +26,7 @@ _IN_REGISTRY = "docker://"
 
 def add_access(parser: argparse.ArgumentParser) -> None:
     """Add how a registry is spoken to."""
-    parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the registry")
+    parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the server")
     parser.add_argument(
         "--auth-file",
         type=checked(_file),
@@ -39,7 +39,7 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         type=checked(parse_duration),
         default=60.0,
         metavar="TIME",
-        help="give up on a registry that sends or takes nothing for this long (default: 60s)",
+        help="give up on a server that sends or takes nothing for this long (default: 60s)",
     )
 
 

@@ -9,9 +9,13 @@ from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
 from dayfly.job.description import JobDescription, parse_folder
 from dayfly.job.start import run
-from dayfly.machine.spec import Boot, Network, Shape
+from dayfly.machine.spec import CHOICES, Boot, Network, Shape
 from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from dayfly.image.reference import Name
 
 DESCRIPTION = """\
 Boot the image in a fresh virtual machine, run the command in it as the calling user, pass its streams, signals and exit status
@@ -46,7 +50,7 @@ def configure(parser: Parser) -> None:
     machine.add_argument(
         "--boot",
         type=Boot,
-        choices=list(Boot),
+        choices=CHOICES,
         help="what is init: agent, or system for the image's own (default: what the image says)",
     )
     machine.add_argument(
@@ -95,18 +99,40 @@ def configure(parser: Parser) -> None:
         help="end the job after this time, like 90s, 10m or 1h30m: exit status 124",
     )
     job.add_argument("--name", default="", metavar="TEXT", help="a name for its usage record")
+    saving = parser.add_argument_group("the image afterwards")
+    saving.add_argument(
+        "--save-as",
+        type=checked(_target),
+        metavar="NAME:TAG",
+        help="run the job as root in the machine, and when it has ended with status 0 make the machine's files an image of your "
+        "own library, of this name",
+    )
+    saving.add_argument("--save-failed", action="store_true", help="with --save-as: also when the job has failed")
+
+
+def _target(text: str) -> Name:
+    from dayfly.cli.saving import parse_target  # noqa: PLC0415 (most jobs do without it)
+
+    return parse_target(text)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the job."""
     settings = site.load()
-    return run(description(arguments, settings), settings)
+    job = description(arguments, settings)
+    if arguments.save_as is None:
+        return run(job, settings)
+    from dayfly.cli.saving import run_and_save  # noqa: PLC0415 (most jobs do without it)
+
+    return run_and_save(job, arguments.save_as, settings, failed_too=arguments.save_failed)
 
 
 def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:
     """The job that the arguments and the settings describe. Raises `UsageMistake` when they describe none."""
     if arguments.workdir is not None and not arguments.workdir.startswith("/"):
         raise UsageMistake(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
+    if arguments.save_failed and arguments.save_as is None:
+        raise UsageMistake("--save-failed saves nothing without --save-as", "name the image by --save-as NAME:TAG")
     return JobDescription(
         image=arguments.image,
         command=tuple(arguments.after_dashes),
@@ -120,7 +146,7 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
         workdir=arguments.workdir or "",
         network=arguments.network,
         boot=arguments.boot,
-        root=arguments.user == "root",
+        root=arguments.user == "root" or arguments.save_as is not None,
         terminal=arguments.terminal,
         timeout=arguments.timeout,
         name=arguments.name,

@@ -18,7 +18,7 @@ from dayfly.job.policy import Wish
 from dayfly.job.template import stores
 from dayfly.job.templating import build, outdated
 from dayfly.machine.command import MOST_SHARES
-from dayfly.machine.spec import Boot, Network, Shape
+from dayfly.machine.spec import CHOICES, Boot, Network, Shape
 from dayfly.machine.template import upkeep
 from dayfly.machine.template.store import Kind
 from dayfly.machine.template.upkeep import Kept
@@ -64,7 +64,7 @@ def _configure_build(build_parser: argparse.ArgumentParser) -> None:
         "--network", type=Network, choices=list(Network), default=Network.NONE, help="none (the default), or nat"
     )
     build_parser.add_argument(
-        "--boot", type=Boot, choices=list(Boot), help="what is init: agent, or system (default: what the image says)"
+        "--boot", type=Boot, choices=CHOICES, help="what is init: agent, or system (default: what the image says)"
     )
     build_parser.add_argument(
         "--shares",

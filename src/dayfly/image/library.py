@@ -77,7 +77,8 @@ class OpenBlob:
 class OpenImage:
     """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile.
 
-    `name` is the one by which it was found, `names` are all that it has in its library.
+    `name` is the one by which it was found, `names` are all that it has in its library. `root` is a filesystem, or the whole disk
+    of an image that firmware boots: that one has nothing else.
     """
 
     reference: Reference
@@ -88,7 +89,7 @@ class OpenImage:
     config: ImageConfig
     standing: Standing
     root: OpenBlob
-    kernel: OpenBlob
+    kernel: OpenBlob | None
     modules: OpenBlob | None
     boot_modules: OpenBlob | None
     notice: str = ""
@@ -250,8 +251,8 @@ class Library:
             library=self.kind,
             config=config,
             standing=standing,
-            root=opened[Role.ROOT],
-            kernel=opened[Role.KERNEL],
+            root=opened[Role.DISK if config.boot.by_firmware else Role.ROOT],
+            kernel=opened.get(Role.KERNEL),
             modules=opened.get(Role.MODULES),
             boot_modules=opened.get(Role.BOOT_MODULES),
             notice=notice,
@@ -262,7 +263,10 @@ class Library:
         content = blobs.read_blob(self.layout, entry.descriptor, MANIFEST_LIMIT, f"the manifest of {label}")
         manifest = parse_manifest(content, f"the manifest of {label}")
         content = blobs.read_blob(self.layout, manifest.config, CONFIG_LIMIT, f"the config of {label}")
-        return manifest, parse_config(content, f"the config of {label}")
+        config = parse_config(content, f"the config of {label}")
+        if config.boot.by_firmware != (manifest.find(Role.DISK) is not None):
+            raise Refused(f"{label} says that it boots by {config.boot}, and has other layers than that needs")
+        return manifest, config
 
     def standing(self, digest: str, name: str = "") -> Standing:
         """How an image came here, and who vouches for it. Raises `Stopped` where no list does any more; `Corrupt`."""

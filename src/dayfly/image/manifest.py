@@ -28,21 +28,29 @@ SCHEMA = 1
 _WORD_LIMIT = 128 * 1024
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
-_LAYER_TYPE = re.compile(r"application/vnd\.dayfly\.image\.(root|kernel|modules|boot-modules)\.v1\.([a-z0-9]+)")
+_LAYER_TYPE = re.compile(r"application/vnd\.dayfly\.image\.(root|kernel|modules|boot-modules|disk)\.v1\.([a-z0-9]+)")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 _OS_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?|")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OPTIONAL_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64})?")
 
 
 class BootMode(StrEnum):
-    """Whether Dayfly's agent stays the machine's init, or the image's own init boots the whole system."""
+    """Who boots: Dayfly's agent as the machine's init, or the image's own init the whole system; or firmware a whole disk."""
 
     AGENT = "agent"
     SYSTEM = "system"
+    BIOS = "bios"
+    EFI = "efi"
+
+    @property
+    def by_firmware(self) -> bool:
+        """Whether the image is a disk, with its own boot loader and kernel."""
+        return self in (BootMode.BIOS, BootMode.EFI)
 
 
 class Role(StrEnum):
@@ -52,6 +60,7 @@ class Role(StrEnum):
     KERNEL = "kernel"
     MODULES = "modules"
     BOOT_MODULES = "boot-modules"
+    DISK = "disk"
 
 
 FORMATS: Mapping[Role, frozenset[str]] = {
@@ -59,8 +68,15 @@ FORMATS: Mapping[Role, frozenset[str]] = {
     Role.KERNEL: frozenset({"elf"}),
     Role.MODULES: frozenset({"erofs", "squashfs"}),
     Role.BOOT_MODULES: frozenset({"cpio"}),
+    Role.DISK: frozenset({"qcow2"}),
 }
-_FILE_NAMES = {Role.ROOT: "root.{}", Role.KERNEL: "vmlinux", Role.MODULES: "modules.{}", Role.BOOT_MODULES: "boot-modules.{}"}
+_FILE_NAMES = {
+    Role.ROOT: "root.{}",
+    Role.KERNEL: "vmlinux",
+    Role.MODULES: "modules.{}",
+    Role.BOOT_MODULES: "boot-modules.{}",
+    Role.DISK: "disk.{}",
+}
 _SMALL = {Role.KERNEL: 256 * 1024**2, Role.BOOT_MODULES: 256 * 1024**2}
 
 
@@ -124,20 +140,31 @@ class OperatingSystem:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The image's kernel: its release (as `uname -r` says) and what the image wants on its command line."""
+    """The image's kernel: its release (as `uname -r` says) and what the image wants on its command line. Of a disk nothing is
+    known of it.
+    """
 
-    version: str
+    version: str = ""
     command_line: str = ""
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The image whose machine an image was made of: its digest, and the name that it had then (may be empty)."""
+
+    digest: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about itself. `created` is the recipe's or the container's date, and `size` that of the root's files, in
-    bytes. `entrypoint` and `command` are, one after the other, what runs where a job says no command, in `directory`.
+    """What an image says about itself. `created` is the recipe's or the container's date, or when it was made of a machine, and
+    `size` that of the root's files (or of the disk), in bytes. `entrypoint` and `command` are, one after the other, what runs
+    where a job says no command, in `directory`.
     """
 
     os: OperatingSystem
-    kernel: Kernel
+    kernel: Kernel = Kernel()
     architecture: str = "amd64"
     boot: BootMode = BootMode.AGENT
     size: int = 0
@@ -149,6 +176,7 @@ class ImageConfig:
     directory: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    parent: Parent | None = None
 
 
 def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
@@ -166,10 +194,12 @@ def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
         "schema": SCHEMA,
         "boot": str(config.boot),
         "os": {"id": config.os.id, "version": config.os.version, "prettyName": config.os.pretty_name},
-        "kernel": {"version": config.kernel.version, "commandLine": config.kernel.command_line},
         "size": config.size,
     }
+    kernel = {"version": config.kernel.version, "commandLine": config.kernel.command_line}
+    own |= {} if config.boot.by_firmware else {"kernel": kernel}
     own |= {"recipe": config.recipe} if config.recipe else {}
+    own |= {"parent": {"digest": config.parent.digest, "name": config.parent.name}} if config.parent else {}
     return encode(
         {
             "architecture": config.architecture,
@@ -192,12 +222,13 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
     if schema != SCHEMA:
         raise Refused(f"{place} has the format {schema}, and this Dayfly knows {SCHEMA} only", "use a newer Dayfly")
     fields.text("os", re.compile("linux"))
+    boots = BootMode(own.text("boot", re.compile("|".join(BootMode))))
     process, system, kernel = fields.section("config"), own.section("os"), own.section("kernel")
     return ImageConfig(
         os=_operating_system(system),
-        kernel=Kernel(kernel.text("version", _WORD), _command_line(kernel)),
+        kernel=Kernel() if boots.by_firmware else Kernel(kernel.text("version", _WORD), _command_line(kernel)),
         architecture=fields.text("architecture", re.compile("amd64")),
-        boot=BootMode(own.text("boot", re.compile("agent|system"))),
+        boot=boots,
         size=own.number("size", 0, BLOB_LIMIT),
         created=fields.text("created", _TIME),
         recipe=own.text("recipe", _OPTIONAL_DIGEST, default=""),
@@ -207,7 +238,15 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
         directory=directory(process),
         environment=_environment(process),
         labels=process.table("Labels", entries=256, limit=4096),
+        parent=_parent(own),
     )
+
+
+def _parent(own: Fields) -> Parent | None:
+    if not own.has("parent"):
+        return None
+    parent = own.section("parent")
+    return Parent(parent.text("digest", _DIGEST), parent.text("name", limit=512, default=""))
 
 
 def os_problem(system: OperatingSystem) -> str:
@@ -328,10 +367,11 @@ def parse_manifest(content: bytes, place: str = "manifest") -> Manifest:
 
 def _check_layers(layers: tuple[Descriptor, ...], place: str) -> None:
     roles = [descriptor.role for descriptor in layers]
+    needed = {Role.DISK} if Role.DISK in roles else {Role.ROOT, Role.KERNEL}
+    allowed = needed if Role.DISK in roles else set(Role)
     for role in Role:
-        least = 1 if role in (Role.ROOT, Role.KERNEL) else 0
-        if not least <= roles.count(role) <= 1:
-            raise Refused(f"{place} has {roles.count(role)} layers of the kind {role} instead of one")
+        if not (role in needed) <= roles.count(role) <= (role in allowed):
+            raise Refused(f"{place} has {roles.count(role)} layers of the kind {role} instead of {int(role in allowed)}")
     for descriptor in layers:
         kind = descriptor.role
         if kind is None:

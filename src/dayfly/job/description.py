@@ -42,6 +42,20 @@ class Folder:
     readonly: bool = False
 
 
+@dataclass()
+class Capture:
+    """Where the files of a job's machine go, as an archive, when the job has ended well, or with `failed_too` however it ended.
+
+    `image` is the digest of the image that the machine was made of, as soon as the archive is whole; `failed` says that there is
+    none because the job failed.
+    """
+
+    descriptor: int
+    failed_too: bool = False
+    image: str = ""
+    failed: bool = False
+
+
 @dataclass(frozen=True)
 class JobDescription:
     """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
@@ -73,6 +87,7 @@ class JobDescription:
     batch: Mapping[str, str] = field(default_factory=dict)
     as_signal: bool = False
     cold: bool = False
+    capture: Capture | None = None
 
 
 def parse_folder(text: str) -> Folder:

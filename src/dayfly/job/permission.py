@@ -27,7 +27,7 @@ def permit_job(prepared: Prepared, settings: Settings) -> Prepared:
     """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileMistakes`."""
     job = prepared.description
     shares = shared((share.source, share.readonly) for share in prepared.shares)
-    wish = Wish(str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root)
+    wish = Wish(str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root, job.capture is not None)
     end = permit(prepared.image, settings, wish, job.batch.get("account", ""))
     return prepared if end == job.timeout else replace(prepared, description=replace(job, timeout=end))
 

@@ -44,13 +44,17 @@ class Prepared:
 def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prepared:
     """Check and complete what the description leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
+    boot = boot_of(image, description.boot)
+    if boot.by_firmware and description.capture is not None:
+        name = image.name or image.digest
+        raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "images with a kernel of their own can be")
     shares, directory = _folders(description, image.config)
     return Prepared(
         description=description,
         image=image,
         command=_command(description, image),
         identity=os.urandom(5).hex(),
-        boot=description.boot or Boot(image.config.boot),
+        boot=boot,
         terminal=_terminal(description),
         shares=shares,
         directory=directory,
@@ -58,6 +62,14 @@ def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prep
         begun=begun,
         begun_at=time.time() - (time.monotonic() - begun),
     )
+
+
+def boot_of(image: OpenImage, wanted: Boot | None) -> Boot:
+    """How a machine of this image boots. Raises `Refused` where it cannot boot as is wanted."""
+    own = Boot(image.config.boot)
+    if own.by_firmware and wanted is not None:
+        raise Refused(f"{image.name or image.digest} is a whole disk, and boots by {own}", "leave --boot out")
+    return wanted or own
 
 
 def plan(
@@ -71,9 +83,9 @@ def plan(
     network: Network,
 ) -> MachineSpec:
     """A machine of this image, with nothing of it open yet: every descriptor is -1."""
-    disks = [Disk("root", -1, image.root.form, readonly=True)]
+    disks = [Disk("root", -1, image.root.form, readonly=not boot.by_firmware)]
     disks += [Disk("modules", -1, image.modules.form, readonly=True)] if image.modules else []
-    disks += [Disk("scratch", -1, scratch.FILESYSTEM, readonly=False)]
+    disks += [Disk("scratch", -1, scratch.FILESYSTEM, readonly=False)] if not boot.by_firmware else []
     return MachineSpec(
         identity=identity,
         label=image.name or image.digest[:19],
@@ -118,6 +130,10 @@ def booting(planned: MachineSpec, image: OpenImage, settings: Settings, size: in
 
     Raises `DayflyError` where the host lacks what it needs.
     """
+    if image.kernel is None:
+        from dayfly.job import firmware  # noqa: PLC0415 (few images are disks)
+
+        return firmware.booting(planned, image, settings, size)
     spec = opened(planned, image, scratch.create(settings.scratch_folder, size, settings.cache_folder))
     return replace(spec, kernel=os.dup(image.kernel.file), initramfs=_initramfs(image))
 

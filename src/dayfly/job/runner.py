@@ -67,7 +67,9 @@ class Run:
         grace: float,
         up: Callable[[], None],
         started: Callable[[], None],
+        keep: Callable[[Outcome], bool] = lambda _: False,
     ) -> None:
+        """With `keep`, a machine whose job ended so is not switched off, and `kept` says that it can have another one."""
         self._machine = machine
         self._request = request
         self._terminal = terminal
@@ -75,6 +77,8 @@ class Run:
         self._grace = grace
         self._up = up
         self._tell_started = started
+        self._keep = keep
+        self.kept = False
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._outlets: dict[int, Outlet] = {}
@@ -232,6 +236,8 @@ class Run:
             self._inlet.close()
 
     def _stdin(self, chunk: bytes) -> None:
+        if self._outcome.done():
+            return
         if chunk:
             self._machine.send(ToGuest.DATA, chunk, Stream.STDIN)
         else:
@@ -240,8 +246,11 @@ class Run:
     def _exited(self, frame: Frame) -> None:
         exited = parse_exited(frame.payload)
         self.times["exited"] = time.monotonic()
-        self._machine.send(ToGuest.DONE)
-        self._finish(self._judged(exited))
+        outcome = self._judged(exited)
+        self.kept = self._keep(outcome)
+        if not self.kept:
+            self._machine.send(ToGuest.DONE)
+        self._finish(outcome)
 
     def _judged(self, exited: Exited) -> Outcome:
         """Why a job ended as it did."""
@@ -315,6 +324,8 @@ class Run:
             self._loop.call_later(self._grace, self._kill)
 
     def _kill(self) -> None:
+        if self._outcome.done():
+            return
         self._machine.send(ToGuest.SIGNAL, bytes([signal.SIGKILL]))
         self._loop.call_later(_KILL_SECONDS, self._give_up)
 
@@ -329,6 +340,7 @@ def not_started(failed: Failed) -> Outcome:
     hint = {
         StartProblem.NOT_FOUND: "is it in the image, or in a shared folder?",
         StartProblem.DIRECTORY: "is the working directory shared? --share and --workdir say what the job sees",
+        StartProblem.SHARE: "the kernel of a whole disk, which firmware boots, may lack 9p: --no-share does without it",
         StartProblem.RESOURCES: "ask for more with --memory",
     }.get(failed.problem, "")
     return Outcome(status, "not-started", failed.text or "the agent could not start the job", hint)

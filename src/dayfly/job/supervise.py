@@ -121,7 +121,8 @@ class _Supervisor:
     async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
         if self._trial is not None:
             try:
-                return await self._in(launched, TRIAL_SECONDS)
+                slow = self._prepared.boot.by_firmware  # nothing is heard of its kernel before all of its system is up
+                return await self._in(launched, self._settings.machine_boot_timeout if slow else TRIAL_SECONDS)
             except StartFailed as error:
                 if error.part not in (Part.QEMU, Part.KERNEL):
                     return _not_up(self._record, error)
@@ -147,6 +148,20 @@ class _Supervisor:
         if self._prepared.terminal:
             self._until_the_end.enter_context(raw(0))
 
+    def _is_captured(self, outcome: Outcome) -> bool:
+        """Whether the files of a machine whose job ended so are wanted."""
+        capture = self._prepared.description.capture
+        if capture is None:
+            return False
+        capture.failed = outcome.status != 0 and not capture.failed_too
+        return not capture.failed
+
+    async def _captured(self, machine: Machine, outcome: Outcome) -> Outcome:
+        from dayfly.job.capture import attempt  # noqa: PLC0415 (most jobs do without it)
+
+        self._until_the_end.close()  # the terminal is the user's again
+        return await attempt(machine, self._prepared, outcome)
+
     async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""
         spec = launched.spec
@@ -169,8 +184,11 @@ class _Supervisor:
                     grace=self._settings.job_grace,
                     up=lambda: self._up(spec.accelerator),
                     started=lambda: self._started(machine),
+                    keep=self._is_captured,
                 )
                 outcome = await run.outcome(boot_timeout)
+                if run.kept:
+                    outcome = await self._captured(machine, outcome)
                 remains = await machine.destroy()
         finally:
             if console is not None:

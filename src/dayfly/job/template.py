@@ -20,6 +20,10 @@ _READONLY_SINCE = (8, 2)
 """The first QEMU that can open a memory file for reading only and still give each machine a writable copy of it."""
 
 
+FIRMWARE = "the image is a whole disk, which firmware boots"
+"""Why there are no templates of such an image."""
+
+
 @dataclass(frozen=True)
 class NoTemplate:
     """Why a job's machine boots."""
@@ -61,6 +65,8 @@ def obtain(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Open
 
     Raises `MachineFailed` when no machine of the image comes up.
     """
+    if prepared.boot.by_firmware:
+        return NoTemplate(FIRMWARE)
     if prepared.description.cold:
         return NoTemplate("asked for")
     wanted = key_of(planned, prepared.image, settings, prepared.description.scratch)

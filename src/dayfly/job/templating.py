@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dayfly import process
-from dayfly.errors import DayflyError, NoSpace, in_words
+from dayfly.errors import DayflyError, NoSpace, Refused, in_words
 from dayfly.image.library import OpenImage
 from dayfly.job.description import check_shape
-from dayfly.job.prepare import Prepared, booting, plan
-from dayfly.job.template import NoTemplate, agent_digest, key_of, stores
+from dayfly.job.prepare import Prepared, boot_of, booting, plan
+from dayfly.job.template import FIRMWARE, NoTemplate, agent_digest, key_of, stores
 from dayfly.job.usage import timestamp
 from dayfly.machine import accelerator
 from dayfly.machine.launch import launch
@@ -119,6 +119,9 @@ def build(
     Where nobody knows yet whether KVM works, this machine is the trial, as a job's would be. Raises as `make`.
     """
     check_shape(shape, scratch)
+    boots = boot_of(image, boot)
+    if boots.by_firmware:
+        raise Refused(f"there can be no template: {FIRMWARE}", "its machines boot for each job")
     store = next(store for store in stores(settings) if store.kind is kind)
 
     def made(accelerated: Accelerator, within: Settings) -> OpenTemplate:
@@ -127,7 +130,7 @@ def build(
             identity=os.urandom(5).hex(),
             accelerated=accelerated,
             shape=shape,
-            boot=boot or Boot(image.config.boot),
+            boot=boots,
             shares=tuple(Share(f"share{index}", "", "", readonly=True) for index in range(shares)),
             network=network,
         )

@@ -5,10 +5,12 @@ Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on th
 
 from __future__ import annotations
 
-from dayfly.machine.spec import Accelerator, Disk, Endpoints, MachineSpec, Network, Share
+from dayfly.machine.spec import Accelerator, Boot, Disk, Endpoints, MachineSpec, Network, Share
 
 CHANNEL_PORT = "org.dayfly.agent"
 NAME_PREFIX = "dayfly:"
+EFI_FIRMWARE = "/usr/share/ovmf/OVMF.fd"
+"""UEFI, in one file with its variables, which a machine forgets. Of Debian's package ovmf."""
 
 # What makes the generic kernel start quickly and say nothing but a panic (with loglevel=0 not even that). `panic=-1` with
 # -no-reboot makes a panic QEMU's end. The console is virtio's: probing a serial port costs a tenth of a cold start. Until its
@@ -62,6 +64,8 @@ def _memory(spec: MachineSpec) -> str:
 
 
 def _kernel(spec: MachineSpec) -> list[str]:
+    if spec.boot.by_firmware:
+        return ["-bios", EFI_FIRMWARE] if spec.boot is Boot.EFI else []  # QEMU's own is SeaBIOS
     return [
         *("-kernel", f"/proc/self/fd/{spec.kernel}"),
         *("-initrd", f"/proc/self/fd/{spec.initramfs}"),
@@ -99,9 +103,18 @@ def _disks(disks: tuple[Disk, ...]) -> list[str]:
     for index, disk in enumerate(disks):
         # A full disk of the host stops the machine, so that the job is told of it and sees no errors that are not its own.
         how = "readonly=on" if disk.readonly else "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=stop"
-        argv += ["-drive", f"if=none,id={disk.role},file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off,{how}"]
+        argv += ["-drive", f"if=none,id={disk.role},{_file(disk)},{how}"]
         argv += ["-device", f"virtio-blk-pci,drive={disk.role},serial={disk.role},addr={_FIRST_DISK_SLOT + index:#x}"]
     return argv
+
+
+def _file(disk: Disk) -> str:
+    """A qcow2 that is laid over another names no file itself: QEMU is told both."""
+    if disk.base is None:
+        return f"file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off"
+    files = {"file": disk.descriptor, "backing.file": disk.base}
+    named = [f"{name}.driver=file,{name}.filename=/proc/self/fd/{file},{name}.locking=off" for name, file in files.items()]
+    return f"driver=qcow2,backing.driver=qcow2,{','.join(named)},backing.file.read-only=on,backing.read-only=on"
 
 
 def _network(spec: MachineSpec) -> list[str]:

@@ -169,6 +169,7 @@ class Machine:
         self._launched = launched
         self._console = _Console(console_log, self._lost_one)
         self._monitor: Monitor | None = None
+        self._greeted = self.state is not State.STARTING
         self._ready: asyncio.Future[None] = loop.create_future()
         if self.state is not State.STARTING:
             self._ready.set_result(None)
@@ -236,15 +237,22 @@ class Machine:
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(encode(kind, payload, stream))
 
-    async def again(self) -> None:
-        """After EXITED or FAILED: let the agent forget its job and wait for the next. Raises `StartFailed`, `StateError`."""
+    async def again(self, timeout: float | None = None) -> None:
+        """After EXITED or FAILED: let the agent forget its job and wait for the next, at most `timeout` seconds.
+
+        Raises `StartFailed`, `StateError`.
+        """
         if self.state is not State.RUNNING:
             raise self._not_up("ended during its first job") if self.state is State.ENDED else self._wrong("again", State.RUNNING)
         self.state = State.STARTING
         self._on_frame = _ignore
         self._ready = asyncio.get_running_loop().create_future()
         self.send(ToGuest.AGAIN)
-        await self._ready
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready
+        except TimeoutError:
+            raise self._not_up(f"was not ready for another job within {timeout:g} s") from None
 
     async def save(self, state: int) -> None:
         """Write what the machine is, but for its memory, to the open file `state`. It does not go on afterwards.
@@ -320,12 +328,13 @@ class Machine:
     def _starting(self, frame: Frame) -> None:
         """The frames of a machine that comes up, in their order."""
         now = time.monotonic()
-        if frame.type is FromGuest.HELLO and self.hello is None:
-            self.hello = parse_hello(frame.payload)
+        if frame.type is FromGuest.HELLO and not self._greeted:
+            self._greeted, self.hello = True, parse_hello(frame.payload)
             self.times["hello"] = now
-        elif frame.type is FromGuest.STAGE and self.hello is not None:
+        elif frame.type is FromGuest.STAGE and self._greeted:
             stage = parse_stage(frame.payload)
-            self.times[stage.name.lower()] = now
+            if "exited" not in self.times:  # else it is ready for another job, after the one whose times these are
+                self.times[stage.name.lower()] = now
             if stage is Stage.READY:
                 self.state = State.READY
                 self._settle(None)
@@ -377,6 +386,10 @@ class Machine:
         if self.state is State.ENDED and self._status < 0:
             hint = "by somebody, or by the host for want of memory"
             return StartFailed(Part.QEMU, f"QEMU was killed by signal {-self._status} before the machine was up", "", hint)
+        if self.spec.boot.by_firmware and (tail or self.state is not State.ENDED):
+            hint = "its cloud-init has to start the agent; machine.boot_timeout of the settings says how long that may take"
+            part = Part.AGENT if self.hello else Part.KERNEL  # which of all that is before cloud-init it was, nobody knows
+            return StartFailed(part, f"the disk's own system {what}", tail, hint)
         if "root" in self.times and self.spec.boot is Boot.SYSTEM:
             return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
         if "root" in self.times:

@@ -11,6 +11,7 @@ from dayfly import files, process
 from dayfly.errors import DayflyError, NoSpace, ProgramFailed
 
 FILESYSTEM = "ext4"
+_CLUSTER = 65536
 # No journal and no reserve: nobody mounts this a second time.
 _FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "nodiscard,lazy_itable_init=1,root_owner=0:0")
 
@@ -36,6 +37,17 @@ def copy(folder: Path, source: int) -> int:
     """A descriptor of a new file in `folder` with the content of an open sparse one. Raises as `create`."""
     size = os.fstat(source).st_size
     return _filled(folder, size, lambda descriptor: files.copy_data(source, descriptor, size))
+
+
+def overlay(folder: Path, size: int) -> int:
+    """A descriptor of a new, empty qcow2 in `folder`, of a disk of `size` bytes, to be laid over another. Raises as `create`."""
+    size += -size % _CLUSTER
+
+    def fill(descriptor: int) -> None:
+        words = ["create", "-q", "-f", "qcow2", f"/proc/self/fd/{descriptor}", str(size)]
+        process.run([process.find("qemu-img", "qemu-utils"), *words], keep=[descriptor])
+
+    return _filled(folder, 0, fill)
 
 
 def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:

@@ -15,10 +15,24 @@ class Accelerator(StrEnum):
 
 
 class Boot(StrEnum):
-    """Who is init in the guest: the agent (fastest), or the image's own system with the agent as a service of it."""
+    """Who is init in the guest: the agent (fastest), or the image's own system with the agent as a service of it.
+
+    Or firmware boots a whole disk, whose cloud-init starts the agent.
+    """
 
     AGENT = "agent"
     SYSTEM = "system"
+    BIOS = "bios"
+    EFI = "efi"
+
+    @property
+    def by_firmware(self) -> bool:
+        """Whether the machine has a disk with a boot loader on it, and neither kernel nor initramfs of ours."""
+        return self in (Boot.BIOS, Boot.EFI)
+
+
+CHOICES = (Boot.AGENT, Boot.SYSTEM)
+"""What a job may choose from: a disk is booted as its image says."""
 
 
 class Network(StrEnum):
@@ -38,12 +52,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Disk:
-    """A block device from an open file: `descriptor` is inherited by QEMU, which never sees a path."""
+    """A block device from an open file: `descriptor` is inherited by QEMU, which never sees a path.
+
+    With a `base`, an open qcow2 that is not written to, it is a qcow2 that is laid over that.
+    """
 
     role: str
     descriptor: int
     filesystem: str
     readonly: bool
+    base: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +90,8 @@ class Backing:
 class MachineSpec:
     """Everything QEMU is told about a machine.
 
-    `kernel` and `initramfs` are descriptors of open files. `disks` appear in the guest in this order as vda, vdb, …
+    `kernel` and `initramfs` are descriptors of open files; a machine that firmware boots has none. `disks` appear in the guest in
+    this order as vda, vdb, …
     `identity` is the machine's own name, at most 64 characters; `label` says what it was made from, for `dayfly ps`.
     With a `state`, the descriptor of a template's, the machine is restored from it and not booted: it needs no kernel.
     """
@@ -94,9 +113,11 @@ class MachineSpec:
 
     def descriptors(self) -> tuple[int, ...]:
         """The open files that QEMU inherits for this machine's content."""
-        first = (self.kernel, self.initramfs) if self.state is None else (self.state,)
+        kernel = () if self.boot.by_firmware else (self.kernel, self.initramfs)
+        first = kernel if self.state is None else (self.state,)
         memory = (self.backing.descriptor,) if self.backing else ()
-        return (*first, *memory, *(disk.descriptor for disk in self.disks))
+        bases = (disk.base for disk in self.disks if disk.base is not None)
+        return (*first, *memory, *(disk.descriptor for disk in self.disks), *bases)
 
 
 @dataclass(frozen=True)

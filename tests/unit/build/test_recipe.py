@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dayfly.build.recipe import Recipe, RecipeFile, RecipeUser, find, load, parse, shipped
+from dayfly.build import rpm
+from dayfly.build.recipe import Recipe, RecipeFile, RecipeMachine, RecipeUser, Repository, find, load, parse, shipped
 from dayfly.errors import FileMistakes, NotFound
 from dayfly.image.manifest import BootMode
 from dayfly.image.reference import Name
+from dayfly.machine.spec import Network, Share
 
 PATH = Path("somewhere/recipe.toml")
 HEAD = """
@@ -104,6 +108,96 @@ def test_a_minimal_recipe_has_defaults() -> None:
     assert (recipe.packages, recipe.variant, recipe.boot, recipe.components) == ((), "minbase", BootMode.AGENT, ("main",))
 
 
+def test_steps_and_their_machine() -> None:
+    text = 'run = [\'true\', """\nmake\nmake install""", \'true\']\n' + HEAD + "[machine]\nnetwork = 'nat'\nmemory = '2G'\n"
+    recipe = parse(text.encode(), PATH)
+    assert recipe.run == ("true", "make\nmake install", "true")
+    assert recipe.machine == RecipeMachine(Network.NAT, memory=2 << 30, scratch=0)
+    digests = {
+        parse(changed.encode(), PATH).digest for changed in (HEAD, text, text.replace("2G", "3G"), text.replace("nat", "none"))
+    }
+    assert len(digests) == 4
+
+
+def test_a_recipe_without_steps_keeps_the_digest_that_it_had_before_there_were_any() -> None:
+    assert parse(HEAD.encode(), PATH).digest == "sha256:6f45222357b76b1ad5bbede562d4f13e2776ee0b278512afe304f89d9b51b6c5"
+
+
+RPM = """
+name = "tiny:1"
+distribution = "rpm"
+release = "9.4"
+date = 2026-01-31
+packages = ["tiny-release", "NetworkManager", "python3-foo_bar-1:2.0~rc1^git-3.el9", "@core"]
+[machine]
+network = "nat"
+[kernel]
+release = "bookworm"
+[[repository]]
+name = "base"
+url = "https://mirror.example.org/9/BaseOS/$basearch/os/"
+gpgkey = "key.asc"
+[[repository]]
+name = "own"
+url = "file:///srv/own%20packages"
+gpgcheck = false
+"""
+RPM_MISTAKES = [
+    ('release = "9.4"', 'release = "-9"', "release: cannot be '-9' (what $releasever is to be, like 9)"),
+    ('"@core"]', '"--nogpgcheck"]', "packages[3]: cannot be '--nogpgcheck'"),
+    ('"@core"]', '"a b"]', "packages[3]: cannot be 'a b'"),
+    ("date =", "variant = 'apt'\ndate =", "variant: is not for RPM distributions"),
+    ("date =", "users = [{name = 'a', uid = 1}]\ndate =", "users: is not for RPM distributions (a step of run can do it)"),
+    ("date =", "files = [{path = '/a', content = '', owner = 'daemon'}]\ndate =", "files[0].owner: is a name"),
+    ('network = "nat"', 'network = "none"', "repository[0].url: needs a network (write [machine] network"),
+    ('gpgkey = "key.asc"', "", "repository[0].gpgkey: is missing (the file of the key beside the recipe; gpgcheck = false takes"),
+    ('gpgkey = "key.asc"', 'gpgkey = "../../key.asc"', "repository[0].gpgkey: '../../key.asc' is outside of the recipe's folder"),
+    ('gpgkey = "key.asc"', 'gpgkey = "none.asc"', "repository[0].gpgkey: cannot be read: No such file"),
+    ("gpgcheck = false", 'gpgcheck = false\ngpgkey = "key.asc"', "repository[1].gpgkey: is of no use with gpgcheck = false"),
+    ("gpgcheck = false", "gpgcheck = 'no'", "repository[1].gpgcheck: cannot be 'no' (true or false)"),
+    ('name = "own"', 'name = "base"', "repository: base is there twice"),
+    ('name = "own"', 'name = "a]\\n[b"', "repository[1].name: cannot be"),
+    ("file:///srv/own%20packages", "ftp://x/y", "repository[1].url: cannot be 'ftp://x/y'"),
+    ("file:///srv/own%20packages", "file:///x\\ngpgcheck=0", "repository[1].url: cannot be"),
+    ("file:///srv/own%20packages", "file:///srv/../etc", "repository[1].url: cannot be"),
+    ('distribution = "rpm"', 'distribution = "debian"', "repository: is for RPM distributions only"),
+]
+
+
+def test_an_rpm_distribution(tmp_path: Path) -> None:
+    (tmp_path / "key.asc").write_bytes(b"a key\n")
+    recipe = parse(RPM.encode(), tmp_path / "r.toml")
+    assert recipe.repositories == (
+        Repository("base", "https://mirror.example.org/9/BaseOS/$basearch/os/", b"a key\n"),
+        Repository("own", "file:///srv/own%20packages", check=False),
+    )
+    assert rpm.shares(recipe) == (Share("share0", "/srv/own packages", "/srv/own packages", readonly=True),)
+    read = ConfigParser(interpolation=None)
+    read.read_string(rpm.configuration(recipe.repositories))
+    assert dict(read["base"]) == {
+        "name": "base",
+        "baseurl": "https://mirror.example.org/9/BaseOS/$basearch/os/",
+        "gpgcheck": "1",
+        "gpgkey": "file:///var/tmp/dayfly/base.key",
+    }
+    assert read["own"]["gpgcheck"] == "0"
+    assert f"echo {base64.b64encode(b'a key' + bytes([10])).decode()} | base64 -d > /var/tmp/dayfly/base.key" in rpm.script(
+        recipe
+    )
+    assert " --releasever=9.4 install -- tiny-release NetworkManager " in rpm.script(recipe)
+    (tmp_path / "key.asc").write_bytes(b"another\n")
+    assert parse(RPM.encode(), tmp_path / "r.toml").digest != recipe.digest
+
+
+@pytest.mark.parametrize(("text", "instead", "told"), RPM_MISTAKES)
+def test_mistakes_in_an_rpm_distribution(tmp_path: Path, text: str, instead: str, told: str) -> None:
+    (tmp_path / "key.asc").write_bytes(b"a key\n")
+    assert RPM.count(text) == 1
+    with pytest.raises(FileMistakes) as caught:
+        parse(RPM.replace(text, instead).encode(), tmp_path / "r.toml")
+    assert told in str(caught.value)
+
+
 def test_the_digest_is_of_what_a_recipe_says_and_not_of_how(tmp_path: Path) -> None:
     plain = parse(HEAD.encode(), PATH)
     assert parse(HEAD.replace("\n", "\n# a comment\n").encode(), PATH).digest == plain.digest
@@ -140,7 +234,7 @@ MISTAKES = [
     ("name", "name = 'Debian 12'", "name: 'Debian 12' names no image"),
     ("name", "", "name: is missing"),
     ("name", "name = 'sha256:12'", "name: "),
-    ("distribution", "distribution = 'slackware'", "distribution: cannot be 'slackware' (one of debian, ubuntu)"),
+    ("distribution", "distribution = 'slackware'", "distribution: cannot be 'slackware' (one of debian, ubuntu, rpm)"),
     ("release", "release = '../x'", "release: cannot be '../x'"),
     ("release", "release = 12", "release: cannot be 12"),
     ("date", "", "date: is missing"),
@@ -163,6 +257,12 @@ LINES = [
     ("files = 1", "files: is not a list of tables"),
     ("users = {name = 'x'}", "users: is not a list of tables"),
     ("environment = 3", "environment: is not a table"),
+    ("run = 'make'", "run: is not a list (write run = ["),
+    ("run = ['true', ' ', 7]", "run[1]: cannot be ' '"),
+    ('run = ["a\\u0000b"]', "run[0]: cannot be 'a\\x00b'"),
+    (f"run = {['true'] * 101}", "run: has more than 100 steps"),
+    (f"run = ['{'x' * 65537}']", "run[0]: cannot be 'xxx"),
+    ("machine = 3", "machine: is not a table"),
 ]
 TABLES = [
     ("[[files]]\npath = '/a'", "files[0].content: is missing"),
@@ -200,6 +300,11 @@ TABLES = [
     ("[environment]\nA = 1", "environment.A: is not a line of text"),
     ('[environment]\nA = "x\\ny"', "environment.A: is not a line of text"),
     ("[labels]\na = ['x']", "labels.a: is not a line of text"),
+    ("[machine]\nnetwork = 'nat'", "machine: is of no use without run"),
+    ("[machine]\nnetwork = 'bridge'", "machine.network: cannot be 'bridge' (one of none, nat)"),
+    ("[machine]\nmemory = 'lots'", "machine.memory: "),
+    ("[machine]\nmemory = 512", "machine.memory: cannot be 512"),
+    ("[machine]\ncpus = 4", "machine.cpus: no such field"),
 ]
 
 

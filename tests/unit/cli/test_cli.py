@@ -55,11 +55,20 @@ def test_options() -> None:
         ["a", "--workdir", "here"],
         ["a", "--share", "/usr"],
         ["a", "--nonsense"],
+        ["a", "--save-failed"],
+        ["a", "--save-as", "system/a:1"],
+        ["a", "--save-as", "A"],
+        ["a", "--save-as", f"sha256:{'0' * 64}"],
     ],
 )
 def test_mistakes_on_the_command_line(words: list[str]) -> None:
     with pytest.raises(UsageMistake):
         job(*words)
+
+
+def test_a_job_that_is_saved_is_root() -> None:
+    assert job("a", "--save-as", "b:1").root
+    assert job("a", "--save-as", "user/b").root
 
 
 def test_no_command_means_the_images_own() -> None:

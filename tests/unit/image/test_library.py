@@ -15,7 +15,7 @@ from tests.unit.image.examples import CONFIG, LAYERS
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image import blobs
 from dayfly.image.library import Library, Source
-from dayfly.image.manifest import INDEX_TYPE, BootMode, Role
+from dayfly.image.manifest import INDEX_TYPE, BootMode, ImageConfig, OperatingSystem, Role
 from dayfly.image.origin import Origin, parse_origin
 from dayfly.image.reference import LibraryKind, Name, parse, parse_name
 from dayfly.image.search import Libraries
@@ -209,7 +209,7 @@ def damage(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(LAYERS))
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing", "a folder", "a link"])
 def test_a_damaged_blob_is_found_when_it_is_opened(library: Library, role: Role, how: str) -> None:
     library.add(CONFIG, LAYERS, NAME)
@@ -521,3 +521,23 @@ def test_what_could_not_be_read_back_is_not_noted(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         library.add(CONFIG, LAYERS, Name("app", "1"), {"org.example": "two\nlines"})
     assert library.images() == []
+
+
+DISK = ImageConfig(OperatingSystem("linux"), boot=BootMode.BIOS, size=9)
+
+
+def test_a_whole_disk_is_opened_as_one(library: Library) -> None:
+    library.add(DISK, {Role.DISK: Source("qcow2", b"a disk")}, NAME)
+    with library.open(parse("debian:12")) as image:
+        assert image.kernel is None
+        assert [blob.form for blob in image.blobs] == ["qcow2"]
+        assert image.root.path.read_bytes() == b"a disk"
+
+
+@pytest.mark.parametrize(("config", "layers"), [(DISK, LAYERS), (CONFIG, {Role.DISK: Source("qcow2", b"a disk")})])
+def test_an_image_that_boots_otherwise_than_its_layers_is_not_opened(
+    library: Library, config: ImageConfig, layers: dict[Role, Source]
+) -> None:
+    library.add(config, layers, NAME)
+    with pytest.raises(Refused, match="other layers than that needs"):
+        library.open(parse("debian:12"))

@@ -18,11 +18,13 @@ from dayfly.errors import Refused
 from dayfly.image.fields import encode
 from dayfly.image.manifest import (
     CONFIG_TYPE,
+    BootMode,
     Descriptor,
     ImageConfig,
     Kernel,
     Manifest,
     OperatingSystem,
+    Parent,
     Role,
     layer,
     layer_type,
@@ -46,7 +48,7 @@ _configs = st.builds(
     ImageConfig,
     os=st.builds(OperatingSystem, st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,10}\Z"), _lines, _lines),
     kernel=st.builds(Kernel, st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._+~-]{0,20}\Z"), st.sampled_from(["", "quiet nosmt"])),
-    boot=st.sampled_from(["agent", "system"]),
+    boot=st.sampled_from([BootMode.AGENT, BootMode.SYSTEM]),
     size=st.integers(0, 1024**4),
     environment=st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,10}\Z"), _lines, max_size=3),
     labels=st.dictionaries(_lines, _lines, max_size=3),
@@ -57,6 +59,7 @@ _configs = st.builds(
     command=st.lists(_lines, max_size=3).map(tuple),
     directory=st.sampled_from(["", "/", "/srv/a b"]),
     recipe=st.sampled_from(["", DIGEST]),
+    parent=st.sampled_from([None, Parent(DIGEST), Parent(DIGEST, "debian:12")]),
 )
 _json = st.recursive(
     st.none()
@@ -81,6 +84,19 @@ def test_a_config_survives_being_written_and_is_as_its_schema_says(config: Image
     assert parse_config(content) == config
     jsonschema.validate(json.loads(content), schema())
     assert content == encode(json.loads(content)), "it is canonical"
+
+
+@pytest.mark.parametrize("boot", [BootMode.BIOS, BootMode.EFI])
+def test_a_whole_disk_has_no_kernel_that_is_known(boot: BootMode) -> None:
+    disk = layer(Role.DISK, "qcow2", DIGEST, 5)
+    config = ImageConfig(OperatingSystem("linux"), boot=boot, size=9)
+    content = render_config(config, [disk])
+    assert parse_config(content) == config
+    jsonschema.validate(json.loads(content), schema())
+    assert parse_manifest(render_manifest(Manifest(MANIFEST.config, (disk,)))).layers == (disk,)
+    for beside in (LAYERS[0], disk):
+        with pytest.raises(Refused, match="layers of the kind"):
+            parse_manifest(render_manifest(Manifest(MANIFEST.config, (disk, beside))))
 
 
 def test_the_schema_is_one() -> None:

@@ -91,3 +91,18 @@ def test_other_processes_are_no_machines() -> None:
     assert parse_command(["vi", "guest=dayfly:0123456789:x"]) is None
     assert parse_command([]) is None
     assert parse_command(["qemu", "-name", "guest=other:0123456789:x", "-m", "1K", "-smp", "1"]) is None
+
+
+def test_a_whole_disk_is_laid_under_what_the_machine_writes() -> None:
+    disks = (Disk("root", 12, "qcow2", readonly=False, base=14), Disk("seed", 13, "iso9660", readonly=True))
+    spec = replace(SPEC, boot=Boot.BIOS, kernel=-1, initramfs=-1, disks=disks)
+    argv = render("qemu", spec, ENDS)
+    assert not {"-kernel", "-initrd", "-append", "-bios"} & set(argv)
+    root, seed = after(argv, "-drive")
+    assert "driver=qcow2,backing.driver=qcow2," in root
+    assert "file.filename=/proc/self/fd/12," in root
+    assert "backing.file.filename=/proc/self/fd/14," in root
+    assert "backing.read-only=on" in root
+    assert "readonly=on" in seed
+    assert set(spec.descriptors()) == {12, 13, 14}
+    assert after(render("qemu", replace(spec, boot=Boot.EFI), ENDS), "-bios") == ["/usr/share/ovmf/OVMF.fd"]

@@ -16,7 +16,7 @@ def furnish(tree: Tree, directory: str, date: int) -> None:
     """Add what is missing. Raises `Refused` where the modules' filesystem, laid over the root, would hide something of it."""
     for path in ("usr", "usr/lib"):
         if tree.has(path) and not tree.is_folder(path):
-            raise Refused(f"/{path} is not a folder in the container, and the kernel's modules have to be below it")
+            raise Refused(f"/{path} is not a folder, and the kernel's modules have to be below it")
     for path, mode in _FOLDERS.items():
         tree.add_folder(path, mode)
     if directory:

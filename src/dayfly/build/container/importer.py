@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly.build import filesystem
-from dayfly.build.builder import Progress, Workshop
-from dayfly.build.container import archive, kernels, layer, places, source
+from dayfly.build.container import kernels, places, rootfs, source
 from dayfly.build.container.fetch import fetch
-from dayfly.build.container.furnish import furnish, operating_system
 from dayfly.build.container.manifest import ContainerConfig
 from dayfly.build.container.places import Container
+from dayfly.build.container.rootfs import Root
 from dayfly.build.container.source import Source, Transport
-from dayfly.build.container.tree import Limits, Tree
+from dayfly.build.container.tree import Limits
 from dayfly.build.container.unpack import unpack
-from dayfly.build.namespace import Namespace, enter
+from dayfly.build.filesystem import Progress
+from dayfly.build.namespace import enter
 from dayfly.build.skopeo import Access
+from dayfly.build.workshop import Workshop
 from dayfly.image import library as images
 from dayfly.image.library import Library
-from dayfly.image.manifest import ImageConfig, Kernel, OperatingSystem, Role, is_user
+from dayfly.image.manifest import ImageConfig, Kernel, Role, is_user
 from dayfly.image.origin import Origin
 from dayfly.image.reference import Name, Reference
 from dayfly.image.search import Libraries
 from dayfly.image.work import WorkFolder, sweep, work_folder
 from dayfly.settings import Settings
 from dayfly.units import format_size
-
-_TEXT_LIMIT = 1024**2
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,6 @@ class Imported:
     name: Name
 
 
-@dataclass(frozen=True)
-class _Root:
-    """The filesystem of a container's files, and what is known of it."""
-
-    path: Path
-    size: int
-    os: OperatingSystem
-
-
 def import_container(wish: Wish, library: Library, libraries: Libraries, settings: Settings, progress: Progress) -> Imported:
     """Make an image of a container and add it to a library.
 
@@ -77,7 +66,9 @@ def import_container(wish: Wish, library: Library, libraries: Libraries, setting
             kernel = kernels.of_image(until_added.enter_context(found)) if found else None
             container = _find(wish, work, progress)
             name = wish.name or source.default_name(wish.source, container.name)
-            root = _root(container, wish.limits, work, namespace, progress)
+            plain = _unpacked(container, wish.limits, work.path, progress)
+            date = int(datetime.fromisoformat(container.config.created).timestamp())
+            root = rootfs.make(plain, wish.limits, date, container.config.directory, namespace, progress)
             if kernel is None:
                 kernel = kernels.debian(lambda date: Workshop(settings, work, namespace, progress, date))
             progress(f"kernel: {kernel.version}{f', of {found.name or found.digest[:19]}' if found else ''}")
@@ -100,25 +91,6 @@ def _find(wish: Wish, work: WorkFolder, progress: Progress) -> Container:
     return places.in_docker_archive(wanted.path, wanted.tag, limits, work.path)
 
 
-def _root(container: Container, limits: Limits, work: WorkFolder, namespace: Namespace, progress: Progress) -> _Root:
-    """The filesystem of the container's files."""
-    date = int(datetime.fromisoformat(container.config.created).timestamp())
-    tree = Tree(limits, date)
-    plain = _unpacked(container, limits, work.path, progress)
-    for number, path in enumerate(plain):
-        tree.apply(layer.entries(path, number, limits.entries))
-    with _all_open(plain) as opened:
-        release = archive.content(tree.find("etc/os-release"), opened, _TEXT_LIMIT).decode(errors="replace")
-        furnish(tree, container.config.directory, date)
-        size = tree.check()
-        progress(f"root: making the filesystem of {len(container.layers)} layers, {format_size(size)} of files")
-        every = [node.attributes for _, node in tree.walk()]
-        where = namespace.having({about.uid for about in every}, {about.gid for about in every})
-        youngest = max(about.mtime for about in every)
-        path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
-    return _Root(path, size, operating_system(release))
-
-
 def _unpacked(container: Container, limits: Limits, folder: Path, progress: Progress) -> list[Path]:
     plain: list[Path] = []
     left = limits.size
@@ -130,13 +102,7 @@ def _unpacked(container: Container, limits: Limits, folder: Path, progress: Prog
     return plain
 
 
-@contextlib.contextmanager
-def _all_open(paths: list[Path]) -> Iterator[list[int]]:
-    with contextlib.ExitStack() as opened:
-        yield [opened.enter_context(path.open("rb")).fileno() for path in paths]
-
-
-def _config(container: ContainerConfig, root: _Root, kernel: str) -> ImageConfig:
+def _config(container: ContainerConfig, root: Root, kernel: str) -> ImageConfig:
     return ImageConfig(
         os=root.os,
         kernel=Kernel(kernel),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dayfly.build import recipe
 from dayfly.build.boot import natural
-from dayfly.build.builder import Workshop, layers_of
+from dayfly.build.workshop import Workshop, layers_of
 from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.library import OpenImage, Source
 from dayfly.image.manifest import Role
@@ -28,6 +28,8 @@ class Kernel:
 
 def of_image(image: OpenImage) -> Kernel:
     """The kernel of an open image; of use as long as that is open. Raises `Refused` where its modules are among its own files."""
+    if image.kernel is None:
+        raise Refused(f"{image.name or image.digest} is a whole disk: its kernel is not known", "name an image like debian:12")
     if image.modules is None or image.boot_modules is None:
         raise Refused(
             f"{image.name or image.digest} has its kernel's modules among its own files", "name an image like debian:12"

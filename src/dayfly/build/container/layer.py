@@ -9,7 +9,7 @@ import os
 import re
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -126,9 +126,14 @@ def _content(member: tarfile.TarInfo, number: int, end: int) -> Content:
 def _extended(member: tarfile.TarInfo, kind: Kind) -> dict[str, str]:
     if kind not in (Kind.FILE, Kind.FOLDER):
         return {}
-    prefixed = [(name.removeprefix(_EXTENDED), value) for name, value in member.pax_headers.items() if name.startswith(_EXTENDED)]
-    found = {name: value for name, value in prefixed if _KEPT.fullmatch(name)}
-    size = sum(len(text.encode(errors="surrogateescape")) for pair in found.items() for text in pair)
-    if size > _EXTENDED_LIMIT or any("\0" in name or "=" in name for name in found):
-        raise Refused(f"{member.name[:200]!r} has extended attributes of more than {_EXTENDED_LIMIT} bytes")
-    return found
+    prefixed = ((name.removeprefix(_EXTENDED), value) for name, value in member.pax_headers.items() if name.startswith(_EXTENDED))
+    return kept_attributes(member.name, prefixed)
+
+
+def kept_attributes(path: str, found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Those of a file's extended attributes that a machine needs. Raises `Refused` when they are too large."""
+    kept = {name: value for name, value in found if _KEPT.fullmatch(name)}
+    size = sum(len(text.encode(errors="surrogateescape")) for pair in kept.items() for text in pair)
+    if size > _EXTENDED_LIMIT or any("\0" in name or "=" in name for name in kept):
+        raise Refused(f"{path[:200]!r} has extended attributes of more than {_EXTENDED_LIMIT} bytes")
+    return kept

@@ -11,7 +11,7 @@ from dayfly.errors import Refused
 from dayfly.image.fields import line
 from dayfly.image.reference import Name, parse_name
 
-_HINT = "write docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE"
+_HINT = "write docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE; disk:FILE or https://… for a disk"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,45}\])(?::[0-9]{1,5})?"
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REMOTE = re.compile(

@@ -197,7 +197,7 @@ class Tree:
                     continue
                 links += 1
                 if links > _LINKS:
-                    raise Refused(f"{what!r} leads in a circle in the container")
+                    raise Refused(f"{what!r} leads in a circle")
                 way = way[:1] if found.target.startswith("/") else way
                 left += reversed(self._led(found.target.split("/")))
         if len(way) > self._limits.depth + 1:
@@ -208,7 +208,7 @@ class Tree:
         """Where a link leads. All of them together may not lead around for hours."""
         self._detours += len(parts)
         if self._detours > _DETOURS * self._limits.entries:
-            raise Refused("the container's symbolic links lead around more than they may")
+            raise Refused("its symbolic links lead around more than they may")
         return parts
 
     def _step(self, folder: Node, name: str, what: str, *, make: bool) -> Node:
@@ -276,7 +276,7 @@ class Tree:
         size = sum(node.size for node in nodes.values())
         if size > self._limits.size:
             raise Refused(
-                f"the container's files are {format_size(size)}, more than the limit of {format_size(self._limits.size)}",
+                f"its files are {format_size(size)}, more than the limit of {format_size(self._limits.size)}",
                 "--max-size raises it",
             )
         return size

@@ -57,7 +57,10 @@ def inspect(library: Library, reference: Reference, advisories: Path | None = No
         origins, endorsers = standing.origins, standing.endorsers
     except Stopped as error:
         stopped = error.message
-    root = next(layer for layer in manifest.layers if layer.role is Role.ROOT)  # a manifest without one is not read
+    root = manifest.find(Role.ROOT)
+    if root is None:
+        hint = "import its disk without --firmware: where its files can be taken out of it, they can be inspected"
+        raise Refused(f"{reference} is a whole disk, which firmware boots: what is in it is not known", hint)
     file = blobs.open_blob(library.layout, root, f"the root of {reference}")
     try:
         inside = contents(file, root.form)

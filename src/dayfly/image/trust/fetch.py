@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import stat
 import time
 import urllib.error
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from dayfly import files
 from dayfly.errors import DayflyError, Refused
+from dayfly.image.inspection.texts import shown
 
 _CHUNK = 256 * 1024
 _PATIENCE = 60.0
@@ -47,12 +49,13 @@ def absolute(place: str) -> str:
     return f"file://{urllib.parse.quote(os.path.abspath(place))}"  # noqa: PTH100 (links stay as they are)
 
 
-def fetch(place: str, target: int, limit: int) -> int:
+def fetch(place: str, target: int, limit: int, *, ca: Path | None = None, patience: float = 0.0) -> int:
     """Write what is at an address, as `absolute` has it, to an open file: how many bytes there were.
 
+    `ca` has the certificates of who vouches for servers (default: the host's), `patience` is in seconds (default: a minute).
     Raises `FetchFailed`, `NoSpace`, or `Refused` when there are more than `limit`.
     """
-    source = _file(place) if place.startswith("file://") else _answer(place)
+    source = _file(place) if place.startswith("file://") else _answer(place, ca, patience or _PATIENCE)
     with source as opened:
         return _copy(opened, target, limit, place)
 
@@ -74,23 +77,24 @@ def _file(place: str) -> Iterator[_Source]:
 
 
 @contextlib.contextmanager
-def _answer(place: str) -> Iterator[_Source]:
+def _answer(place: str, ca: Path | None, patience: float) -> Iterator[_Source]:
     if not place.startswith("https://"):
         raise Refused(f"{place} is no address that can be fetched from", "https://… or a file")
     request = urllib.request.Request(place, headers={"User-Agent": "dayfly"})  # noqa: S310 (https, as was just checked)
     try:
-        answer: HTTPResponse = urllib.request.build_opener(_OnlyHttps()).open(request, timeout=_PATIENCE)
+        trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(ca) if ca else None))
+        answer: HTTPResponse = urllib.request.build_opener(_OnlyHttps(), trusting).open(request, timeout=patience)
     except (OSError, HTTPException, ValueError) as error:
         raise FetchFailed(f"{place} cannot be fetched: {_why(error)}") from error
     with answer:
-        yield _Answer(answer, place)
+        yield _Answer(answer, place, patience)
 
 
 class _Answer:
     """A server's answer. What goes wrong while it is read is told, and one that trickles is not waited for."""
 
-    def __init__(self, answer: HTTPResponse, place: str) -> None:
-        self._answer, self._place = answer, place
+    def __init__(self, answer: HTTPResponse, place: str, patience: float) -> None:
+        self._answer, self._place, self._patience = answer, place, patience
         self._begun, self._bytes = time.monotonic(), 0
 
     def read(self, size: int, /) -> bytes:
@@ -100,7 +104,7 @@ class _Answer:
         except (OSError, HTTPException) as error:
             raise FetchFailed(f"{self._place} cannot be fetched: {_why(error)}") from error
         self._bytes += len(chunk)
-        if time.monotonic() - self._begun > _PATIENCE + self._bytes / _PACE:
+        if time.monotonic() - self._begun > self._patience + self._bytes / _PACE:
             raise FetchFailed(f"{self._place} comes too slowly: {self._bytes} bytes so far")
         return chunk
 
@@ -115,9 +119,10 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
 
 def _why(error: Exception) -> str:
+    """What went wrong, in words that a server may have chosen."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server says {error.code} {error.reason}"
-    return str(error.reason if isinstance(error, urllib.error.URLError) else error) or type(error).__name__
+        return shown(f"the server says {error.code} {error.reason}")
+    return shown(str(error.reason if isinstance(error, urllib.error.URLError) else error)) or type(error).__name__
 
 
 def _copy(source: _Source, target: int, limit: int, place: str) -> int:

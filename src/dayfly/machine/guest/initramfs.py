@@ -104,6 +104,21 @@ def agent_archive(agent: bytes) -> bytes:
     )
 
 
+def member(content: bytes, path: str) -> bytes:
+    """A file in an archive as `archive` writes it. Raises `KeyError`."""
+    at = 0
+    while at + 110 <= len(content):
+        size, length = int(content[at + 54 : at + 62], 16), int(content[at + 94 : at + 102], 16)
+        name = content[at + 110 : at + 110 + length - 1].decode("utf-8", "surrogateescape")
+        start = at + 110 + length + -(110 + length) % _ALIGNMENT
+        if name == path:
+            return content[start : start + size]
+        if name == _TRAILER:
+            break
+        at = start + size + -size % _ALIGNMENT
+    raise KeyError(path)
+
+
 def _member(number: int, entry: Entry) -> Iterable[bytes]:
     name = entry.path.encode("utf-8", "surrogateescape")
     if not name or b"\0" in name or name.startswith(b"/"):

@@ -117,16 +117,19 @@ class Mount:
 
 @dataclass(frozen=True)
 class StartRequest:
-    """All that the agent needs to make the machine this job's own and start it. Times are nanoseconds since the epoch."""
+    """All that the agent needs to make the machine this job's own and start it. Times are nanoseconds since the epoch.
+
+    Without a host name, a seed, a machine-id, the machine keeps what it has.
+    """
 
     arguments: tuple[bytes, ...]
     environment: tuple[bytes, ...]
     directory: bytes
     identity: GuestIdentity
-    hostname: str
-    seed: bytes
     clock: int
-    machine_id: str
+    hostname: str = ""
+    seed: bytes = b""
+    machine_id: str = ""
     umask: int = 0o22
     limits: tuple[Limit, ...] = ()
     terminal: WindowSize | None = None
@@ -147,8 +150,10 @@ class StartRequest:
         fields += [(_Tag.TERMINAL, self.terminal.encode())] if self.terminal else []
         fields += [(_Tag.MERGED, b"")] if self.merged else []
         fields += [(_Tag.SHARE, _mount(mount)) for mount in self.mounts]
-        fields += [(_Tag.HOSTNAME, self.hostname.encode()), (_Tag.SEED, self.seed)]
-        fields += [(_Tag.CLOCK, struct.pack("<Q", self.clock)), (_Tag.MACHINE_ID, self.machine_id.encode())]
+        fields += [(_Tag.HOSTNAME, self.hostname.encode())] if self.hostname else []
+        fields += [(_Tag.SEED, self.seed)] if self.seed else []
+        fields += [(_Tag.CLOCK, struct.pack("<Q", self.clock))]
+        fields += [(_Tag.MACHINE_ID, self.machine_id.encode())] if self.machine_id else []
         fields += [(_Tag.NETWORK, self.network.encode())] if self.network else []
         fields += [(_Tag.MAC, _mac(self.mac))] if self.mac else []
         payload = b"".join(_FIELD.pack(tag, 0, len(value)) + value for tag, value in fields)

@@ -1,0 +1,87 @@
+"""The `run` steps of a recipe: done in a machine of the image so far, never on the host; the files of that are the root then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from dayfly.build import capture
+from dayfly.build.capture import Bench
+from dayfly.build.container.rootfs import Root
+from dayfly.build.filesystem import Progress
+from dayfly.build.namespace import Namespace
+from dayfly.build.recipe import Recipe
+from dayfly.errors import DayflyError
+from dayfly.image.library import Library, OpenImage, Source
+from dayfly.image.manifest import ImageConfig, Role
+from dayfly.image.reference import LibraryKind, Reference
+from dayfly.image.work import WorkFolder
+from dayfly.machine.errands import Errands
+from dayfly.machine.spec import Shape
+from dayfly.settings import Settings
+
+
+class Machines(Protocol):
+    """Who has a machine do what is wanted of it: `dayfly.job.errands.perform`."""
+
+    def __call__(
+        self, image: OpenImage, settings: Settings, wanted: Errands, archive: int, said: Callable[[int, str], None], /
+    ) -> None:
+        """Write the files that are there afterwards to `archive`, an open file."""
+
+
+def no_machines(image: OpenImage, *_: object) -> None:
+    """Where nobody has machines. Raises `DayflyError`."""
+    raise DayflyError(f"there is no machine here for {image.digest}")
+
+
+def errands(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Errands:
+    """A recipe's scripts, in the machine that it describes."""
+    machine = recipe.machine
+    return Errands(
+        scripts=scripts,
+        shape=Shape(settings.machine_cpus, machine.memory or settings.machine_memory),
+        scratch=machine.scratch or settings.scratch_size,
+        network=machine.network,
+        environment=tuple(f"{name}={value}" for name, value in recipe.environment.items()),
+    )
+
+
+def perform(
+    recipe: Recipe,
+    config: ImageConfig,
+    layers: dict[Role, Source],
+    work: WorkFolder,
+    namespace: Namespace,
+    settings: Settings,
+    machines: Machines,
+    progress: Progress,
+) -> Root:
+    """The root after a recipe's steps. The image so far, `config` and `layers`, is in a library of its own, and gone with it.
+
+    Raises what `machines` does when a step fails, and as `dayfly.build.capture.root`.
+    """
+    library = Library(work.path / "before")
+    digest = library.add(config, layers, None)
+    within = replace_library(settings, library.layout.folder)
+    with library.open(Reference(None, digest, LibraryKind.USER)) as image, capture.archived(work, namespace) as bench:
+        progress(f"run: starting a machine for {len(recipe.run)} steps")
+        machines(image, within, errands(recipe, settings, recipe.run), bench.archive, said(progress, "run"))
+        return after(bench, "steps", config.directory, recipe.date, progress)
+
+
+def after(at: Bench, name: str, directory: str, date: int, progress: Progress) -> Root:
+    """The root of the files in an archive, made in a folder of this name. None of them is younger than `date`."""
+    return capture.root(replace(at, namespace=at.namespace.inner(name)), directory, date, progress, latest=date)
+
+
+def said(progress: Progress, step: str) -> Callable[[int, str], None]:
+    """Tells each line that a script writes."""
+    return lambda number, line: progress(f"{step} {number}: {line}")
+
+
+def replace_library(settings: Settings, folder: Path) -> Settings:
+    """The settings of somebody whose own library this is."""
+    return replace(settings, library_user=folder)
