@@ -1,0 +1,56 @@
+"""What is refused where a job is submitted, in the words of the job shell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dayfly.batch.check import check
+from dayfly.batch.request import Request
+from dayfly.errors import DayflyError
+from dayfly.image.library import Library
+from dayfly.image.reference import LibraryKind, Name
+from dayfly.settings import Queue, Settings
+from tests.unit.image.examples import CONFIG, LAYERS
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    Library(tmp_path / "library", LibraryKind.SYSTEM).add(CONFIG, LAYERS, Name("debian", "12"))
+    queues = {"never": Queue(vm="never"), "always": Queue(vm="always", image="debian:12")}
+    return replace(Settings(), library_system=tmp_path / "library", batch_images=("debian:*", "user/own:*"), batch_queues=queues)
+
+
+def asked(settings: Settings, queue: str = "", **words: str) -> str:
+    """Why a job is refused; nothing where it is not."""
+    try:
+        check(Request(("job",), **words), queue, settings)  # type: ignore[arg-type]
+    except DayflyError as error:
+        return str(error)
+    return ""
+
+
+def test_what_is_not_refused(settings: Settings) -> None:
+    assert asked(settings) == ""
+    assert asked(settings, image="none") == ""
+    assert asked(settings, image="debian:12", network="nat") == ""
+    assert asked(settings, image="user/own:3") == ""
+    assert asked(settings, "always") == ""
+
+
+def test_what_is(settings: Settings) -> None:
+    assert asked(settings, image="el:9") == "the image el:9 is not allowed here (these are: debian:*, user/own:*)"
+    assert asked(settings, image="debian:99").startswith("there is no image debian:99 in the site's library (")
+    assert asked(settings, "never", image="debian:12").startswith("never has no virtual machines (")
+    assert asked(settings, "always", image="none").startswith("every job of always runs in a virtual machine (")
+    assert asked(settings, network="nat").startswith("the job names no image, and the site has no default one (")
+    assert "names no image: " in asked(settings, image="debian:12;id")
+
+
+def test_where_the_library_is_not_seen_the_node_says_it(settings: Settings, tmp_path: Path) -> None:
+    assert asked(replace(settings, library_system=tmp_path / "none"), image="debian:99") == ""
+    everything = replace(settings, batch_images=())
+    assert asked(everything, image="mine:1") == "", "it may be the user's own"
+    assert asked(everything, image="system/mine:1").startswith("there is no image system/mine:1 in the site's library")
