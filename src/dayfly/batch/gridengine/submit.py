@@ -1,0 +1,83 @@
+"""A job's description in Grid Engine's words, and its answers. Pure. Source: submit(1)."""
+
+from __future__ import annotations
+
+import re
+
+from dayfly.batch.submit.description import SubmittedJob
+from dayfly.batch.submit.rendering import clock, outputs, script
+from dayfly.batch.submit.states import State, furthest
+from dayfly.errors import Refused
+
+SUBMIT = ("qsub", "-terse")
+PARALLEL_ENVIRONMENT = "smp"
+"""The parallel environment whose slots are all on one host, as sites call it."""
+_MIB = 1024**2
+_NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9:-]+)?\n?")
+
+
+def render(job: SubmittedJob) -> str:
+    """The script for `qsub`. Raises `Refused` for what Grid Engine has no words for."""
+    if len(job.shares) > 1:
+        raise Refused("Grid Engine takes one folder to share in a job's request", "share a parent, or have the site share it")
+    output, errors = outputs(job, "$JOB_ID.$TASK_ID" if job.is_array else "$JOB_ID")
+    asked = {
+        "vm_image": job.image,
+        "vm_boot": job.boot,
+        "vm_network": job.network,
+        "vm_share": job.shares[0] if job.shares else "",
+        "m_mem_free": f"{-(-job.memory // _MIB // job.cpus)}M" if job.memory else "",
+        "h_rt": clock(job.time) if job.time else "",
+    }
+    said = {
+        "-S": "/bin/sh",
+        "-N": job.name,
+        "-wd": job.directory,
+        "-o": output,
+        "-e": errors,
+        "-pe": f"{PARALLEL_ENVIRONMENT} {job.cpus}" if job.cpus > 1 else "",
+        "-t": f"{job.first}-{job.last}" if job.is_array else "",
+        "-q": job.queue,
+        "-A": job.account,
+        **{f"-l {name}": f"={value}" for name, value in asked.items() if value},
+    }
+    lines = [f"#$ {option}{'' if option.startswith('-l') else ' '}{value}" for option, value in said.items() if value]
+    return script(job, lines, "SGE_TASK_ID")
+
+
+def number(answer: str) -> str:
+    """The job's number in what `qsub -terse` says. Raises `Refused`."""
+    match = _NUMBER.fullmatch(answer)
+    if match is None:
+        raise Refused(f"qsub answered {answer[:200]!r}, and not with a job's number")
+    return match[1]
+
+
+def ask(job: str) -> list[str]:
+    """The command that says where jobs are: all of its caller, as there is no short answer about one."""
+    del job
+    return ["qstat", "-g", "d"]
+
+
+def state(answer: str, status: int, job: str) -> State:
+    """Where the job is, by what that command says. What it does not list has ended. Raises `Refused` when it failed."""
+    if status != 0:
+        raise Refused("qstat failed, so nobody knows where the job is", "see what `qstat` says")
+    rows = [line.split() for line in answer.splitlines()]
+    return furthest([_state(row[4]) for row in rows if len(row) > 4 and row[0] == job])
+
+
+def _state(letters: str) -> State:
+    """A state as qstat(1) writes it, like `qw`, `hqw`, `r`, `Rr`, `s`, `Eqw`."""
+    if "E" in letters:
+        return State.FAULTY
+    if set(letters) & set("sST"):
+        return State.SUSPENDED
+    if "w" in letters:
+        return State.HELD if "h" in letters else State.WAITING
+    return State.RUNNING
+
+
+def cancel(job: str) -> list[str]:
+    """The command that ends a job."""
+    return ["qdel", job]
