@@ -25,6 +25,8 @@ COMMANDS = {
     "policy": "say what the site's policy allows",
     "ps": "show the machines that run on this host",
     "usage": "show what jobs were and what they used",
+    "submit": "submit a job to this host's batch system",
+    "job": "ask for a job that was submitted, wait for it, end it",
     "batch": "set up a batch system whose jobs run in machines",
     "doctor": "check everything that Dayfly depends on",
     "completion": "print the completion script of a shell",
@@ -83,6 +85,10 @@ def _dispatch(words: list[str]) -> int:
         from dayfly.cli.job_shell import serve  # noqa: PLC0415 (the other commands do without it)
 
         return serve(words[1:])
+    if words and words[0] == "local-job" and len(words) == 3:  # what `dayfly submit --batch local` starts
+        from dayfly.batch.submit import local  # noqa: PLC0415 (the other commands do without it)
+
+        return local.run(words[1], int(words[2]))
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
         return _execute(words[0], words[1:])
     from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)

@@ -30,8 +30,8 @@ _ARRAY = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 class SubmittedJob:
     """What is wanted, whichever batch system runs it. `memory` is in bytes for the whole job, `time` in seconds (0: not said).
 
-    Of an array, `first` and `last` are the numbers of its tasks; 0: it is none. `directory` is absolute; `output` and `errors` are
-    relative to it or absolute, and empty where `outputs` names them.
+    Of an array, `first` and `last` are the numbers of its tasks; 0: it is none. `directory` is absolute; `output` and `errors`
+    are relative to it or absolute, and empty where `outputs` names them.
     """
 
     image: str

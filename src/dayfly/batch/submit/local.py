@@ -1,0 +1,164 @@
+"""Jobs of this host alone: each has a process of its own that outlives the command, and runs its tasks one after the other.
+
+XDG_STATE_HOME/dayfly/local/NUMBER/job.json    what is to be run
+…/owner                                        held locked by the process that runs it, with its number
+…/status                                       how it ended: the status of the first task that failed, or 0
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+from dayfly import files, process
+from dayfly.batch.submit.description import SubmittedJob
+from dayfly.batch.submit.rendering import TASK, outputs
+from dayfly.batch.submit.states import State
+from dayfly.errors import DayflyError, NotFound
+from dayfly.image.fields import decode
+from dayfly.settings import xdg
+from dayfly.values import asdict
+
+_LIMIT = 64 * 1024 * 1024
+_STATUS_LIMIT = 64
+
+
+def start(job: SubmittedJob) -> str:
+    """Start a job's own process, and do not wait for it: the job's number."""
+    number = secrets.token_hex(4)
+    folder = _folder(number)
+    folder.mkdir(parents=True)
+    files.write(folder / "job.json", json.dumps(asdict(job)).encode(), 0o600)
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
+    with subprocess.Popen(  # not by dayfly.process: what that starts ends with us
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=[writer],
+    ) as started:
+        os.close(writer)
+        ready = os.read(reader, 1)
+        os.close(reader)
+        if not ready:
+            raise DayflyError(f"the job's process ended before it had begun, with status {started.wait()}")
+        started.returncode = 0  # it is nobody's to wait for
+    return number
+
+
+def run(number: str, ready: int) -> int:
+    """Be the job's process: run its tasks, and keep how they ended."""
+    folder = _folder(number)
+    fields = decode(files.read(folder / "job.json", _LIMIT), "job.json").values
+    job = SubmittedJob(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
+    with (folder / "owner").open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        owner.write(f"{os.getpid()}\n")
+        owner.flush()
+        os.write(ready, b".")
+        os.close(ready)
+        statuses = _Tasks(job, number).run()
+        status = next((status for status in statuses if status), 0)
+        files.write(folder / "status", f"{status}\n".encode(), 0o600)
+    return 0
+
+
+class _Tasks:
+    """Runs tasks one after the other, until one is told to end."""
+
+    def __init__(self, job: SubmittedJob, number: str) -> None:
+        self._job = job
+        self._number = number
+        self._child: process.Child | None = None
+        self._ended = 0
+        for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(wanted, self._end)
+
+    def _end(self, number: int, _: object) -> None:
+        self._ended = number
+        if self._child is not None:
+            self._child.kill(number)
+
+    def run(self) -> list[int]:
+        tasks = range(self._job.first, self._job.last + 1) if self._job.is_array else [0]
+        statuses: list[int] = []
+        for task in tasks:
+            if self._ended:
+                return [*statuses, 128 + self._ended]
+            statuses.append(self._task(task))
+        return statuses
+
+    def _task(self, task: int) -> int:
+        job = self._job
+        number = f"{self._number}.{task}" if job.is_array else self._number
+        output, errors = (Path(job.directory) / path for path in outputs(job, number))
+        variables = {**os.environ, **({TASK: str(task)} if job.is_array else {})}
+        with output.open("wb") as out, errors.open("wb") as err:
+            self._child = process.spawn(words(job), stdout=out.fileno(), stderr=err.fileno(), env=variables, cwd=job.directory)
+            if self._ended:
+                self._child.kill(self._ended)
+            status, _ = self._child.wait()
+            self._child = None
+        return status if status >= 0 else 128 - status
+
+
+def words(job: SubmittedJob) -> list[str]:
+    """The job as `dayfly run` takes it."""
+    options = [f"--cpus={job.cpus}", f"--name={job.name}", *(f"--share={share}" for share in job.shares)]
+    options += [f"--memory={job.memory // 1024}K"] if job.memory else []
+    options += [f"--timeout={job.time}s"] if job.time else []
+    options += [f"--network={job.network}"] if job.network else []
+    options += [f"--boot={job.boot}"] if job.boot else []
+    options += [f"--env={name}={value}" for name, value in job.environment.items()]
+    return [sys.executable, "-m", "dayfly", "run", *options, job.image, "--", *job.command]
+
+
+def state(number: str) -> State:
+    """Whether the job's process is there."""
+    with _owner(number) as owner:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return State.RUNNING
+    return State.ENDED
+
+
+def wait(number: str) -> None:
+    """Wait until the job's process is gone: its lock is."""
+    with _owner(number) as owner:
+        fcntl.flock(owner, fcntl.LOCK_SH)
+
+
+def status(number: str) -> int:
+    """How an ended job ended; 137 where its process was killed before it could say."""
+    try:
+        return int(files.read(_folder(number) / "status", _STATUS_LIMIT))
+    except FileNotFoundError:
+        return 137
+
+
+def cancel(number: str) -> None:
+    """Tell the job to end."""
+    with _owner(number) as owner:
+        if state(number) is State.RUNNING:
+            os.kill(int(owner.read()), signal.SIGTERM)
+
+
+def _owner(number: str) -> IO[str]:
+    try:
+        return (_folder(number) / "owner").open()
+    except FileNotFoundError:
+        raise NotFound(f"there is no job local:{number} on this host", "it may have been submitted on another one") from None
+
+
+def _folder(number: str) -> Path:
+    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly/local" / number

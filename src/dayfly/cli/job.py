@@ -1,0 +1,87 @@
+"""`dayfly job`: what became of a job that was submitted."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+
+from dayfly import settings as site
+from dayfly.batch.submit import acting, kept
+from dayfly.batch.submit.acting import Standing
+from dayfly.batch.submit.kept import Submitted
+from dayfly.batch.submit.states import State
+from dayfly.cli.listing import add_json, print_fields, print_json
+from dayfly.cli.parser import Parser, checked
+from dayfly.errors import DayflyError, NotFound
+
+DESCRIPTION = "Ask for a job that `dayfly submit` has submitted, by the id that it printed."
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments of `dayfly job`."""
+    below = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", dest="job_command")
+
+    def add(name: str, help_: str, act: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        command = below.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+        command.add_argument("job", metavar="ID", type=checked(kept.recall), help="the job's id, like slurm:42")
+        command.set_defaults(act=act)
+        return command
+
+    add_json(add("status", "show where a job is, and how it ended", _status))
+    add("wait", "wait for a job's end, and exit with its status", _wait)
+    logs = add("logs", "print what a job wrote", _logs)
+    logs.add_argument("--errors", action="store_true", help="what it wrote to stderr instead")
+    add("cancel", "end a job", _cancel)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Do what the command below `job` says."""
+    status: int = arguments.act(arguments)
+    return status
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    job: Submitted = arguments.job
+    found = acting.standing(job, site.load())
+    if arguments.json:
+        print_json(
+            {"id": job.id, "state": str(found.state), "status": found.status, "name": job.name, "submitted": job.submitted}
+        )
+        return 0
+    fields = {"job": job.id, "name": job.name, "submitted": job.submitted, "state": str(found.state)}
+    print_fields(fields | ({"status": _words(found)} if found.state is State.ENDED else {}))
+    return 0
+
+
+def _words(found: Standing) -> str:
+    return str(found.status) if found.status is not None else "not known here: see what the batch system says"
+
+
+def _wait(arguments: argparse.Namespace) -> int:
+    job: Submitted = arguments.job
+    found = acting.wait(job, site.load())
+    if found.state is State.FAULTY:
+        raise DayflyError(f"{job.id} cannot start", "see what the batch system says of it")
+    if found.status is None:
+        raise DayflyError(f"{job.id} has ended, and how is not known here", "see what the batch system says of it")
+    return found.status
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    job: Submitted = arguments.job
+    found = [paths[1 if arguments.errors else 0] for paths in job.outputs()]
+    there = [path for path in found if path.is_file()]
+    if not there:
+        raise NotFound(f"{job.id} has written nothing yet", f"it goes to {found[0]}")
+    for path in there:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    acting.cancel(arguments.job)
+    return 0
