@@ -97,6 +97,10 @@ class BatchSystem(abc.ABC):
         """Run a command as a job with the caller's streams."""
 
     @abc.abstractmethod
+    def dayfly(self, *words: str) -> Ran:
+        """Run the command `dayfly` as the user, where jobs are submitted."""
+
+    @abc.abstractmethod
     def state(self, job: str) -> State:
         """Where the job is."""
 

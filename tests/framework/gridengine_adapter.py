@@ -67,6 +67,9 @@ class GridEngine(BatchSystem):
     def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:  # noqa: B008
         raise NotImplementedError(self.cannot[Ability.INTERACTIVE])
 
+    def dayfly(self, *words: str) -> Ran:
+        return self.grid.run(str(self.grid.program), *words, extra={"DAYFLY_SETTINGS": str(self.grid.settings)})
+
     def state(self, job: str) -> State:
         words = [line.split()[4] for line in self._listed() if line.split()[0] == job]
         if not words:

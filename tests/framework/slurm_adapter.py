@@ -73,6 +73,10 @@ class Slurm(BatchSystem):
     def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:  # noqa: B008
         return self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
 
+    def dayfly(self, *words: str) -> Ran:
+        settings = {"DAYFLY_SETTINGS": str(self.cluster.settings)}
+        return self.cluster.run(str(self.cluster.folder / "dayfly"), *words, extra=settings)
+
     def state(self, job: str) -> State:
         word = self.cluster.job(job)["JobState"]
         return State.ENDED if word in _ENDS else _STATES[word]

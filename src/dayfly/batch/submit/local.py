@@ -14,6 +14,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,6 @@ from dayfly.batch.submit.states import State
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.fields import decode
 from dayfly.settings import xdg
-from dayfly.values import asdict
 
 _LIMIT = 64 * 1024 * 1024
 _STATUS_LIMIT = 64
