@@ -51,7 +51,7 @@ def batch(system: BatchSystem) -> Iterator[BatchSystem]:
     system.until_idle()
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(system.folder) in line]
     assert not list((system.folder / "scratch").iterdir())
-    assert not [path for path in files(system) - before if "dayfly" in path.name]
+    assert not [path for path in files(system) - before if "dayfly" in path.name and not _is_roots(path)]
     assert all(record["end"] for record in system.records() if record["machine"]["pid"] == 0)
     assert not list((system.folder / "records").rglob(".*")), "half-written records"
     system.until_idle()  # and not drained
@@ -62,6 +62,14 @@ def cluster(batch: BatchSystem) -> Cluster:
     """The Slurm under the batch system."""
     assert isinstance(batch, Slurm)
     return batch.cluster
+
+
+def _is_roots(path: Path) -> bool:
+    """Whether a file is root's, as those of tests are that run beside these, or is gone."""
+    try:
+        return path.lstat().st_uid == 0
+    except FileNotFoundError:
+        return True
 
 
 def files(system: BatchSystem) -> set[Path]:
