@@ -17,6 +17,7 @@ from typing import Any
 import qemu.qmp
 
 import dayfly
+from dayfly.image.work import OUTSIDE_PREFIX
 from dayfly.machine.processes import Running, running
 
 COMMAND = [sys.executable, "-m", "dayfly"]
@@ -171,7 +172,7 @@ class Site:
         """Everything of its machines that should not be there: processes, mounts, sockets, files."""
         records = {path.stem for path in (self.folder / "records").rglob("*.json")}
         found = [f"machine {machine.pid}" for machine in running() if machine.identity in records]
-        found += [f"mount {mount}" for mount in sorted(mounts()) if mount.startswith(str(self.folder)) or "dayfly" in mount]
+        found += [f"mount {mount}" for mount in sorted(mounts()) if mount.startswith(str(self.folder)) or OUTSIDE_PREFIX in mount]
         found += [f"socket {line}" for line in Path("/proc/net/unix").read_text().splitlines() if str(self.folder) in line]
         found += [f"file {path}" for path in self._files() if not self._belongs(path)]
         return found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "run": "run a command in a fresh virtual machine",
-    "image": "build, list, inspect, check and remove images",
+    "image": "build, import, move, list, inspect and remove images",
     "template": "make, list and remove the booted machines that jobs are cloned from",
     "trust": "follow and publish signed lists of images",
     "policy": "say what the site's policy allows",
