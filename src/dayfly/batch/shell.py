@@ -22,6 +22,7 @@ from dayfly.job.description import Folder, JobDescription, host_memory, parse_fo
 from dayfly.job.start import run
 from dayfly.machine.spec import Boot, Network
 from dayfly.settings import Settings
+from dayfly.values import replace
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def serve(
             os.environb[name] = environment[name]
     settings = site.load(Path(request.settings) if request.settings else None)
     job = read(request, environment)
+    request = job.request or request
     environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
     process.lower_limits(job.limits)
     if request.task_prolog:
@@ -71,7 +73,12 @@ def serve(
         _become(job.command or request.command, environment)
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
-    process.die_with_parent()
+    if not job.outlives_parent:
+        process.die_with_parent()
+    if job.script_by_name:
+        from dayfly.batch import script  # noqa: PLC0415 (few batch systems need it)
+
+        job = replace(job, command=script.on_stdin(job.command or request.command))
     reporters: list[Reporter] = []
 
     def told(record: UsageRecord) -> None:
