@@ -45,9 +45,9 @@ _NUMBERS = ("environment", "memory_mib", "cpus_per_task", "tasks_here", "restart
 
 def parse(words: Sequence[str]) -> Request:
     """Read `WORD=VALUE… -- COMMAND`. Raises `Refused`: the hook and this Dayfly are of different versions then."""
-    if "--" not in words or words[-1] == "--":
+    split = words.index("--") if "--" in words else len(words)
+    if split >= len(words) - 1:
         raise Refused("the job shell was given no command", "it is the batch system's to call, not a person's")
-    split = words.index("--")
     texts: dict[str, str] = {}
     numbers: dict[str, int] = {}
     for word in words[:split]:

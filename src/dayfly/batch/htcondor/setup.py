@@ -19,7 +19,7 @@ def files(settings: Settings, program: str, settings_file: str, folder: str) -> 
         "wrapper.sh",
         ALWAYS=shlex.quote(" ".join(scripts.always(settings))),
         PROGRAM=shlex.quote(program),
-        SETTINGS=settings_file,
+        SETTINGS=shlex.quote(settings_file),
     )
     return {WRAPPER: wrapper, CONFIGURATION: f"USER_JOB_WRAPPER = {folder}/{WRAPPER}\n", SUBMIT: submit(settings)}
 

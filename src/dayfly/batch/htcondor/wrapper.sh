@@ -5,6 +5,6 @@ always=ALWAYS
 queue=$(sed -n 's/^DayflyQueue *= *"\([^"]*\)"$/\1/Ip' -- "$_CONDOR_MACHINE_AD" 2>/dev/null | head -n 1)
 if grep -qsiE '^VM(Image|Boot|Network|Share) *=' -- "$_CONDOR_JOB_AD" || [[ " $always " == *" $queue "* && -n $queue || $always == "*" ]]; then
 	HAND_OVER \
-		PROGRAM job-shell htcondor environment=3 "settings=SETTINGS" -- "$@"
+		PROGRAM job-shell htcondor environment=3 settings=SETTINGS -- "$@"
 fi
 exec -- "$@"

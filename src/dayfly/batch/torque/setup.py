@@ -37,7 +37,7 @@ def files(settings: Settings, program: str, settings_file: str, folder: str) -> 
             "starter.sh",
             ALWAYS=shlex.quote(" ".join(scripts.always(settings))),
             PROGRAM=shlex.quote(program),
-            SETTINGS=settings_file,
+            SETTINGS=shlex.quote(settings_file),
         ),
         FILTER: _FILTER.format(program=shlex.quote(program), settings=option),
         **({PROLOGUE: _PROLOGUE.format(folders=folders)} if folders else {}),

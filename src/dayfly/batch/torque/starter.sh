@@ -4,7 +4,7 @@
 always=ALWAYS
 if [ -n "$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE" ] || [[ " $always " == *" $PBS_QUEUE "* || $always == "*" ]]; then
 	HAND_OVER \
-		PROGRAM job-shell torque environment=3 "settings=SETTINGS" "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
+		PROGRAM job-shell torque environment=3 settings=SETTINGS "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
 		"network=$DAYFLY_NETWORK" "share=$DAYFLY_SHARE" -- "$@"
 fi
 exec -- "$@"
