@@ -106,8 +106,8 @@ def description(
         directory=os.getcwd(),  # noqa: PTH109 (on the way to every job's start)
         environment=tuple(name + b"=" + value for name, value in environment.items()),
         shares=_shares(request, job, settings),
-        network=_network(request.network),
-        boot=_boot(request.boot),
+        network=network(request.network),
+        boot=boot(request.boot),
         name=job.identity.get("name", ""),
         batch={"system": job.system, **job.identity},
         as_signal=True,
@@ -121,14 +121,16 @@ def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder
     return (*from_site, *asked, *job.folders)
 
 
-def _boot(text: str) -> Boot | None:
+def boot(text: str) -> Boot | None:
+    """What is to be init in the machine; None: as the image says. Raises `Refused`."""
     try:
         return Boot(text) if text else None
     except ValueError:
         raise Refused(f"{text!r} is no way to boot", "agent or system") from None
 
 
-def _network(text: str) -> Network:
+def network(text: str) -> Network:
+    """The machine's network. Raises `Refused`."""
     try:
         return Network(text or Network.NONE)
     except ValueError:
