@@ -41,7 +41,7 @@ that makes those folders.
 """
 FILTER = """\
 Read a job's script on stdin and write it with what it asks for (#PBS -l vm_image=debian:12) as variables, which the batch system
-knows; end with status 255 and say why where the job would be refused: for qsub's submit filter.
+knows; end with status 255 and say why where the job would be refused: for qsub's submit filter. Behind -- is what qsub was given.
 """
 CHECK = """\
 Say why a job would be refused on a node, in the job shell's words, or nothing: for hooks that see a job when it is submitted. The
@@ -76,7 +76,6 @@ def configure(parser: Parser) -> None:
     check.set_defaults(act=_check)
     submit = commands.add_parser("filter", help="filter a script that is submitted", description=FILTER)
     submit.add_argument("system", metavar="SYSTEM", choices=("torque",), help="torque")
-    submit.add_argument("arguments", metavar="ARGUMENT", nargs="*", help="what qsub was given, after --")
     _add_settings(submit)
     submit.set_defaults(act=_filter)
     epilog = commands.add_parser("epilog", help="end what jobs that are gone left on this node", description=EPILOG)
@@ -169,7 +168,7 @@ def _filter(arguments: argparse.Namespace) -> int:
     from dayfly.errors import DayflyError  # noqa: PLC0415
 
     try:
-        filtered = rewrite(sys.stdin.buffer.read(_SCRIPT_LIMIT).decode(errors="surrogateescape"), arguments.arguments)
+        filtered = rewrite(sys.stdin.buffer.read(_SCRIPT_LIMIT).decode(errors="surrogateescape"), arguments.after_dashes)
         check(filtered.request, filtered.queue, _settings(arguments))
     except DayflyError as error:
         process.warn(str(error))
