@@ -1,4 +1,4 @@
-"""What a job asks PBS for: to start it again elsewhere. Torque's commands are the same."""
+"""What a job asks PBS for: to start it again elsewhere."""
 
 from __future__ import annotations
 
