@@ -190,6 +190,47 @@ def test_a_host_without_machines_is_the_wrappers_failure_for_htcondor(site: Site
     assert (site.work / ".job_wrapper_failure").read_text().startswith("dayfly: ")
 
 
+def stand_in(site: Site, name: str, ending: str) -> Path:
+    """A command of a batch system on the job's PATH, which writes down what it is called with."""
+    folder = site.work / "bin"
+    folder.mkdir(exist_ok=True)
+    asked = site.work / "asked"
+    program(folder / name, f'#!/bin/sh\nprintf "%s\\n" "$@" >{asked}\n{ending}\n')
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("exit 0", 125, "n1 could not start a machine, and the job is put back into the queue, time 1 of 2"),
+        ("echo 'qrerun: Unauthorized Request' >&2; exit 159", 125, "the job fails: qrerun says: qrerun: Unauthorized Request"),
+    ],
+)
+def test_a_host_without_machines_asks_pbs_to_start_the_job_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, ending: str, status: int, said: str
+) -> None:
+    site.configure(machine_qemu="/none/qemu")
+    asked = stand_in(site, "qrerun", ending)
+    submitted = of_pbs(site, SCRIPT, monkeypatch)
+    submitted.environment["PATH"] = f"{asked.parent}/bin:/usr/bin:/bin"
+    with submitted.start(site) as started:
+        _, err = started.communicate(timeout=SECONDS)
+    assert (started.returncode, asked.read_text()) == (status, "7.head\n")
+    assert said.replace("n1", os.uname().nodename) in err.decode()
+
+
+def test_the_machine_is_shown_in_the_jobs_classad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = stand_in(site, "condor_chirp", f'test "$_CONDOR_JOB_AD" = {site.work}/.job.ad && echo >>{site.work}/asked')
+    submitted = of_htcondor(site, SCRIPT, monkeypatch)
+    submitted.environment["PATH"] = f"{asked.parent}/bin:/usr/bin:/bin"
+    with submitted.start(site) as started:
+        started.communicate(timeout=SECONDS)
+    words = asked.read_text().splitlines()
+    assert words[:2] == ["set_job_attr_delayed", "ChirpDayfly"]
+    assert words[2].startswith('"debian:12 sha256:')
+    assert words[3] == ""  # it had HTCondor's variables
+
+
 def to_session(session: int, number: int) -> None:
     """Send a signal to every process of a session, as pbs_mom does."""
     for entry in Path("/proc").iterdir():

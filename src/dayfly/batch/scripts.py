@@ -9,11 +9,11 @@ from dayfly.settings import USER, USERS_OWN, Settings
 
 WISHES = ("image", "boot", "network", "share")
 """What a job can ask for: `vm_image`, `DAYFLY_IMAGE`, `VMImage`, as its batch system writes it."""
-HAND_OVER = "exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i PATH={path} LC_ALL=C.UTF-8".format(
-    path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-)
-"""Lines of bash before the job shell's: the job's variables go along as an open file, since they are the job's. A PYTHONHOME of
-the user's is nothing for the job shell."""
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+HAND_OVER = f"exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i PATH={_PATH} LC_ALL=C.UTF-8"
+"""What stands in bash before the job shell's command: the job's variables go along as an open file, since they are the job's.
+A PYTHONHOME of the user's is nothing for the job shell.
+"""
 
 
 def filled(package: str, name: str, **words: str) -> str:
