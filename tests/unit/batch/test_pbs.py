@@ -57,6 +57,12 @@ def test_arguments_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words_of(event).command == ("/usr/bin/prog", "a b", "--")
 
 
+def test_quotes_around_a_list_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = launch_event(job(vm_image="a:1", vm_share='"/data,/sw:ro"', vm_boot=""), "bash")
+    run(monkeypatch, event)
+    assert (words_of(event).share, words_of(event).boot) == ("/data,/sw:ro", "")
+
+
 def test_a_shell_that_is_no_login_shell_stays_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for argv, progname, expected in (
         (["bash"], "/bin/bash", ("/bin/bash",)),
