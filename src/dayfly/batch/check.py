@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dayfly.batch import policy
 from dayfly.batch.request import NONE, Request
+from dayfly.batch.shell import boot, network
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.reference import LibraryKind, parse
 from dayfly.image.search import Libraries
@@ -18,6 +19,8 @@ def check(request: Request, queue: str, settings: Settings) -> None:
     wanted = policy.image(request, policy.rules(settings, queue), queue or "this queue", parallel=False)
     if not wanted or wanted == NONE:
         return
+    boot(request.boot)
+    network(request.network)
     reference = parse(wanted)
     libraries = Libraries(settings)
     if reference.library is not LibraryKind.SYSTEM or not _readable(libraries):

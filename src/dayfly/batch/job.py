@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dayfly.batch.allocation import Allocation
+from dayfly.batch.request import Request
 from dayfly.job.description import Folder
 from dayfly.values import dataclass, field
 
@@ -19,6 +20,9 @@ class BatchJob:
     `limits` are soft resource limits by their numbers, which the batch system has left to us to set, and `internal` the variables
     by which it told them: the job does not see those. `defaults` are variables that it sets where the job has none of that name.
     `restarts_known` is how far the batch system counts how often it has started the job again.
+    `request` is what the job asks for, where the batch system's description says that and the hook's words do not.
+    `script_by_name`: its shell may get the name of the job's script, which is in a folder that the job cannot list.
+    `outlives_parent`: the daemon that started the job may be started anew while the job runs.
     """
 
     system: str
@@ -33,3 +37,6 @@ class BatchJob:
     limits: Mapping[int, int] = field(default_factory=dict)
     internal: frozenset[bytes] = frozenset()
     defaults: Mapping[bytes, bytes] = field(default_factory=dict)
+    request: Request | None = None
+    script_by_name: bool = False
+    outlives_parent: bool = False

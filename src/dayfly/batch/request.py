@@ -16,8 +16,8 @@ class Request:
     """The hook's words. Empty or 0: not said.
 
     `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's.
-    `memory_mib`, `cpus_per_task` and `tasks_here` are what the batch system vouches for; variables that a user could set do not.
-    `task_prolog` is the site's program to run first.
+    `memory_mib`, `cpus_per_task`, `tasks_here` and `restarts` (how often the job was started before) are what the batch system
+    vouches for; variables that a user could set do not. `task_prolog` is the site's program to run first.
     """
 
     command: tuple[str, ...]
@@ -31,6 +31,7 @@ class Request:
     memory_mib: int = 0
     cpus_per_task: int = 0
     tasks_here: int = 0
+    restarts: int = 0
 
     @property
     def asks(self) -> bool:
@@ -39,14 +40,14 @@ class Request:
 
 
 _TEXTS = ("image", "boot", "network", "share", "settings", "task_prolog")
-_NUMBERS = ("environment", "memory_mib", "cpus_per_task", "tasks_here")
+_NUMBERS = ("environment", "memory_mib", "cpus_per_task", "tasks_here", "restarts")
 
 
 def parse(words: Sequence[str]) -> Request:
     """Read `WORD=VALUE… -- COMMAND`. Raises `Refused`: the hook and this Dayfly are of different versions then."""
-    if "--" not in words or words[-1] == "--":
+    split = words.index("--") if "--" in words else len(words)
+    if split >= len(words) - 1:
         raise Refused("the job shell was given no command", "it is the batch system's to call, not a person's")
-    split = words.index("--")
     texts: dict[str, str] = {}
     numbers: dict[str, int] = {}
     for word in words[:split]:

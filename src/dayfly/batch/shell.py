@@ -22,6 +22,7 @@ from dayfly.job.description import Folder, JobDescription, host_memory, parse_fo
 from dayfly.job.start import run
 from dayfly.machine.spec import CHOICES, Boot, Network
 from dayfly.settings import Settings
+from dayfly.values import replace
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def serve(
             os.environb[name] = environment[name]
     settings = site.load(Path(request.settings) if request.settings else None)
     job = read(request, environment)
+    request = job.request or request
     environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
     process.lower_limits(job.limits)
     if request.task_prolog:
@@ -71,7 +73,12 @@ def serve(
         _become(job.command or request.command, environment)
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
-    process.die_with_parent()
+    if not job.outlives_parent:
+        process.die_with_parent()
+    if job.script_by_name:
+        from dayfly.batch import script  # noqa: PLC0415 (few batch systems need it)
+
+        job = replace(job, command=script.on_stdin(job.command or request.command))
     reporters: list[Reporter] = []
 
     def told(record: UsageRecord) -> None:
@@ -99,8 +106,8 @@ def description(
         directory=os.getcwd(),  # noqa: PTH109 (on the way to every job's start)
         environment=tuple(name + b"=" + value for name, value in environment.items()),
         shares=_shares(request, job, settings),
-        network=_network(request.network),
-        boot=_boot(request.boot),
+        network=network(request.network),
+        boot=boot(request.boot),
         name=job.identity.get("name", ""),
         batch={"system": job.system, **job.identity},
         as_signal=True,
@@ -114,13 +121,15 @@ def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder
     return (*from_site, *asked, *job.folders)
 
 
-def _boot(text: str) -> Boot | None:
+def boot(text: str) -> Boot | None:
+    """What is to be init in the machine; None: as the image says. Raises `Refused`."""
     if text and text not in CHOICES:
         raise Refused(f"{text!r} is no way to boot", "agent or system")
     return Boot(text) if text else None
 
 
-def _network(text: str) -> Network:
+def network(text: str) -> Network:
+    """The machine's network. Raises `Refused`."""
     try:
         return Network(text or Network.NONE)
     except ValueError:

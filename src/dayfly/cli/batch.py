@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dayfly import settings as site
@@ -28,6 +28,21 @@ SETUP_GRIDENGINE = """\
 Grid Engine: programs for the cell's folder (a starter, the methods, a JSV that refuses what the site's settings do not allow),
 and what complexes, queues and the global configuration have to say. With --apply, by qconf, as a manager.
 """
+SETUP_PBS = """\
+PBS (OpenPBS, PBS Professional): a hook that puts machines under jobs, and refuses at submission what the site's settings do not
+allow, and what qmgr is told. With --apply, by qmgr, as a manager.
+"""
+SETUP_HTCONDOR = """\
+HTCondor: a job wrapper, and lines of the configuration of hosts that run jobs and of those where they are submitted.
+"""
+SETUP_TORQUE = """\
+Torque: a job starter, a submit filter, the lines that name them and, where the settings' paths have {user} in them, a prologue
+that makes those folders.
+"""
+FILTER = """\
+Read a job's script on stdin and write it with what it asks for (#PBS -l vm_image=debian:12) as variables, which the batch system
+knows; end with status 255 and say why where the job would be refused: for qsub's submit filter. Behind -- is what qsub was given.
+"""
 CHECK = """\
 Say why a job would be refused on a node, in the job shell's words, or nothing: for hooks that see a job when it is submitted. The
 words are those that hooks give the job shell, like image=debian:12.
@@ -35,7 +50,12 @@ words are those that hooks give the job shell, like image=debian:12.
 EPILOG = """\
 End the machines of jobs that are gone from this node, and remove their empty cgroups: for the batch system's epilog, as root.
 """
-SYSTEMS = ("slurm", "gridengine")
+SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
+
+
+_REJECTED = 255
+"""The -1 with which a submit filter has qsub reject a job."""
+_SCRIPT_LIMIT = 64 * 1024**2
 
 
 def configure(parser: Parser) -> None:
@@ -45,12 +65,19 @@ def configure(parser: Parser) -> None:
     systems = setup.add_subparsers(metavar="SYSTEM", title="batch systems", dest="system", required=True)
     _configure_slurm(systems.add_parser("slurm", help="Slurm", description=SETUP_SLURM))
     _configure_gridengine(systems.add_parser("gridengine", help="Grid Engine", description=SETUP_GRIDENGINE))
+    _configure_pbs(systems.add_parser("pbs", help="OpenPBS, PBS Professional", description=SETUP_PBS))
+    _configure_rest(systems.add_parser("htcondor", help="HTCondor", description=SETUP_HTCONDOR), _setup_htcondor)
+    _configure_rest(systems.add_parser("torque", help="Torque", description=SETUP_TORQUE), _setup_torque)
     check = commands.add_parser("check", help="say why a job would be refused", description=CHECK)
     check.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help=" or ".join(SYSTEMS))
     check.add_argument("words", metavar="WORD=VALUE", nargs="*", help="what the job asks for: image, boot, network, share")
     check.add_argument("--queue", metavar="NAME", default="", help="the job's queue (Slurm: partition)")
     _add_settings(check)
     check.set_defaults(act=_check)
+    submit = commands.add_parser("filter", help="filter a script that is submitted", description=FILTER)
+    submit.add_argument("system", metavar="SYSTEM", choices=("torque",), help="torque")
+    _add_settings(submit)
+    submit.set_defaults(act=_filter)
     epilog = commands.add_parser("epilog", help="end what jobs that are gone left on this node", description=EPILOG)
     epilog.add_argument("system", metavar="SYSTEM", choices=("slurm",), help="slurm")
     epilog.add_argument(
@@ -87,8 +114,28 @@ def _configure_gridengine(setup: argparse.ArgumentParser) -> None:
     setup.set_defaults(act=_setup_gridengine)
 
 
+def _configure_pbs(setup: argparse.ArgumentParser) -> None:
+    _add_common(setup)
+    setup.set_defaults(act=_setup_pbs)
+
+
+def _configure_rest(setup: argparse.ArgumentParser, act: Callable[[argparse.Namespace], int]) -> None:
+    _add_printing(setup)
+    setup.add_argument(
+        "--folder",
+        metavar="PATH",
+        default="/usr/local/lib/dayfly",
+        help="where the hosts have the printed programs (default: /usr/local/lib/dayfly)",
+    )
+    setup.set_defaults(act=act)
+
+
 def _add_common(setup: argparse.ArgumentParser) -> None:
     setup.add_argument("--apply", action="store_true", help="do it instead")
+    _add_printing(setup)
+
+
+def _add_printing(setup: argparse.ArgumentParser) -> None:
     setup.add_argument("--show", metavar="FILE", help="print only what belongs into this file, like plugstack.conf")
     setup.add_argument("--program", metavar="PATH", default="", help="where the nodes have dayfly (default: where this one is)")
     _add_settings(setup)
@@ -111,6 +158,22 @@ def _check(arguments: argparse.Namespace) -> int:
     from dayfly.batch.request import parse  # noqa: PLC0415
 
     check(parse([*arguments.words, "--", "job"]), arguments.queue, _settings(arguments))
+    return 0
+
+
+def _filter(arguments: argparse.Namespace) -> int:
+    from dayfly import process  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.check import check  # noqa: PLC0415
+    from dayfly.batch.torque.filter import rewrite  # noqa: PLC0415
+    from dayfly.errors import DayflyError  # noqa: PLC0415
+
+    try:
+        filtered = rewrite(sys.stdin.buffer.read(_SCRIPT_LIMIT).decode(errors="surrogateescape"), arguments.after_dashes)
+        check(filtered.request, filtered.queue, _settings(arguments))
+    except DayflyError as error:
+        process.warn(str(error))
+        return _REJECTED
+    sys.stdout.buffer.write(filtered.script.encode(errors="surrogateescape"))
     return 0
 
 
@@ -190,3 +253,27 @@ def _setup_gridengine(arguments: argparse.Namespace) -> int:
 
 def _said(attributes: Mapping[str, str]) -> str:
     return "".join(f"{name} {value}\n" for name, value in attributes.items())
+
+
+def _setup_pbs(arguments: argparse.Namespace) -> int:
+    from dayfly.batch.pbs import apply, setup  # noqa: PLC0415 (only where it is asked for)
+
+    settings, program = _settings(arguments), _program(arguments)
+    if not arguments.apply:
+        return _print(arguments, setup.files(settings, program, arguments.settings))
+    _refuse_show(arguments)
+    for line in apply.do(settings, program, arguments.settings):
+        print(f"qmgr: {line}")
+    return 0
+
+
+def _setup_htcondor(arguments: argparse.Namespace) -> int:
+    from dayfly.batch.htcondor.setup import files  # noqa: PLC0415 (only where it is asked for)
+
+    return _print(arguments, files(_settings(arguments), _program(arguments), arguments.settings, arguments.folder))
+
+
+def _setup_torque(arguments: argparse.Namespace) -> int:
+    from dayfly.batch.torque.setup import files  # noqa: PLC0415 (only where it is asked for)
+
+    return _print(arguments, files(_settings(arguments), _program(arguments), arguments.settings, arguments.folder))

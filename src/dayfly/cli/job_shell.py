@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dayfly.batch.shell import serve as serve_job
 from dayfly.errors import Refused
 
-SYSTEMS = ("slurm", "gridengine")
+SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
 """Those whose hooks call us: `dayfly.batch.SYSTEM.job` reads what each says of a job, `calls` asks it for something."""
 
 

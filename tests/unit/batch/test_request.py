@@ -9,6 +9,10 @@ def test_words() -> None:
     assert parse(words) == Request(("sh", "-c", "--", "x=1"), "debian:12", share="/a,/b:ro", environment=7, memory_mib=600)
 
 
+def test_a_command_may_end_as_the_words_do() -> None:
+    assert parse(["--", "a", "--"]).command == ("a", "--")
+
+
 @pytest.mark.parametrize("words", [[], ["--"], ["image=a"], ["what=1", "--", "a"], ["memory_mib=-1", "--", "a"], ["image", "--"]])
 def test_words_of_another_version(words: list[str]) -> None:
     with pytest.raises(Refused):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Mapping
 
+from dayfly.batch import variables as said
 from dayfly.batch.allocation import Allocation
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request
@@ -39,7 +40,7 @@ _IDENTITY = {
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
     """The task."""
-    identity = {name: _text(variables, variable) for name, variable in _IDENTITY.items() if variables.get(variable)}
+    identity = said.identity(variables, _IDENTITY)
     batch_step = b"SLURM_STEP_ID" not in variables
     if batch_step:
         identity["step"] = "batch"
@@ -48,7 +49,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         queue=identity.get("partition", ""),
         identity=identity,
         allocation=_allocation(request, variables, batch_step=batch_step),
-        parallel=_number(variables, b"SLURM_NTASKS") > 1 or _number(variables, b"SLURM_JOB_NUM_NODES") > 1,
+        parallel=said.number(variables, b"SLURM_NTASKS") > 1 or said.number(variables, b"SLURM_JOB_NUM_NODES") > 1,
         several_programs=_several_programs(request),
         folders=_script_folder(request.command[0]) if batch_step else (),
         limits=_limits(variables),
@@ -58,11 +59,11 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
 
 
 def _allocation(request: Request, variables: Mapping[bytes, bytes], *, batch_step: bool) -> Allocation:
-    on_node = _number(variables, b"SLURM_CPUS_ON_NODE")
+    on_node = said.number(variables, b"SLURM_CPUS_ON_NODE")
     tasks = 1 if batch_step else max(request.tasks_here, 1)
     cpus = on_node if tasks == 1 else min(on_node, max(request.cpus_per_task, 1))
-    memory = request.memory_mib or _number(variables, b"SLURM_MEM_PER_NODE")
-    memory = memory or _number(variables, b"SLURM_MEM_PER_CPU") * on_node
+    memory = request.memory_mib or said.number(variables, b"SLURM_MEM_PER_NODE")
+    memory = memory or said.number(variables, b"SLURM_MEM_PER_CPU") * on_node
     return Allocation(cpus, memory * _MIB // tasks, tasks)
 
 
@@ -89,12 +90,3 @@ def _script_folder(command: str) -> tuple[Folder, ...]:
     """Where slurmd keeps a batch script: `SPOOL/job00042/slurm_script`. The job has to see it."""
     folder, _, name = command.rpartition("/")
     return (Folder(folder, readonly=True),) if name == "slurm_script" else ()
-
-
-def _text(variables: Mapping[bytes, bytes], name: bytes) -> str:
-    return variables.get(name, b"").decode(errors="replace")[:256]
-
-
-def _number(variables: Mapping[bytes, bytes], name: bytes) -> int:
-    value = variables.get(name, b"")
-    return int(value) if value.isdigit() and len(value) < 16 else 0

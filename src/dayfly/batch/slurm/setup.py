@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from dayfly.batch import policy
-from dayfly.settings import USER, USERS_OWN, Settings
+from dayfly.batch import policy, scripts
+from dayfly.settings import Settings
 
 PROLOG = "dayfly-prolog.sh"
 EPILOG = "dayfly-epilog.sh"
@@ -23,11 +23,7 @@ _PROLOG = """\
 #!/bin/sh
 # Made {made}: makes the folders that the site's settings give a job's user, who could not make them.
 # A failing prolog would drain the node.
-case $SLURM_JOB_USER in "" | . | .. | */*) exit 0 ;; esac
-for folder in {folders}; do
-	[ -d "$folder" ] || install -d -m 0700 -o "$SLURM_JOB_USER" -g "$(id -g "$SLURM_JOB_USER")" "$folder"
-done
-exit 0
+{folders}exit 0
 """
 
 
@@ -61,21 +57,10 @@ def epilog(program: str) -> str:
 def prolog(settings: Settings) -> str:
     """What a node does before a job; empty: nothing, since users' own folders are where users can make them.
 
-    `settings` have `{user}` in their paths. What is below the folder of that name is the user's to make: root would follow links.
+    `settings` have `{user}` in their paths.
     """
-    tops = sorted({_top(getattr(settings, name)) for name in USERS_OWN} - {""})
-    return _PROLOG.format(made=MADE, folders=" ".join(map(_shell, tops))) if tops else ""
-
-
-def _top(path: Path) -> str:
-    """The folder with `{user}` in its name that a path is in; empty: none."""
-    parts = path.parts
-    found = next((at for at, part in enumerate(parts) if USER in part), -1)
-    return str(Path(*parts[: found + 1])) if found >= 0 else ""
-
-
-def _shell(top: str) -> str:
-    return '"$SLURM_JOB_USER"'.join(shlex.quote(part) if part else "" for part in top.split(USER))
+    folders = scripts.users_folders(settings, "SLURM_JOB_USER")
+    return _PROLOG.format(made=MADE, folders=folders) if folders else ""
 
 
 def plugstack(settings: Settings, plugin: str, program: str, settings_file: str, task_prolog: str = "") -> str:
@@ -83,8 +68,7 @@ def plugstack(settings: Settings, plugin: str, program: str, settings_file: str,
 
     The site's TaskProlog is named too: Slurm does not come to run it where the plugin puts the job shell in its place.
     """
-    everywhere = ["*"] if settings.batch_vm == "always" else []
-    partitions = everywhere or sorted(name for name, queue in settings.batch_queues.items() if queue.vm == "always")
+    partitions = scripts.always(settings)
     words = ["required", plugin, f"dayfly={program}"]
     words += [f"settings={settings_file}"] if settings_file else []
     words += [f"task_prolog={task_prolog}"] if task_prolog else []

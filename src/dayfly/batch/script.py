@@ -1,0 +1,76 @@
+"""The script of a job of OpenPBS or Torque, for a machine that cannot see it.
+
+pbs_mom keeps scripts in `mom_priv/jobs`, where nobody but root can list, and so nobody but root can share. As it was built, it
+tells the job's shell the script's name on stdin (`SHELL_INVOKE`) or as an argument (`SHELL_USE_ARGV`), or it makes the script
+itself the shell's stdin (src/resmom/start_exec.c of both). The last is what the shell in a machine gets, always.
+
+Imported only for jobs that have a machine under these batch systems.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from dayfly import files
+from dayfly.errors import DayflyError, Refused
+
+_SUFFIX = ".SC"
+_LIMIT = 16 * 1024**2
+
+
+def on_stdin(command: Sequence[str]) -> tuple[str, ...]:
+    """Make the job's script our stdin, where `command` is a shell that is told its name; what the shell is to run then.
+
+    Raises `DayflyError` when the script cannot be read.
+    """
+    shell, arguments = tuple(command[:1]), tuple(command[1:])
+    if arguments and _is_script(arguments[-1]):
+        _become_stdin(_opened(arguments[-1]))
+        return shell + arguments[:-1]
+    if arguments in ((), ("-l",)) and stat.S_ISFIFO(os.fstat(0).st_mode):
+        _become_stdin(_told())
+    return tuple(command)
+
+
+def named(content: bytes) -> str:
+    """The script whose name is all that pbs_mom wrote; empty: it wrote something else. Pure."""
+    name, newline, rest = content.partition(b"\n")
+    path = os.fsdecode(name)
+    return path if newline and not rest and _is_script(path) and "\0" not in path else ""
+
+
+def _is_script(path: str) -> bool:
+    return path.startswith("/") and path.endswith(_SUFFIX) and "/mom_priv/jobs/" in path
+
+
+def _told() -> int:
+    """The script that the pipe on stdin names, or what else pbs_mom writes into the pipe until it closes it."""
+    content = b""
+    while chunk := os.read(0, 65536):
+        content += chunk
+        if path := named(content):
+            return _opened(path)
+        if len(content) > _LIMIT:
+            raise Refused("the job's script is larger than 16 MiB", "let it be a short one that calls another")
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    files.write_all(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _opened(path: str) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise DayflyError(f"the job's script cannot be read: {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DayflyError(f"the job's script is no file: {path}")
+    return descriptor
+
+
+def _become_stdin(descriptor: int) -> None:
+    os.dup2(descriptor, 0)
+    os.close(descriptor)

@@ -1,0 +1,46 @@
+"""What a site adds to Torque's configuration, rendered from its settings. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from dayfly.batch import scripts
+from dayfly.settings import Settings
+
+STARTER, FILTER, PROLOGUE = "starter", "qsub_filter", "prologue"
+_FILTER = """\
+#!/bin/sh
+# Made by `dayfly batch setup torque`: qsub's submit filter, which reads a job's wish for a machine. Where it cannot run, the
+# script goes on as it is.
+if ! command -v {program} >/dev/null 2>&1; then
+	exec cat
+fi
+exec {program} batch filter torque {settings}-- "$@"
+"""
+_PROLOGUE = """\
+#!/bin/sh
+# Made by `dayfly batch setup torque`: makes the folders that the site's settings give a job's user, who could not make them.
+# pbs_mom calls it as root, with the job's number, its user and more (Administrator Guide, "Prologue and epilogue scripts").
+user=$2
+{folders}exit 0
+"""
+
+
+def files(settings: Settings, program: str, settings_file: str, folder: str) -> Mapping[str, str]:
+    """The texts by their names. `folder` is where the hosts, and those where jobs are submitted, have the programs."""
+    option = f"--settings {shlex.quote(settings_file)} " if settings_file else ""
+    folders = scripts.users_folders(settings, "user")
+    return {
+        STARTER: scripts.filled(
+            __package__,
+            "starter.sh",
+            ALWAYS=shlex.quote(" ".join(scripts.always(settings))),
+            PROGRAM=shlex.quote(program),
+            SETTINGS=shlex.quote(settings_file),
+        ),
+        FILTER: _FILTER.format(program=shlex.quote(program), settings=option),
+        **({PROLOGUE: _PROLOGUE.format(folders=folders)} if folders else {}),
+        "mom_priv/config": f"$job_starter {folder}/{STARTER}\n",
+        "torque.cfg": f"SUBMITFILTER {folder}/{FILTER}\n",
+    }

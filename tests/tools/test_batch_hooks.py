@@ -1,0 +1,282 @@
+"""The hooks for PBS, HTCondor and Torque, run as those would run them. None of the three is here: the surroundings of a job are
+stand-ins made from their documentation, and `dayfly` is a program that says what it was called with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.unit.batch.pbs_stand_in import QUEUEJOB, Event, job, launch_event, run
+
+from dayfly.batch.htcondor import setup as htcondor
+from dayfly.batch.pbs import setup as pbs
+from dayfly.batch.request import parse, variables
+from dayfly.batch.torque import setup as torque
+from dayfly.settings import Queue, Settings
+
+STAND_IN = """\
+#!{python} -IS
+import json, os, sys
+handed = [word.partition("=")[2] for word in sys.argv if word.startswith("environment=")]
+given = os.fdopen(int(handed[0]), "rb").read().decode() if handed else ""
+print(json.dumps({{"argv": sys.argv[1:], "environment": dict(os.environ), "given": given, "stdin": sys.stdin.read()}}))
+"""
+JOB = {"PATH": "/usr/bin:/bin", "HOME": "/home/ann", "PYTHONHOME": "/none", "LINES_OF": "a\nb", "EMPTY": ""}
+SECURE = Settings(batch_queues={"secure": Queue("always")})
+
+
+@dataclass(frozen=True)
+class Called:
+    """What the stand-in for dayfly saw."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    given: str
+    stdin: str
+
+
+@pytest.fixture
+def dayfly(tmp_path: Path) -> str:
+    return str(program(tmp_path / "bin of dayfly/dayfly", STAND_IN.format(python=os.path.realpath(sys.executable))))
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def execute(argv: list[str], environment: dict[str, str], stdin: str = "echo script\n") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=30)
+
+
+def called(argv: list[str], environment: dict[str, str]) -> Called:
+    done = execute(argv, environment)
+    assert done.stderr == ""
+    return Called(**json.loads(done.stdout))
+
+
+def check_handed_over(seen: Called, environment: dict[str, str]) -> None:
+    """The job's variables are in the file, all of them as they are, and none of them is the job shell's."""
+    handed = variables(seen.given.encode())
+    assert {name: handed.get(name.encode(), b"?").decode() for name in environment} == environment
+    assert set(seen.environment) <= {"PATH", "LC_ALL", "LC_CTYPE"}
+    assert seen.stdin == "echo script\n"
+
+
+def test_what_the_hook_of_pbs_launches(monkeypatch: pytest.MonkeyPatch, dayfly: str) -> None:
+    event = launch_event(job("(n1:ncpus=2:mem=2gb)", vm_image="debian:12", vm_network="nat"), "-bash")
+    assert run(monkeypatch, event, pbs.hook(Settings(), dayfly, "/etc/my site.toml")) == ""
+    executable, argv = event.progname, event.argv
+    seen = called([executable, *argv[1:]], JOB)
+    assert seen.argv[:2] == ["job-shell", "pbs"]
+    request = parse(seen.argv[2:])
+    assert (request.image, request.network, request.settings) == ("debian:12", "nat", "/etc/my site.toml")
+    assert (request.command, request.memory_mib, request.cpus_per_task) == (("/bin/bash", "-l"), 2048, 2)
+    check_handed_over(seen, JOB)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "refused"), [(0, "", ""), (125, "dayfly: not allowed (these are)\\n", "dayfly: not allowed (these are)")]
+)
+def test_pbs_asks_when_a_job_is_submitted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, said: str, refused: str
+) -> None:
+    asked = tmp_path / "asked"
+    script = f'#!/bin/sh\nprintf "%s\\n" "$@" >{asked}\nprintf "{said}" >&2\nexit {status}\n'
+    text = pbs.hook(Settings(), str(program(tmp_path / "bin/dayfly", script)), "/s")
+    event = Event(type=QUEUEJOB, job=job(vm_image="$(touch x)"))
+    assert run(monkeypatch, event, text) == refused
+    expected = ["batch", "check", "pbs", "image=$(touch x)", "--queue", "short", "--settings", "/s"]
+    assert asked.read_text().splitlines() == expected
+
+
+def test_pbs_goes_on_where_dayfly_is_not_there_or_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    event = Event(type=QUEUEJOB, job=job(vm_image="a:1"))
+    assert run(monkeypatch, event, pbs.hook(Settings(), str(tmp_path / "none"), "")) == ""
+    assert "cannot be asked" in event.logged[0]
+    slow = pbs.hook(Settings(), str(program(tmp_path / "bin/dayfly", "#!/bin/sh\nexec sleep 30\n")), "")
+    assert run(monkeypatch, event, slow.replace("PATIENCE = 20.0", "PATIENCE = 0.2")) == ""
+    assert "does not answer" in event.logged[0]
+
+
+def slot(tmp_path: Path, job_ad: str, machine_ad: str = "Cpus = 1\n") -> dict[str, str]:
+    """The variables of a job of HTCondor's, with its ClassAds."""
+    (tmp_path / ".job.ad").write_text(job_ad)
+    (tmp_path / ".machine.ad").write_text(machine_ad)
+    return JOB | {"_CONDOR_JOB_AD": str(tmp_path / ".job.ad"), "_CONDOR_MACHINE_AD": str(tmp_path / ".machine.ad")}
+
+
+@pytest.mark.parametrize(
+    ("job_ad", "machine_ad", "settings"),
+    [
+        ('ClusterId = 1\nVMImage = "debian:12"\n', "", Settings()),
+        ('vmnetwork= "nat"\n', "", Settings()),
+        ("ClusterId = 1\n", 'DayflyQueue = "secure"\n', SECURE),
+        ("ClusterId = 1\n", "", Settings(batch_vm="always")),
+    ],
+)
+def test_the_wrapper_of_htcondor(dayfly: str, tmp_path: Path, job_ad: str, machine_ad: str, settings: Settings) -> None:
+    wrapper = program(tmp_path / "wrapper", htcondor.files(settings, dayfly, "/etc/my site.toml", "")["wrapper"])
+    environment = slot(tmp_path, job_ad, machine_ad)
+    seen = called([str(wrapper), "/x/condor_exec.exe", "a b", "", "--"], environment)
+    assert seen.argv == [
+        *("job-shell", "htcondor", "environment=3", "settings=/etc/my site.toml", "--"),
+        *("/x/condor_exec.exe", "a b", "", "--"),
+    ]
+    check_handed_over(seen, environment)
+
+
+@pytest.mark.parametrize(
+    ("job_ad", "machine_ad"), [("VMImages = 1\n", ""), ("A = 1\n", 'DayflyQueue = "open"\n'), ("A = VMImage = 1\n", "")]
+)
+def test_other_jobs_of_htcondor_are_left_alone(dayfly: str, tmp_path: Path, job_ad: str, machine_ad: str) -> None:
+    wrapper = program(tmp_path / "wrapper", htcondor.files(SECURE, dayfly, "", "")["wrapper"])
+    done = execute(
+        [str(wrapper), "/bin/sh", "-c", 'cat; echo "$1 $HOME"; exit 7', "-", "a  b"], slot(tmp_path, job_ad, machine_ad)
+    )
+    assert (done.returncode, done.stdout) == (7, "echo script\na  b /home/ann\n")
+
+
+def test_without_classads_the_wrapper_runs_the_job(dayfly: str, tmp_path: Path) -> None:
+    wrapper = program(tmp_path / "wrapper", htcondor.files(Settings(), dayfly, "", "")["wrapper"])
+    done = execute([str(wrapper), "/bin/echo", "hi"], {})
+    assert (done.stdout, done.stderr) == ("hi\n", "")
+
+
+@pytest.mark.parametrize(
+    ("wish", "settings"),
+    [
+        ({"DAYFLY_IMAGE": "debian:12"}, Settings()),
+        ({"DAYFLY_BOOT": "system", "DAYFLY_SHARE": "/my data"}, Settings()),
+        ({"PBS_QUEUE": "secure"}, SECURE),
+        ({}, Settings(batch_vm="always")),
+    ],
+)
+def test_the_starter_of_torque(dayfly: str, tmp_path: Path, wish: dict[str, str], settings: Settings) -> None:
+    starter = program(tmp_path / "starter", torque.files(settings, dayfly, "/s", "")["starter"])
+    environment = JOB | wish
+    seen = called([str(starter), "/bin/bash"], environment)
+    asked = [f"{name.lower()}={wish.get(f'DAYFLY_{name}', '')}" for name in ("IMAGE", "BOOT", "NETWORK", "SHARE")]
+    assert seen.argv == ["job-shell", "torque", "environment=3", "settings=/s", *asked, "--", "/bin/bash"]
+    check_handed_over(seen, environment)
+
+
+def test_other_jobs_of_torque_are_left_alone(dayfly: str, tmp_path: Path) -> None:
+    starter = program(tmp_path / "starter", torque.files(SECURE, dayfly, "", "")["starter"])
+    done = execute([str(starter), "/bin/sh"], JOB | {"PBS_QUEUE": "open"}, "echo $HOME; exit 7")
+    assert (done.returncode, done.stdout) == (7, "/home/ann\n")
+
+
+@pytest.fixture
+def submit_filter(tmp_path: Path) -> str:
+    """qsub's filter with the real dayfly."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[batch]\nimages = ["debian:*"]\n[batch.queues.plain]\nvm = "never"\n')
+    real = program(tmp_path / "bin/dayfly", f'#!/bin/sh\nexec {sys.executable} -m dayfly "$@"\n')
+    return str(program(tmp_path / "filter", torque.files(Settings(), str(real), str(settings), "")["qsub_filter"]))
+
+
+def test_the_submit_filter_of_torque(submit_filter: str) -> None:
+    environment = {**os.environ, "DAYFLY_SETTINGS": ""}
+    done = execute([submit_filter, "-N", "x", "job.sh"], environment, "#PBS -l vm_image=debian:12\necho 'ä' \\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "#PBS -v DAYFLY_IMAGE=debian:12\necho 'ä' \\n"
+    for script, arguments, why in (
+        ("#PBS -l vm_image=alma:9\n", [], "alma:9 is not allowed here"),
+        ("#PBS -l vm_image=debian:12\n", ["-q", "plain"], "plain has no virtual machines"),
+        ("echo\n", ["-l", "vm_image=debian:12"], "-v DAYFLY_IMAGE="),
+        ("#PBS -l vm_boot=often,vm_image=debian:12\n", [], "often"),
+    ):
+        done = execute([submit_filter, *arguments], environment, script)
+        assert (done.returncode, done.stdout) == (255, ""), script
+        assert done.stderr.startswith("dayfly: ")
+        assert why in done.stderr
+
+
+def test_where_dayfly_is_not_there_scripts_go_on_as_they_are(tmp_path: Path) -> None:
+    text = torque.files(Settings(), str(tmp_path / "none"), "", "")["qsub_filter"]
+    done = execute([str(program(tmp_path / "filter", text)), "-l", "vm_image=a:1"], JOB, "#PBS -N x\n")
+    assert (done.returncode, done.stdout) == (0, "#PBS -N x\n")
+
+
+ON_STDIN = (
+    "import os, sys; from dayfly.batch.script import on_stdin; command = on_stdin(sys.argv[1:]); os.execvp(command[0], command)"
+)
+
+
+@pytest.mark.parametrize("how", ["name on stdin", "name as argument", "script on stdin", "script through a pipe"])
+def test_scripts_of_pbs_however_they_come(tmp_path: Path, how: str) -> None:
+    script = tmp_path / "mom_priv/jobs/7.head.SC"
+    script.parent.mkdir(parents=True)
+    script.write_text("echo script; read line; echo $line\nits own line\n")
+    pipe = {"name on stdin": f"{script}\n", "script through a pipe": script.read_text()}
+    command = [sys.executable, "-c", ON_STDIN, "/bin/bash", *([str(script)] if how == "name as argument" else [])]
+    if how in pipe:
+        done = execute(command, dict(os.environ), pipe[how])
+    else:
+        with script.open() as file:
+            done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.stdout, done.stderr) == ("script\nits own line\n", "")
+
+
+def test_the_name_of_a_script_is_enough_where_the_pipe_stays_open(tmp_path: Path) -> None:
+    script = tmp_path / "mom_priv/jobs/7.head.SC"
+    script.parent.mkdir(parents=True)
+    script.write_text("echo script\n")
+    command = [sys.executable, "-c", ON_STDIN, "/bin/bash", "-l"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{script}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "script\n"
+
+
+QMGR = """\
+#!/bin/sh
+# A stand-in: it knows what it was told to create, and writes down all else.
+cd {folder} || exit 1
+case $2 in
+list*) set -- $2; test -e "$2-$3" ;;
+create*) set -- $2; touch "$2-$3"; echo "create $2 $3" >>told ;;
+import*) set -- $2; echo "import $3" >>told; cp "$6" imported ;;
+*) echo "$2" >>told ;;
+esac
+"""
+
+
+def test_what_is_applied_by_qmgr(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    program(tmp_path / "bin/qmgr", QMGR.format(folder=state))
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "dayfly", "batch", "setup", "pbs", "--apply", "--program", "/opt/dayfly"]
+    first = execute(command, environment)
+    assert (first.returncode, first.stderr) == (0, "")
+    told = (state / "told").read_text().splitlines()
+    assert told[:5] == [f"create resource vm_{wish}" for wish in ("image", "boot", "network", "share")] + ["create hook dayfly"]
+    assert told[-1] == "set hook dayfly enabled = true"
+    assert (state / "imported").read_text() == pbs.hook(Settings(), "/opt/dayfly", "")
+    (state / "told").unlink()
+    assert execute(command, environment).returncode == 0
+    assert not any(line.startswith("create") for line in (state / "told").read_text().splitlines())
+
+
+def test_the_prologue_of_torque_makes_the_users_folder(tmp_path: Path) -> None:
+    settings = Settings(records_folder=tmp_path / "{user}/records")
+    prologue = program(tmp_path / "prologue", torque.files(settings, "/d", "", "")["prologue"])
+    user = pwd.getpwuid(os.getuid()).pw_name
+    for name in (user, user, "../x", ""):
+        done = execute([str(prologue), "1.head", name, "group"], dict(os.environ))
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / user).stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["prologue", user])
