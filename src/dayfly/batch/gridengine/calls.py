@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Mapping
 
-from dayfly import process
 from dayfly.batch.job import BatchJob
-from dayfly.errors import DayflyError
+from dayfly.batch.note import Note
 
-_PATIENCE = 5.0
-"""Seconds that the end of a job waits at most until its note is there."""
 _AGAIN = 99
 """With this status a job is put back into the queue (sge_diagnostics(5), "Job exit codes")."""
 
@@ -28,7 +24,7 @@ class Calls:
         self._first = task in ("", variables.get(b"SGE_TASK_FIRST", b"").decode(errors="replace"))
         kept = {name: os.fsdecode(value) for name, value in variables.items() if name.startswith(b"SGE_") or name == b"PATH"}
         self._environment = {"LC_ALL": "C.UTF-8", **{os.fsdecode(name): value for name, value in kept.items()}}
-        self._showing: process.Child | None = None
+        self._note = Note(self._environment)
 
     def show(self, text: str) -> None:
         """Put it into the job's context, where `qstat -j` shows it; of an array, what its first task has."""
@@ -36,25 +32,12 @@ class Calls:
             return
         note = text.replace(",", ";").replace(" ", "_")  # the context is a list of NAME=VALUE with commas between them
         number = self._job.partition(".")[0]
-        command = ["nice", "-n", "19", "qalter", "-ac", f"dayfly={note}", number]
-        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self._showing = process.spawn(command, stdout=nowhere, stderr=nowhere, env=self._environment)
-        except (DayflyError, OSError):
-            return
-        finally:
-            os.close(nowhere)
+        command = ["qalter", "-ac", f"dayfly={note}", number]
+        self._note.begin(command)
 
     def settle(self) -> None:
         """Wait until the note is there."""
-        if self._showing is None:
-            return
-        poll = select.poll()
-        poll.register(self._showing.pidfd, select.POLLIN)
-        if not poll.poll(_PATIENCE * 1000):
-            self._showing.kill()
-        self._showing.wait()
-        self._showing = None
+        self._note.settle()
 
     def requeue(self) -> str:
         """Nothing is to be asked: the job's exit status says it."""

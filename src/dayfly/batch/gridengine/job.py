@@ -16,6 +16,7 @@ from dayfly import files
 from dayfly.batch.allocation import Allocation
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request
+from dayfly.batch.variables import number, text
 from dayfly.job.description import Folder
 
 _CONFIG_LIMIT = 1024**2
@@ -38,9 +39,9 @@ _IDENTITY = {
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
     """The job, as its starter sees it."""
-    identity = {name: _text(variables, variable) for name, variable in _IDENTITY.items() if _said(variables, variable)}
+    identity = {name: text(variables, variable) for name, variable in _IDENTITY.items() if _said(variables, variable)}
     if _said(variables, b"SGE_TASK_ID"):
-        identity |= {"array_job": identity.get("job", ""), "array_task": _text(variables, b"SGE_TASK_ID")}
+        identity |= {"array_job": identity.get("job", ""), "array_task": text(variables, b"SGE_TASK_ID")}
     config = _config(os.fsdecode(variables.get(b"SGE_JOB_SPOOL_DIR", b"")))
     script = request.command[0]
     return BatchJob(
@@ -48,7 +49,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         queue=identity.get("queue", ""),
         identity=identity,
         allocation=allocation(config, variables, resource.getrlimit(resource.RLIMIT_AS)[0]),
-        parallel=_number(variables, b"NHOSTS") > 1,
+        parallel=number(variables, b"NHOSTS") > 1,
         folders=_folders(script, variables),
         restarts_known=1,  # RESTARTED is 0 or 1
         command=command(request.command, config, variables, has_interpreter=_has_interpreter(script)),
@@ -63,16 +64,17 @@ def parse_config(text: str) -> dict[str, str]:
 def allocation(config: Mapping[str, str], variables: Mapping[bytes, bytes], address_space: int) -> Allocation:
     """What the job has on this host; `address_space` is its limit in bytes (-1: none), which h_vmem sets."""
     slots = config.get("host_slots", "") or config.get("pe_slots", "")
-    cpus = int(slots) if slots.isdecimal() and len(slots) < 6 else max(_number(variables, b"NSLOTS"), 1)
-    memory = parse_memory(_text(variables, b"DAYFLY_MEMORY")) * cpus
+    cpus = int(slots) if slots.isdecimal() and len(slots) < 6 else max(number(variables, b"NSLOTS"), 1)
+    memory = parse_memory(text(variables, b"DAYFLY_MEMORY")) * cpus
     return Allocation(cpus, memory, own=True, address_space=max(address_space, 0))
 
 
-def parse_memory(text: str) -> int:
+def parse_memory(specifier: str) -> int:
     """Bytes of a `memory_specifier` (sge_types(1)); 0 for what is none."""
-    number, unit = text.rstrip("kKmMgGtT"), text[len(text.rstrip("kKmMgGtT")) :]
+    figure = specifier.rstrip("kKmMgGtT")
+    unit = specifier[len(figure) :]
     try:
-        size = float(number) if len(number) < 24 else 0.0
+        size = float(figure) if len(figure) < 24 else 0.0
     except ValueError:
         return 0
     return int(size * _UNITS[unit]) if unit in _UNITS and 0 <= size < 1 << 60 else 0
@@ -82,7 +84,7 @@ def command(
     words: tuple[str, ...], config: Mapping[str, str], variables: Mapping[bytes, bytes], *, has_interpreter: bool
 ) -> tuple[str, ...]:
     """What the job runs: a command as it is (`qsub -b y`), a script by itself where that says how, or by the queue's shell."""
-    mode = _text(variables, b"SGE_STARTER_SHELL_START_MODE")
+    mode = text(variables, b"SGE_STARTER_SHELL_START_MODE")
     if config.get("handle_as_binary") == "1" or (mode == "unix_behavior" and has_interpreter):
         return words
     shell = os.fsdecode(variables.get(b"SGE_STARTER_SHELL_PATH", b"")) or "/bin/sh"
@@ -102,8 +104,8 @@ def _has_interpreter(path: str) -> bool:
 
 def _folders(script: str, variables: Mapping[bytes, bytes]) -> tuple[Folder, ...]:
     """Where the job's script is, and the folder for its files that Grid Engine made on this host."""
-    folder, _, number = script.rpartition("/")
-    scripts = [Folder(folder, readonly=True)] if number.isdecimal() and folder.endswith("/job_scripts") else []
+    folder, _, name = script.rpartition("/")
+    scripts = [Folder(folder, readonly=True)] if name.isdecimal() and folder.endswith("/job_scripts") else []
     temporary = os.fsdecode(variables.get(b"TMPDIR", b""))
     made = temporary.startswith("/") and os.path.isdir(temporary) and temporary.rpartition("/")[2].count(".") >= 2  # noqa: PTH112
     return (*scripts, *([Folder(temporary)] if made else []))
@@ -127,12 +129,3 @@ def _config(folder: str) -> dict[str, str]:
 
 def _said(variables: Mapping[bytes, bytes], name: bytes) -> bool:
     return variables.get(name, b"") not in _UNSAID
-
-
-def _text(variables: Mapping[bytes, bytes], name: bytes) -> str:
-    return variables.get(name, b"").decode(errors="replace")[:256]
-
-
-def _number(variables: Mapping[bytes, bytes], name: bytes) -> int:
-    value = variables.get(name, b"")
-    return int(value) if value.isdigit() and len(value) < 16 else 0

@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
+from dayfly.batch import scripts
 from dayfly.settings import Settings
 
 STARTER, METHOD, JSV = "starter", "method", "jsv"
 MADE = "by `dayfly batch setup gridengine`"
 _INCLUDE = "util/resources/jsv/jsv_include.sh"
-_WISHES = ("image", "boot", "network", "share")
 
 
 def files(settings: Settings, program: str, settings_file: str, root: Path) -> Mapping[str, str]:
     """The programs by their names, for a folder that every host sees. `root` is SGE_ROOT."""
-    everywhere = settings.batch_vm == "always"
-    always = (
-        "*" if everywhere else " ".join(sorted(name for name, queue in settings.batch_queues.items() if queue.vm == "always"))
-    )
-    settings_option = f"--settings {shlex.quote(settings_file)}" if settings_file else ""
+    quoted = shlex.quote(program)
+    option = f"--settings {shlex.quote(settings_file)}" if settings_file else ""
+    always = shlex.quote(" ".join(scripts.always(settings)))
     return {
-        STARTER: _filled("starter.sh", ALWAYS=shlex.quote(always), PROGRAM=shlex.quote(program), SETTINGS=settings_file),
-        METHOD: _filled("method.sh", GRACE=f"{settings.job_grace + 5:g}"),
-        JSV: _filled("jsv.sh", INCLUDE=str(root / _INCLUDE), PROGRAM=shlex.quote(program), SETTINGS=settings_option),
+        STARTER: scripts.filled(__package__, "starter.sh", ALWAYS=always, PROGRAM=quoted, SETTINGS=settings_file),
+        METHOD: scripts.filled(__package__, "method.sh", GRACE=f"{settings.job_grace + 5:g}"),
+        JSV: scripts.filled(__package__, "jsv.sh", INCLUDE=str(root / _INCLUDE), PROGRAM=quoted, SETTINGS=option),
     }
-
-
-def _filled(name: str, **words: str) -> str:
-    text = resources.files(__package__).joinpath(name).read_text()
-    for word, value in words.items():
-        text = text.replace(word, value)
-    return text
 
 
 def complexes() -> Mapping[str, str]:
     """The lines that `qconf -mc` needs (complex(5)), by the names of what jobs can ask for."""
-    wishes = {
-        f"vm_{wish}": f"vm_{wish:<12} vm_{wish:<12} RESTRING    ==    YES         NO         NONE     0" for wish in _WISHES
-    }
+    rest = "RESTRING    ==    YES         NO         NONE     0"
+    wishes = {f"vm_{wish}": f"vm_{wish:<12} vm_{wish:<12} {rest}" for wish in scripts.WISHES}
     memory = "m_mem_free          m_mem_free          MEMORY      <=    YES         YES        0        0"
     return {**wishes, "m_mem_free": memory}
 

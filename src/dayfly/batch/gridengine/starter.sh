@@ -5,8 +5,7 @@ always=ALWAYS
 wishes="$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE"
 if [ -n "$wishes" ] || [[ " $always " == *" $QUEUE "* || $always == "*" ]]; then
 	# The job's variables are for the job: a PYTHONHOME of the user's is nothing for the job shell.
-	exec 3< <(exec cat /proc/self/environ)
-	exec env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LC_ALL=C.UTF-8 \
+	HAND_OVER \
 		PROGRAM job-shell gridengine environment=3 "settings=SETTINGS" "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
 		"network=$DAYFLY_NETWORK" "share=$DAYFLY_SHARE" -- "$@"
 fi

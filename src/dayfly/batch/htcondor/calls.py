@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Mapping
 from pathlib import Path
 
-from dayfly import files, process
+from dayfly import files
 from dayfly.batch.job import BatchJob
+from dayfly.batch.note import Note
 from dayfly.errors import DayflyError
 
-_PATIENCE = 5.0
-"""Seconds that the end of a job waits at most until its note is there."""
 _LIBEXEC = ("/usr/libexec/condor", "/usr/lib/condor/libexec")
 """Where condor_chirp is, which is for jobs alone and on nobody's PATH."""
 _FAILED = 1
@@ -28,30 +26,17 @@ class Calls:
         kept = {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items() if name.startswith(b"_CONDOR_")}
         places = (os.environ.get("PATH", ""), os.fsdecode(variables.get(b"PATH", b"")), *_LIBEXEC)
         self._environment = {**kept, "LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, places))}
-        self._showing: process.Child | None = None
+        self._note = Note(self._environment)
 
     def show(self, text: str) -> None:
         """Put it into the job's ClassAd as ChirpDayfly, which goes along when the starter reports next (condor_chirp(1))."""
         note = text.replace("\\", "").replace('"', "'")
-        command = ["env", "nice", "-n", "19", "condor_chirp", "set_job_attr_delayed", "ChirpDayfly", f'"{note}"']
-        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self._showing = process.spawn(command, stdout=nowhere, stderr=nowhere, env=self._environment)
-        except (DayflyError, OSError):
-            return
-        finally:
-            os.close(nowhere)
+        command = ["condor_chirp", "set_job_attr_delayed", "ChirpDayfly", f'"{note}"']
+        self._note.begin(command)
 
     def settle(self) -> None:
         """Wait until the note is there."""
-        if self._showing is None:
-            return
-        poll = select.poll()
-        poll.register(self._showing.pidfd, select.POLLIN)
-        if not poll.poll(_PATIENCE * 1000):
-            self._showing.kill()
-        self._showing.wait()
-        self._showing = None
+        self._note.settle()
 
     def requeue(self) -> str:
         """Say that the wrapper failed, not the job, so that HTCondor starts it again; or why that cannot be done."""

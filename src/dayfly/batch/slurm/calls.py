@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Mapping
 
 from dayfly import process
 from dayfly.batch.job import BatchJob
+from dayfly.batch.note import Note
 from dayfly.errors import DayflyError, ProgramFailed
 
-_PATIENCE = 5.0
-"""Seconds that the end of a job waits at most until its comment is there."""
 _COMMENT = """\
 before=$(squeue --noheader --jobs="$1" --format=%k) || exit
 test "$before" = "(null)" && before=
@@ -40,28 +38,18 @@ class Calls:
         self._environment = {"LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, (os.environ.get("PATH", ""), path)))}
         if b"SLURM_CONF" in variables:
             self._environment["SLURM_CONF"] = os.fsdecode(variables[b"SLURM_CONF"])
-        self._showing: process.Child | None = None
+        self._note = Note(self._environment)
 
     def show(self, text: str) -> None:
         """Add to the job's comment what is in brackets; what the user's own says stays. It runs when the job leaves CPU time."""
         if not self._first or not self._job:
             return
-        command = ["nice", "-n", "19", "sh", "-c", _COMMENT, "sh", self._job, text]
-        try:
-            self._showing = process.spawn(command, env=self._environment)
-        except (DayflyError, OSError):
-            return
+        command = ["sh", "-c", _COMMENT, "sh", self._job, text]
+        self._note.begin(command)
 
     def settle(self) -> None:
-        """Wait until the comment is there."""
-        if self._showing is None:
-            return
-        poll = select.poll()
-        poll.register(self._showing.pidfd, select.POLLIN)
-        if not poll.poll(_PATIENCE * 1000):
-            self._showing.kill()
-        self._showing.wait()
-        self._showing = None
+        """Wait until the note is there."""
+        self._note.settle()
 
     def requeue(self) -> str:
         """Put the job back into the queue, and leave this node out the next time; or why that cannot be done.
