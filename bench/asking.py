@@ -16,8 +16,8 @@ from pathlib import Path
 from bench.figures import Figure, show, show_host
 from dayfly.image.layout import Layout
 from dayfly.image.trust import state
-from dayfly.image.trust.imagelist import timestamp
 from dayfly.image.trust.smime import certificate, sign
+from dayfly.units import format_time
 
 RULES = 10
 IMAGES = 50
@@ -69,7 +69,7 @@ def library(folder: Path) -> Layout:
     layout.trust.mkdir(parents=True)
     signer, issuer, _ = certificate(pem.read_bytes())
     accepted = state.Accepted(
-        *("1", now, now + 10**6, now, signer, issuer, "a" * 64, "b" * 64, timestamp(now)),
+        *("1", now, now + 10**6, now, signer, issuer, "a" * 64, "b" * 64, format_time(now)),
         watched={str(pem): state.fingerprint(str(pem))},
     )
     state.signed_path(layout, accepted).write_bytes(sign(b"{}", pem, key))

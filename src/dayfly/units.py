@@ -1,8 +1,9 @@
-"""Sizes and durations as people write them."""
+"""Sizes, durations and moments as people write them."""
 
 from __future__ import annotations
 
 import re
+import time
 
 from dayfly.errors import Refused
 
@@ -63,3 +64,8 @@ def format_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {int(seconds) % 60} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_time(seconds: float) -> str:
+    """`2026-01-02T03:04:05Z`, of seconds since the epoch: ISO 8601, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -10,6 +10,7 @@ from dayfly.build import capture, filesystem, rpm
 from dayfly.build.container.rootfs import Root
 from dayfly.build.namespace import enter
 from dayfly.build.recipe import load
+from dayfly.build.workshop import Workshop
 from dayfly.errors import DayflyError
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import ImageConfig, Kernel, Role
@@ -53,7 +54,9 @@ def made(site: Site, builder: str, recipe: Path, name: str) -> Root:
     library = Library(site.work / "library")
     with library.open(parse(builder)) as opened, work_folder(library.layout) as work, library.open(parse("debian:12")) as debian:
         namespace = enter(work, settings.scratch_folder)
-        root = rpm.root(load(recipe), opened, work, namespace, settings, errands.perform, told.append)
+        wanted = load(recipe)
+        shop = Workshop(settings, work, namespace, told.append, wanted.date)
+        root = rpm.root(shop, wanted, opened, errands.perform)
         layers = {Role.ROOT: Source(filesystem.FORM, root.path), **capture.kernel_of(debian)}
         library.add(ImageConfig(root.os, Kernel(debian.config.kernel.version)), layers, parse(name).name)
     assert "packages: Complete!" in told

@@ -14,6 +14,7 @@ from dayfly.build import capture, steps
 from dayfly.build.container.rootfs import Root
 from dayfly.build.namespace import enter
 from dayfly.build.recipe import Recipe, RecipeMachine, parse
+from dayfly.build.workshop import Workshop
 from dayfly.errors import DayflyError, MachineFailed
 from dayfly.image.inspection.erofs import Erofs
 from dayfly.image.inspection.tree import Tree
@@ -56,8 +57,8 @@ def perform(site: Site, wanted: Recipe, image: str = "small:1") -> tuple[Tree, R
     library = Library(site.work / "library")
     with library.open(reference(image)) as opened, work_folder(library.layout) as work:
         layers = {Role.ROOT: Source(opened.root.form, opened.root.path), **capture.kernel_of(opened)}
-        namespace = enter(work, settings.scratch_folder)
-        made = steps.perform(wanted, opened.config, layers, work, namespace, settings, errands.perform, told.append)
+        shop = Workshop(settings, work, enter(work, settings.scratch_folder), told.append, wanted.date)
+        made = steps.perform(shop, wanted, opened.config, layers, errands.perform)
         file = os.open(made.path, os.O_RDONLY)
         dumped = subprocess.run(["dump.erofs", "--path=/etc/second", made.path], capture_output=True, text=True, check=False)
     return Tree(Erofs(file)), made, told, dumped.stdout

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,19 @@ def test_keys_that_are_none(library: Library, tmp_path: Path, capsys: pytest.Cap
     assert main(["trust", "add-key", "x", str(other)]) == 125
     assert "there is another key x already" in capsys.readouterr().err
     assert main(["trust", "sign", "debian:12", "--key", str(public)]) == 125
+
+
+def test_signatures_that_come_at_once_are_all_kept(library: Library) -> None:
+    digest = digest_of(library)
+    new = [
+        cosign.Signature(payload(digest), {cosign.ANNOTATION: base64.b64encode(bytes([number])).decode()}) for number in range(12)
+    ]
+    threads = [threading.Thread(target=cosign.attach, args=(library, digest, [one])) for one in new]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = cosign.signatures(library, digest)
+    assert len(found) == 12
+    assert all(one in found for one in new)
+    assert library.verify().bad == ()

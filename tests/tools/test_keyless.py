@@ -221,6 +221,14 @@ def test_an_entry_that_the_real_log_made() -> None:
     assert issuer == ""
 
 
+@pytest.mark.parametrize(
+    "der", [b"", b"\x30\x00", b"\x30\x02\x30\x00", b"\x30\x84\xff\xff\xff\xff", b"\x30\x80", b"\x02\x01\x00"]
+)
+def test_what_is_no_certificate(der: bytes) -> None:
+    with pytest.raises(Refused):
+        keyless.names(der)
+
+
 @given(st.data())
 def test_a_damaged_certificate_is_refused_or_read(data: st.DataObject) -> None:
     entry = json.loads(keyless.parse_bundle((DATA / "rekor-bundle.json").read_text()).body)

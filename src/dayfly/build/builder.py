@@ -83,7 +83,7 @@ def _finished(
     about = config(recipe, root, parts.version)
     layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
     if recipe.run:
-        made = steps.perform(recipe, about, layers, shop.work, shop.namespace, shop.settings, machines, shop.progress)
+        made = steps.perform(shop, recipe, about, layers, machines)
         about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
     shop.progress("image: adding it to the library")
     return library.add(about, layers, name)
@@ -92,7 +92,7 @@ def _finished(
 def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name, machines: Machines) -> str:
     with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
         shop = Workshop(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
-        root = rpm.root(recipe, builder, work, shop.namespace.inner("packages"), settings, machines, progress)
+        root = rpm.root(shop, recipe, builder, machines)
         parts, modules = shop.debian_kernel(recipe.kernel)
         return _finished(recipe, root, parts, modules, shop, library, machines, name)
 

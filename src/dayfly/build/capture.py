@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly import process
@@ -28,6 +27,7 @@ from dayfly.image.manifest import Parent, Role
 from dayfly.image.reference import Name
 from dayfly.image.work import WorkFolder, sweep, work_folder
 from dayfly.settings import Settings
+from dayfly.units import format_time
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def save(at: Bench, parent: OpenImage, library: Library, name: Name, progress: P
         parent.config,
         os=made.os,
         size=made.size,
-        created=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=format_time(now),
         recipe="",
         parent=Parent(parent.digest, parent.name),
     )

@@ -22,7 +22,7 @@ from dayfly.image.fields import encode
 from dayfly.image.manifest import BootMode, command_line_problem
 from dayfly.image.reference import Name, parse_name
 from dayfly.machine.spec import Network
-from dayfly.units import parse_size
+from dayfly.units import format_time, parse_size
 
 _LIMIT = 1024**2
 _FILE_LIMIT = 64 * 1024**2
@@ -125,7 +125,7 @@ class Recipe:
     @property
     def created(self) -> str:
         """The date as the image's config has it."""
-        return datetime.fromtimestamp(self.date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return format_time(self.date)
 
     @property
     def digest(self) -> str:

@@ -6,10 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly import files, process
@@ -123,7 +120,7 @@ def pull(remote: Remote, name: Name | None, library: Library, limit: int, progre
                 raise Corrupt(f"{source.host} sent a part that {wrong}: {piece.digest}")
         parse_config(files.read(_blob(store, manifest.config), CONFIG_LIMIT), f"the config of {source}")
         contents = {piece.digest: Part(_blob(store, piece), 0, piece.size) for piece in missing}
-        origin = _origin(remote, descriptor.digest)
+        origin = Origin.now(source, descriptor.digest).annotations()
         progress("image: adding it to the library")
         library.enter([Entering(descriptor.digest, descriptor.size, name, contents, origin)], lambda _: True)
         _fetch_signatures(Skopeo(work.path, remote.access, source.host), remote, descriptor.digest, library, progress)
@@ -146,34 +143,31 @@ def pull_through(folder: Path, remote: Remote, name: Name, library: Library, lim
     """As `pull`, but fetched into a library in a shared folder first, where it stays, without a name, for other hosts.
 
     Of several that pull an image at once one fetches it, and the others wait for it. What is taken from the folder is compared
-    with the digests that the registry says: whoever may write there can hinder a pull, and change nothing of what is pulled.
+    with the digests that the registry says, so what is pulled is right whatever is there. Whoever may write there has to be
+    trusted all the same: files are made and removed in it with the rights of whoever pulls.
     """
     cache = Library(folder)
     digest = pull(remote, None, cache, limit, progress)
     progress(f"image: adding it to the library from {folder}")
-    return copy(cache, Reference(None, digest), library, name, _origin(remote, digest))
+    return copy(cache, Reference(None, digest), library, name, Origin.now(remote.source, digest).annotations())
 
 
-def _origin(remote: Remote, digest: str) -> dict[str, str]:
-    """What a library notes of an image that came from there now."""
-    now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Origin(str(remote.source), digest, now).annotations()
-
-
-def relay(source: Remote, target: Source, limit: int, progress: Progress) -> str:
+def relay(source: Remote, target: Source, workplace: Library, limit: int, progress: Progress) -> str:
     """Bring an image of at most `limit` bytes from a registry to another, spoken to alike: its digest. Nothing is kept here.
 
-    What the target has already is not sent again. Raises as `pull` and `push`.
+    What the target has already is not sent again. `workplace` is a library that can be written to. Raises as `pull` and `push`.
     """
     process.find("skopeo", "skopeo")
     _check_tag(target)
-    with tempfile.TemporaryDirectory(prefix="dayfly-") as folder:
+    workplace.create()
+    sweep(workplace.layout)
+    with work_folder(workplace.layout) as work:
         progress(f"registry: looking for {source.source}")
-        descriptor, manifest = _manifest(Skopeo(Path(folder), source.access, source.source.host), source)
+        descriptor, manifest = _manifest(Skopeo(work.path, source.access, source.source.host), source)
         total = _total(source, _pieces(descriptor, manifest), limit)
         progress(f"registry: sending what {target.host} has not of {format_size(total)}")
         hosts = f"{source.source.host} and {target.host}"
-        skopeo = Skopeo(Path(folder), source.access, hosts, "copy between", "moved nothing")
+        skopeo = Skopeo(work.path, source.access, hosts, "copy between", "moved nothing")
         options = [*skopeo.options("src-"), *skopeo.options("dest-")]
         there = Remote(target, source.access).named()
         words = ["copy", "--quiet", "--preserve-digests", *options, source.named(descriptor.digest), there]

@@ -14,15 +14,12 @@ from urllib.parse import unquote, urlsplit
 from dayfly.build import capture, steps
 from dayfly.build.container.rootfs import Root
 from dayfly.build.container.tree import Attributes, Kind, Node
-from dayfly.build.filesystem import Progress
-from dayfly.build.namespace import Namespace
 from dayfly.build.recipe import Recipe, RecipeFile, Repository
 from dayfly.build.steps import Machines
+from dayfly.build.workshop import Workshop
 from dayfly.image.library import OpenImage
-from dayfly.image.work import WorkFolder
 from dayfly.machine.errands import Errands
 from dayfly.machine.spec import Share
-from dayfly.settings import Settings
 from dayfly.values import replace
 
 BUILDER = Path(__file__).parent / "rpm-builder.toml"
@@ -85,17 +82,9 @@ def folder(url: str) -> str:
     return unquote(parts.path).rstrip("/") if parts.scheme == "file" else ""
 
 
-def root(
-    recipe: Recipe,
-    builder: OpenImage,
-    work: WorkFolder,
-    namespace: Namespace,
-    settings: Settings,
-    machines: Machines,
-    progress: Progress,
-) -> Root:
+def root(shop: Workshop, recipe: Recipe, builder: OpenImage, machines: Machines) -> Root:
     """The root filesystem of a recipe's packages and files. Raises what `machines` does, and as `dayfly.build.capture.root`."""
-    plain = steps.errands(recipe, settings, (script(recipe),))
+    plain = steps.errands(recipe, shop.settings, (script(recipe),))
     memory = max(plain.shape.memory, 0 if recipe.machine.memory else LEAST_MEMORY)
     wanted: Errands = replace(
         plain,
@@ -105,10 +94,11 @@ def root(
         folder=_ROOT,
         what="installation of packages: step",
     )
-    with capture.archived(work, namespace) as bench:
+    progress = shop.progress
+    with capture.archived(shop.work, shop.namespace.inner("packages")) as bench:
         progress(f"packages: starting a machine of {builder.name}")
-        machines(builder, settings, wanted, bench.archive, lambda _, line: progress(f"packages: {line}"))
-        return capture.root(bench, "", recipe.date, progress, latest=recipe.date, additions=dict(_additions(recipe)))
+        machines(builder, shop.settings, wanted, bench.archive, lambda _, line: progress(f"packages: {line}"))
+        return capture.root(bench, "", shop.date, progress, latest=shop.date, additions=dict(_additions(recipe)))
 
 
 def _additions(recipe: Recipe) -> Iterator[tuple[str, Node]]:

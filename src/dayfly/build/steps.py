@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from dayfly.build import capture
 from dayfly.build.capture import Bench
 from dayfly.build.container.rootfs import Root
 from dayfly.build.filesystem import Progress
-from dayfly.build.namespace import Namespace
 from dayfly.build.recipe import Recipe
+from dayfly.build.workshop import Workshop
 from dayfly.errors import DayflyError
 from dayfly.image.library import Library, OpenImage, Source
 from dayfly.image.manifest import ImageConfig, Role
 from dayfly.image.reference import LibraryKind, Reference
-from dayfly.image.work import WorkFolder
 from dayfly.machine.errands import Errands
 from dayfly.machine.spec import Shape
 from dayfly.settings import Settings
@@ -49,39 +47,22 @@ def errands(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Err
     )
 
 
-def perform(
-    recipe: Recipe,
-    config: ImageConfig,
-    layers: dict[Role, Source],
-    work: WorkFolder,
-    namespace: Namespace,
-    settings: Settings,
-    machines: Machines,
-    progress: Progress,
-) -> Root:
+def perform(shop: Workshop, recipe: Recipe, config: ImageConfig, layers: dict[Role, Source], machines: Machines) -> Root:
     """The root after a recipe's steps. The image so far, `config` and `layers`, is in a library of its own, and gone with it.
 
     Raises what `machines` does when a step fails, and as `dayfly.build.capture.root`.
     """
-    library = Library(work.path / "before")
+    library = Library(shop.work.path / "before")
     digest = library.add(config, layers, None)
-    within = replace_library(settings, library.layout.folder)
-    with library.open(Reference(None, digest, LibraryKind.USER)) as image, capture.archived(work, namespace) as bench:
+    within = replace(shop.settings, library_user=library.layout.folder)  # whose own the image is, to the site's policy
+    progress = shop.progress
+    with library.open(Reference(None, digest, LibraryKind.USER)) as image, capture.archived(shop.work, shop.namespace) as bench:
         progress(f"run: starting a machine for {len(recipe.run)} steps")
-        machines(image, within, errands(recipe, settings, recipe.run), bench.archive, said(progress, "run"))
-        return after(bench, "steps", config.directory, recipe.date, progress)
+        wanted = errands(recipe, shop.settings, recipe.run)
+        machines(image, within, wanted, bench.archive, lambda number, line: progress(f"run {number}: {line}"))
+        return after(bench, "steps", config.directory, shop.date, progress)
 
 
 def after(at: Bench, name: str, directory: str, date: int, progress: Progress) -> Root:
     """The root of the files in an archive, made in a folder of this name. None of them is younger than `date`."""
     return capture.root(replace(at, namespace=at.namespace.inner(name)), directory, date, progress, latest=date)
-
-
-def said(progress: Progress, step: str) -> Callable[[int, str], None]:
-    """Tells each line that a script writes."""
-    return lambda number, line: progress(f"{step} {number}: {line}")
-
-
-def replace_library(settings: Settings, folder: Path) -> Settings:
-    """The settings of somebody whose own library this is."""
-    return replace(settings, library_user=folder)

@@ -119,7 +119,7 @@ def copy(arguments: argparse.Namespace, settings: Settings) -> int:
     if to_registry and not from_registry:
         return _push(settings, parse(arguments.source), _remote(arguments.target, arguments))
     if to_registry:
-        return _relay(arguments)
+        return _relay(arguments, settings)
     target = parse(arguments.target)
     if target.name is None or target.digest:
         raise Refused("an image is copied to a name, not to a digest", "write NAME:TAG, or system/NAME:TAG")
@@ -168,12 +168,12 @@ def _pull(
     return 0
 
 
-def _relay(arguments: argparse.Namespace) -> int:
+def _relay(arguments: argparse.Namespace, settings: Settings) -> int:
     from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
 
     progress = Progress()
     source, target = _remote(arguments.source, arguments), registry.parse(arguments.target)
-    digest = registry.relay(source, target, arguments.max_size, progress)
+    digest = registry.relay(source, target, Libraries(settings).user, arguments.max_size, progress)
     progress(f"{target} is {source.source}")
     sys.stdout.write(f"{digest}\n")
     return 0

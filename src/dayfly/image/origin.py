@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dayfly.image.layout import ORIGIN, Index
+from dayfly.units import format_time
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Origin:
     digest: str = ""
     time: str = ""
 
+    @classmethod
+    def now(cls, source: object, digest: str) -> Origin:
+        """Of what is brought at this moment."""
+        return cls(str(source), digest, format_time(time.time()))
+
     def annotations(self) -> dict[str, str]:
         """As it stands in the index."""
         return {f"{ORIGIN}{name}": value for name, value in vars(self).items() if value}
@@ -30,8 +37,8 @@ class Origin:
 
 def parse_origin(annotations: Mapping[str, str]) -> Origin | None:
     """The origin that an image's entry in the index names, if it does."""
-    source, digest, time = (annotations.get(f"{ORIGIN}{name}", "") for name in ("source", "digest", "time"))
-    return Origin(source, digest, time) if source else None
+    source, digest, moment = (annotations.get(f"{ORIGIN}{name}", "") for name in ("source", "digest", "time"))
+    return Origin(source, digest, moment) if source else None
 
 
 def origins(index: Index, digest: str) -> list[Origin]:

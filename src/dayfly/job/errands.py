@@ -17,12 +17,12 @@ from dayfly.job.permission import permit, shared
 from dayfly.job.policy import Wish
 from dayfly.job.prepare import booting, mac, plan
 from dayfly.job.request import SLIRP
-from dayfly.machine import accelerator
+from dayfly.job.trial import tried
 from dayfly.machine.channel import Stream
 from dayfly.machine.errands import Errands
 from dayfly.machine.guest.protocol import Exited, GuestIdentity, Mount, StartRequest, printable
 from dayfly.machine.launch import launch
-from dayfly.machine.machine import Machine, Part, StartFailed
+from dayfly.machine.machine import Machine
 from dayfly.machine.spec import Accelerator, Boot, Network
 from dayfly.settings import Settings
 
@@ -53,25 +53,11 @@ def perform(image: OpenImage, settings: Settings, wanted: Errands, archive: int,
     wish = Wish(str(wanted.network), wanted.shape.cpus, wanted.shape.memory, folders, None, root=True, capture=True)
     seconds = permit(image, settings, wish)
     process.raise_limits()
-    verdict = accelerator.Verdict(settings.cache_folder)
-    accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
 
-    def attempt(with_: Accelerator, boot_seconds: float) -> None:
-        asyncio.run(_Attempt(image, settings, wanted, said, with_).run(archive, boot_seconds, seconds))
+    def attempt(accelerated: Accelerator, boot_seconds: float) -> None:
+        asyncio.run(_Attempt(image, settings, wanted, said, accelerated).run(archive, boot_seconds, seconds))
 
-    if trial:
-        try:
-            attempt(accelerated, accelerator.TRIAL_SECONDS)
-        except StartFailed as error:
-            if error.part not in (Part.QEMU, Part.KERNEL):
-                raise
-            verdict.write(works=False)
-            process.warn(accelerator.NO_KVM)
-            accelerated = Accelerator.TCG
-        else:
-            verdict.write(works=True)
-            return
-    attempt(accelerated, settings.machine_boot_timeout)
+    tried(settings, attempt)
 
 
 class _Attempt:

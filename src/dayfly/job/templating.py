@@ -15,10 +15,10 @@ from dayfly.image.library import OpenImage
 from dayfly.job.description import check_shape
 from dayfly.job.prepare import Prepared, boot_of, booting, plan
 from dayfly.job.template import FIRMWARE, NoTemplate, agent_digest, key_of, stores
+from dayfly.job.trial import tried
 from dayfly.job.usage import timestamp
-from dayfly.machine import accelerator
 from dayfly.machine.launch import launch
-from dayfly.machine.machine import Part, StartFailed
+from dayfly.machine.machine import StartFailed
 from dayfly.machine.spec import Accelerator, Backing, Boot, MachineSpec, Network, Shape, Share
 from dayfly.machine.template import failures
 from dayfly.machine.template.key import Key, program
@@ -124,7 +124,7 @@ def build(
         raise Refused(f"there can be no template: {FIRMWARE}", "its machines boot for each job")
     store = next(store for store in stores(settings) if store.kind is kind)
 
-    def made(accelerated: Accelerator, within: Settings) -> OpenTemplate:
+    def made(accelerated: Accelerator, seconds: float) -> OpenTemplate:
         planned = plan(
             image,
             identity=os.urandom(5).hex(),
@@ -136,22 +136,9 @@ def build(
         )
         wanted = key_of(planned, image, settings, scratch)
         failures.forget(store, wanted.name)
-        return make(store, wanted, image, within, planned, scratch)
+        return make(store, wanted, image, replace(settings, machine_boot_timeout=seconds), planned, scratch)
 
-    verdict = accelerator.Verdict(settings.cache_folder)
-    accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
-    if not trial:
-        return made(accelerated, settings)
-    try:
-        template = made(accelerated, replace(settings, machine_boot_timeout=accelerator.TRIAL_SECONDS))
-    except StartFailed as error:
-        if error.part not in (Part.QEMU, Part.KERNEL):
-            raise
-        verdict.write(works=False)
-        process.warn(accelerator.NO_KVM)
-        return made(Accelerator.TCG, settings)
-    verdict.write(works=True)
-    return template
+    return tried(settings, made)
 
 
 def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:

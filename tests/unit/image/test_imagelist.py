@@ -18,9 +18,10 @@ from dayfly.image.library import Library
 from dayfly.image.reference import Name, parse
 from dayfly.image.trust import imagelist, state
 from dayfly.image.trust.fetch import absolute
-from dayfly.image.trust.imagelist import ImageList, ListedImage, compare, one_line, render, timestamp
+from dayfly.image.trust.imagelist import ImageList, ListedImage, compare, one_line, render
 from dayfly.image.trust.standing import Standing, standing
 from dayfly.image.trust.state import Accepted, Entry, State, Subscription
+from dayfly.units import format_time
 
 DIGEST = "sha256:" + "ab" * 32
 words = st.text('abcdefghij 0123:/.-é"\\', max_size=20).map(lambda text: " ".join(text.split()))
@@ -138,7 +139,7 @@ def test_names_in_other_forms() -> None:
 
 
 def test_times() -> None:
-    assert timestamp(0) == "1970-01-01T00:00:00Z"
+    assert format_time(0) == "1970-01-01T00:00:00Z"
 
 
 entries = st.builds(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from dayfly.build import filesystem
@@ -74,8 +73,7 @@ def import_container(wish: Wish, library: Library, libraries: Libraries, setting
             progress(f"kernel: {kernel.version}{f', of {found.name or found.digest[:19]}' if found else ''}")
             progress("image: adding it to the library")
             layers = {Role.ROOT: images.Source(filesystem.FORM, root.path), **kernel.layers}
-            now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            origin = Origin(str(wish.source), container.digest, now)
+            origin = Origin.now(wish.source, container.digest)
             config = _config(container.config, root, kernel.version)
             return Imported(library.add(config, layers, name, origin.annotations()), name)
 

@@ -50,13 +50,28 @@ def make(
         tree.add(place, node)
     with _all_open(layers) as opened:
         release = archive.content(tree.find("etc/os-release"), opened, _TEXT_LIMIT).decode(errors="replace")
-        furnish(tree, directory, date)
-        size = tree.check()
-        progress(f"root: making the filesystem of {format_size(size)} of files")
-        every = [node.attributes for _, node in tree.walk()]
-        where = namespace.having({about.uid for about in every}, {about.gid for about in every})
-        youngest = max(about.mtime for about in every) if latest is None else latest
-        path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
+        return of_tree(tree, opened, release, date, directory, namespace, progress, latest=latest)
+
+
+def of_tree(
+    tree: Tree,
+    opened: Sequence[int],
+    release: str,
+    date: int,
+    directory: str,
+    namespace: Namespace,
+    progress: filesystem.Progress,
+    *,
+    latest: int | None = None,
+) -> Root:
+    """The filesystem of a tree, whose files' content is in these open files; `release` is its os-release. Otherwise as `make`."""
+    furnish(tree, directory, date)
+    size = tree.check()
+    progress(f"root: making the filesystem of {format_size(size)} of files")
+    every = [node.attributes for _, node in tree.walk()]
+    where = namespace.having({about.uid for about in every}, {about.gid for about in every})
+    youngest = max(about.mtime for about in every) if latest is None else latest
+    path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
     return Root(path, size, operating_system(release))
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dayfly import files
 from dayfly.build import filesystem
-from dayfly.build.container import archive, kernels
-from dayfly.build.container.furnish import furnish, operating_system
+from dayfly.build.container import kernels, rootfs
 from dayfly.build.container.tree import Limits
 from dayfly.build.disk import convert, ova, partitions, root
 from dayfly.build.disk.formats import Format, Recognised, recognise
@@ -33,7 +30,7 @@ from dayfly.image.search import Libraries
 from dayfly.image.trust.fetch import fetch
 from dayfly.image.work import WorkFolder, sweep, work_folder
 from dayfly.settings import Settings
-from dayfly.units import format_size
+from dayfly.units import format_size, format_time
 
 _CHUNK = 1024**2
 COMMAND_LINE = " ".join(
@@ -101,8 +98,7 @@ def import_disk(wish: Wish, library: Library, libraries: Libraries, settings: Se
         making = _Making(wish, disk, libraries, settings, work, namespace, progress, until_added)
         config, layers = making.image()
         progress("image: adding it to the library")
-        now = datetime.fromtimestamp(int(time.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        origin = Origin(str(wish.source), disk.digest, now)
+        origin = Origin.now(wish.source, disk.digest)
         return Imported(library.add(config, layers, name, origin.annotations()), name)
 
 
@@ -217,22 +213,16 @@ class _Making:
             raise Refused("the disk's init is not systemd, which alone can start jobs", "import it with --boot agent")
         if left := system.mounts():
             self.progress(f"disk: its other filesystems are left out: {', '.join(left[:8])}")
-        tree, release = system.tree, system.os_release
-        every = [node.attributes for _, node in tree.walk()]
-        youngest = max(about.mtime for about in every)
-        furnish(tree, "", youngest)
-        size = tree.check()
-        self.progress(f"root: making the filesystem of {format_size(size)} of files")
-        where = self.namespace.having({about.uid for about in every}, {about.gid for about in every})
-        path = filesystem.from_stream(where, lambda target: archive.write(tree, [system.file], target), youngest)
+        youngest = max(node.attributes.mtime for _, node in system.tree.walk())
+        made = rootfs.of_tree(system.tree, [system.file], system.os_release, youngest, "", self.namespace, self.progress)
         config = ImageConfig(
-            os=operating_system(release),
+            os=made.os,
             kernel=Kernel(version, COMMAND_LINE),
             boot=boots,
-            size=size,
-            created=datetime.fromtimestamp(youngest, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            size=made.size,
+            created=format_time(youngest),
         )
-        return config, {Role.ROOT: images.Source(filesystem.FORM, path), **layers}
+        return config, {Role.ROOT: images.Source(filesystem.FORM, made.path), **layers}
 
     def _kernel(self, system: System) -> tuple[str, dict[Role, images.Source]]:
         """The disk's own kernel, or that of another image where it has none that would do."""

@@ -16,7 +16,7 @@ from dayfly import files
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image import blobs
 from dayfly.image.fields import Fields, decode, encode, line
-from dayfly.image.layout import REF_NAME, Layout, changing
+from dayfly.image.layout import REF_NAME, Index, Layout, changing
 from dayfly.image.library import Library
 from dayfly.image.manifest import CONFIG_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
 from dayfly.image.trust import keyless, state
@@ -143,15 +143,14 @@ def sign(library: Library, digest: str, name: str, key: Path) -> None:
 
 def attach(library: Library, digest: str, new: Sequence[Signature]) -> None:
     """Put signatures of an image into a library, beside those that are there."""
-    try:
-        before = signatures(library, digest)
-    except NotFound:
-        before = []
-    every = united(before, new)
-    if every == before:
-        return
-    with files.locked(library.layout.adding, shared=True):
-        _name(library, *store(library.layout, every), tag(digest))
+    layout, name = library.layout, tag(digest)
+    with files.locked(layout.adding, shared=True), changing(layout) as versions:
+        index = versions[-1]
+        before = _listed(layout, index, digest)
+        every = united(before, new)
+        if every != before:
+            descriptor = Descriptor(MANIFEST_TYPE, *store(layout, every), {REF_NAME: name})
+            versions.append(index.without_name(name).listing(descriptor))
 
 
 def united(before: Sequence[Signature], new: Sequence[Signature]) -> list[Signature]:
@@ -166,12 +165,6 @@ def store(layout: Layout, every: Sequence[Signature]) -> tuple[str, int]:
     described = Descriptor(CONFIG_TYPE, *blobs.store(layout, config)).render()
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": described, "layers": layers}
     return blobs.store(layout, encode(manifest))
-
-
-def _name(library: Library, digest: str, size: int, name: str) -> None:
-    """Put the artifact into the index, in the place of the one before."""
-    with changing(library.layout) as versions:
-        versions.append(versions[-1].without_name(name).listing(Descriptor(MANIFEST_TYPE, digest, size, {REF_NAME: name})))
 
 
 def signers(library: Library, digest: str, believed: State) -> list[str]:
@@ -191,15 +184,19 @@ def signers(library: Library, digest: str, believed: State) -> list[str]:
 
 def signatures(library: Library, digest: str) -> list[Signature]:
     """What the library has of an image's signatures. Raises `NotFound` where there are none, `Refused` or `Corrupt`."""
-    entry = library.index().find(tag(digest))
+    found = _listed(library.layout, library.index(), digest)
+    if not found:
+        raise NotFound(f"nobody has signed {digest}", f"`dayfly image pull` brings its signatures too, as {tag(digest)}")
+    return found
+
+
+def _listed(layout: Layout, index: Index, digest: str) -> list[Signature]:
+    entry = index.find(tag(digest))
     if entry is None:
-        raise NotFound(f"nobody has signed {digest}", f"copy its signatures into the library, as {tag(digest)}")
+        return []
     what = f"the signatures of {digest}"
-    manifest = blobs.read_blob(library.layout, entry.descriptor, MANIFEST_LIMIT, what)
-    return [
-        Signature(blobs.read_blob(library.layout, found, PAYLOAD_LIMIT, what), annotations)
-        for found, annotations in parse(manifest, what)
-    ]
+    manifest = blobs.read_blob(layout, entry.descriptor, MANIFEST_LIMIT, what)
+    return [Signature(blobs.read_blob(layout, found, PAYLOAD_LIMIT, what), notes) for found, notes in parse(manifest, what)]
 
 
 def parse(manifest: bytes, what: str) -> list[tuple[Descriptor, dict[str, str]]]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dayfly.errors import Refused
 from dayfly.image.fields import Fields, decode, line
 from dayfly.image.reference import Name, parse_name
+from dayfly.units import format_time
 from dayfly.values import dataclass
 
 FORMAT = "dayfly-oci"
@@ -183,11 +184,6 @@ def _numbers(version: str) -> list[int]:
     return numbers
 
 
-def timestamp(seconds: int) -> str:
-    """`2026-01-02T03:04:05Z`."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
 def render(images: ImageList) -> bytes:
     """The list as JSON."""
     x509 = {
@@ -203,8 +199,8 @@ def render(images: ImageList) -> bytes:
                 "dc:title": images.title,
                 "dc:description": images.description,
                 "dc:source": images.source,
-                "dc:date:created": timestamp(images.created),
-                "dc:date:expires": timestamp(images.expires),
+                "dc:date:created": format_time(images.created),
+                "dc:date:expires": format_time(images.expires),
                 "hv:version": images.version,
                 "hv:uri": images.uri,
                 "hv:endorser": {"hv:x509": x509},
@@ -231,4 +227,4 @@ def _rendered(image: ListedImage) -> dict[str, object]:
         "sl:comments": "",
     }
     rendered |= {f"sl:checksum:{name}": value for name, value in image.checksums.items()}
-    return rendered | ({"dc:date:expires": timestamp(image.expires)} if image.expires else {})
+    return rendered | ({"dc:date:expires": format_time(image.expires)} if image.expires else {})
