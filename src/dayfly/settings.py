@@ -33,6 +33,7 @@ class Queue:
     vm: str = ""
     image: str = ""
     images: tuple[str, ...] = ()
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Settings:
     batch_vm: str = "on-request"
     batch_image: str = ""
     batch_images: tuple[str, ...] = ()
+    batch_memory: int = 0
     batch_shares: tuple[str, ...] = ()
     batch_overhead: int = 256 * 1024**2
     batch_comment: bool = True
@@ -128,7 +130,7 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, value))
 
 
-_QUEUE_READERS: Mapping[str, Callable[[object], object]] = {"vm": _vm, "image": _text, "images": _texts}
+_QUEUE_READERS: Mapping[str, Callable[[object], object]] = {"vm": _vm, "image": _text, "images": _texts, "memory": _size}
 
 
 def _queues(value: object) -> Mapping[str, Queue]:
@@ -138,7 +140,7 @@ def _queues(value: object) -> Mapping[str, Queue]:
     for name, said in value.items():
         unknown = said.keys() - _QUEUE_READERS.keys()
         if unknown:
-            raise Refused(f"{name}: {min(unknown)}: no such setting", "vm, image or images")
+            raise Refused(f"{name}: {min(unknown)}: no such setting", ", ".join(_QUEUE_READERS))
         try:
             read = {key: _QUEUE_READERS[key](inner) for key, inner in said.items()}
         except Refused as error:
@@ -170,6 +172,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.vm": _vm,
     "batch.image": _text,
     "batch.images": _texts,
+    "batch.memory": _size,
     "batch.shares": _texts,
     "batch.overhead": _size,
     "batch.comment": _flag,

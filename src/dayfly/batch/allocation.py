@@ -52,11 +52,12 @@ def _within_address_space(limit: int) -> int:
     return limit - _QEMU_MAPS
 
 
-def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
+def shape(allocation: Allocation, host: Host, overhead: int, most: int = 0) -> Shape:
     """The largest machine that stays within the allocation and, with QEMU's own need, within what the host lets us use.
 
     A site that lets jobs use more than they were given (Slurm's AllowedRAMSpace) gives QEMU its part by that, and machines get
-    all of the allocation. Raises `Refused` when no machine fits.
+    all of the allocation. `most` is what a machine's memory may be at most, in bytes (0: not limited).
+    Raises `Refused` when no machine fits.
     """
     cpus = max(1, min(allocation.cpus or host.cpus, host.cpus))
     limit = host.memory // allocation.tasks if allocation.memory else host.memory * cpus // host.all_cpus
@@ -66,7 +67,7 @@ def shape(allocation: Allocation, host: Host, overhead: int) -> Shape:
     memory = usable - usable // _PAGE_TABLES
     if allocation.memory:
         memory = min(memory, allocation.memory)
-    memory = min(memory, _within_address_space(allocation.address_space)) // _MIB * _MIB
+    memory = min(memory, most or memory, _within_address_space(allocation.address_space)) // _MIB * _MIB
     if memory < LEAST_MEMORY:
         least = overhead + LEAST_MEMORY * _PAGE_TABLES // (_PAGE_TABLES - 1)
         raise Refused(

@@ -6,30 +6,29 @@ The words are the job shell's. A hook's answer is for the user's sake: the node 
 from __future__ import annotations
 
 from dayfly.batch import policy
-from dayfly.batch.request import NONE, Request
+from dayfly.batch.request import Request
 from dayfly.batch.shell import boot, network
-from dayfly.errors import DayflyError, NotFound
+from dayfly.errors import DayflyError
 from dayfly.image.reference import LibraryKind, parse
 from dayfly.image.search import Libraries
 from dayfly.settings import Settings
 
+_MIB = 1024**2
+
 
 def check(request: Request, queue: str, settings: Settings) -> None:
     """Raises `Refused` or `NotFound` for what the job shell would refuse, as far as can be seen from here."""
-    wanted = policy.image(request, policy.rules(settings, queue), queue or "this queue", parallel=False)
-    if not wanted or wanted == NONE:
+    rule, named = policy.rules(settings, queue), queue or "this queue"
+    wanted = policy.image(request, rule, named, parallel=False)
+    if not wanted:
         return
     boot(request.boot)
     network(request.network)
+    policy.within(request.memory_mib * _MIB, rule, named)
     reference = parse(wanted)
     libraries = Libraries(settings)
-    if reference.library is not LibraryKind.SYSTEM or not _readable(libraries):
-        return  # an image of the user's own: who asks here is somebody else
-    try:
+    if reference.library is LibraryKind.SYSTEM and _readable(libraries):  # who asks here is not who has libraries of one's own
         libraries.system.resolve(reference)
-    except NotFound as error:
-        hint = "`dayfly image list` shows them"
-        raise NotFound(f"there is no image {request.image or wanted} in the site's library", hint) from error
 
 
 def _readable(libraries: Libraries) -> bool:

@@ -68,11 +68,13 @@ def serve(
         from dayfly.batch import prolog  # noqa: PLC0415 (few sites have one)
 
         environment = prolog.run(request.task_prolog, environment)
-    image = policy.image(request, policy.rules(settings, job.queue), job.queue or "this queue", parallel=job.parallel)
+    rule, queue = policy.rules(settings, job.queue), job.queue or "this queue"
+    image = policy.image(request, rule, queue, parallel=job.parallel)
     if not image:
         _become(job.command or request.command, environment)
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
+    policy.within(job.allocation.memory, rule, queue)
     if not job.outlives_parent:
         process.die_with_parent()
     if job.script_by_name:
@@ -88,20 +90,23 @@ def serve(
             reporters.append(Reporter(calls(job, environment), job, settings))
         reporters[0].told(record)
 
-    status = run(description(request, job, image, environment, settings), settings, told)
+    status = run(description(request, job, image, environment, settings, rule.memory), settings, told)
     wanted = reporters[0].status if reporters else None
     return status if wanted is None else wanted
 
 
 def description(
-    request: Request, job: BatchJob, image: str, environment: Mapping[bytes, bytes], settings: Settings
+    request: Request, job: BatchJob, image: str, environment: Mapping[bytes, bytes], settings: Settings, most: int = 0
 ) -> JobDescription:
-    """The job in its machine. Raises `Refused` for what the request or the allocation does not make possible."""
+    """The job in its machine, of `most` bytes of memory at most (0: not limited).
+
+    Raises `Refused` for what the request or the allocation does not make possible.
+    """
     host = Host(len(os.sched_getaffinity(0)), host_memory(), os.cpu_count() or 1)
     return JobDescription(
         image=image,
         command=job.command or request.command,
-        shape=shape(job.allocation, host, settings.batch_overhead),
+        shape=shape(job.allocation, host, settings.batch_overhead, most),
         scratch=settings.scratch_size,
         directory=os.getcwd(),  # noqa: PTH109 (on the way to every job's start)
         environment=tuple(name + b"=" + value for name, value in environment.items()),

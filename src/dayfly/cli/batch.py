@@ -70,8 +70,13 @@ def configure(parser: Parser) -> None:
     _configure_rest(systems.add_parser("torque", help="Torque", description=SETUP_TORQUE), _setup_torque)
     check = commands.add_parser("check", help="say why a job would be refused", description=CHECK)
     check.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help=" or ".join(SYSTEMS))
-    check.add_argument("words", metavar="WORD=VALUE", nargs="*", help="what the job asks for: image, boot, network, share")
+    check.add_argument(
+        "words", metavar="WORD=VALUE", nargs="*", help="what the job asks for: image, boot, network, share, memory_mib"
+    )
     check.add_argument("--queue", metavar="NAME", default="", help="the job's queue (Slurm: partition)")
+    check.add_argument(
+        "--memory", metavar="SIZE", default="", help="what the job asks for, or each of its slots, as Grid Engine writes sizes"
+    )
     _add_settings(check)
     check.set_defaults(act=_check)
     submit = commands.add_parser("filter", help="filter a script that is submitted", description=FILTER)
@@ -157,7 +162,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from dayfly.batch.check import check  # noqa: PLC0415 (only where it is asked for)
     from dayfly.batch.request import parse  # noqa: PLC0415
 
-    check(parse([*arguments.words, "--", "job"]), arguments.queue, _settings(arguments))
+    words = [*arguments.words]
+    if arguments.memory:
+        from dayfly.batch.gridengine.job import parse_memory  # noqa: PLC0415
+
+        words.append(f"memory_mib={parse_memory(arguments.memory) // 1024**2}")
+    check(parse([*words, "--", "job"]), arguments.queue, _settings(arguments))
     return 0
 
 

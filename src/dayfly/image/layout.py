@@ -259,6 +259,11 @@ def changing(layout: Layout) -> Iterator[list[Index]]:
             files.write(layout.index, render_index(versions[-1]))
 
 
+def missing(image: str, where: str) -> NotFound:
+    """There is no such image in a library. Slurm's hook says this too."""
+    return NotFound(f"there is no image {image} in the {where}", "`dayfly image list` shows those that there are")
+
+
 def resolve(index: Index, name: str, digest: str, where: str) -> Entry:
     """The image meant, by digest (or the beginning of one) where there is one, else by name. Raises `NotFound` or `Refused`."""
     if digest:
@@ -267,8 +272,8 @@ def resolve(index: Index, name: str, digest: str, where: str) -> Entry:
             raise Refused(f"{digest} is the beginning of {len(found)} digests in the {where}", "write more digits of it")
         if found:
             return found[0]
-        raise NotFound(f"there is no image {digest} in the {where}")
+        raise missing(digest, where)
     entry = index.find(name)
     if entry is None:
-        raise NotFound(f"there is no image {name} in the {where}")
+        raise missing(name, where)
     return entry

@@ -12,6 +12,8 @@ from dayfly.values import dataclass
 
 DEFAULT_TAG = "latest"
 _LIMIT = 512
+_CHARACTERS = re.compile(r"[A-Za-z0-9._:/@+-]+")
+"""What may be in a reference at all; Slurm's plugin asks the same before a job is submitted."""
 _NAME = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -61,6 +63,8 @@ def parse(text: str) -> Reference:
     """Read a reference. Raises `Refused` for anything that is not one."""
     if len(text) > _LIMIT:
         raise Refused(f"an image's name may not be longer than {_LIMIT} characters")
+    if not _CHARACTERS.fullmatch(text):
+        raise Refused(f"{text!r} is no image's name or digest", "write it like debian:12")
     library, slash, rest = text.rpartition("/")
     kind = _library(library, text) if slash else None
     if rest.startswith("sha256:"):

@@ -18,7 +18,7 @@ from dayfly.job.description import JobDescription
 from dayfly.job.permission import permit_job
 from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
 from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
-from dayfly.machine import accelerator
+from dayfly.machine import accelerator, nesting
 from dayfly.machine.launch import Launched
 from dayfly.machine.spec import MachineSpec
 from dayfly.machine.template.restore import RestoreFailed
@@ -45,6 +45,7 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
     """
     begun = time.monotonic()
     gc.disable()
+    nesting.refuse()
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)

@@ -4,6 +4,7 @@
 PATH=/bin:/usr/bin
 . "INCLUDE"
 
+always=ALWAYS
 wishes="image boot network share"
 
 jsv_on_start() {
@@ -22,8 +23,13 @@ hand_over() {
 	jsv_add_env "DAYFLY_${1^^}" "$value"
 }
 
+# Whether all jobs of a queue have machines. Which queue it will be is not known of a job that names none.
+has_machines() {
+	[ "$always" = "*" ] || [[ -n $1 && " $always " == *" $1 "* ]]
+}
+
 jsv_on_verify() {
-	local wish words=() queue said
+	local wish words=() queue memory said
 	for wish in $wishes; do
 		if [ "$(jsv_sub_is_param l_soft "vm_$wish")" = true ]; then
 			refuse "vm_$wish is asked for with -hard, which is what qsub does without -soft"
@@ -35,17 +41,16 @@ jsv_on_verify() {
 	done
 	queue=$(jsv_get_param q_hard)
 	queue=${queue%%@*}
-	if [ ${#words[@]} -eq 0 ]; then
+	memory=$(jsv_sub_get_param l_hard m_mem_free)
+	if [ ${#words[@]} -eq 0 ] && ! has_machines "$queue"; then
 		jsv_accept "no machine is asked for"
 		return
 	fi
-	if ! said=$(PROGRAM batch check gridengine "${words[@]}" SETTINGS --queue "$queue" 2>&1); then
+	if ! said=$(PROGRAM batch check gridengine "${words[@]}" SETTINGS --queue "$queue" --memory "$memory" 2>&1); then
 		refuse "${said#dayfly: }"
 		return
 	fi
-	if [ "$(jsv_sub_is_param l_hard m_mem_free)" = true ]; then
-		jsv_add_env DAYFLY_MEMORY "$(jsv_sub_get_param l_hard m_mem_free)"
-	fi
+	[ -z "$memory" ] || jsv_add_env DAYFLY_MEMORY "$memory"
 	for wish in $wishes; do
 		[ "$(jsv_sub_is_param l_hard "vm_$wish")" = true ] && hand_over "$wish"
 	done

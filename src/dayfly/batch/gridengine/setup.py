@@ -22,7 +22,7 @@ def files(settings: Settings, program: str, settings_file: str, root: Path) -> M
     return {
         STARTER: scripts.filled(__package__, "starter.sh", ALWAYS=always, PROGRAM=quoted, SETTINGS=settings_file),
         METHOD: scripts.filled(__package__, "method.sh", GRACE=f"{settings.job_grace + 5:g}"),
-        JSV: scripts.filled(__package__, "jsv.sh", INCLUDE=str(root / _INCLUDE), PROGRAM=quoted, SETTINGS=option),
+        JSV: scripts.filled(__package__, "jsv.sh", ALWAYS=always, INCLUDE=str(root / _INCLUDE), PROGRAM=quoted, SETTINGS=option),
     }
 
 

@@ -5,6 +5,10 @@ local library = LIBRARY
 local rules = {
    -- RULES
 }
+local words = {
+   -- WORDS
+}
+local UNSAID = 4294967294 -- how Slurm's numbers say that they are not set
 
 -- What the plugin sent with the job: NAME=value, or "" where the job does not say it.
 local function said(job_desc, name)
@@ -50,26 +54,45 @@ local function there(image)
    return false
 end
 
-local function refuse(text)
-   slurm.log_user("dayfly: " .. text)
+-- MiB that the one task of a job asks for on its node; 0 where it does not say, or has more tasks than one.
+local function memory(job_desc)
+   local function number(value)
+      return value and value < UNSAID and value or nil
+   end
+   if (number(job_desc.num_tasks) or 1) > 1 then
+      return 0
+   end
+   local cpus = number(job_desc.cpus_per_task) or number(job_desc.min_cpus) or 1
+   return number(job_desc.min_mem_per_node) or (number(job_desc.min_mem_per_cpu) or 0) * cpus
+end
+
+local function refuse(text, values)
+   slurm.log_user("dayfly: " .. string.gsub(text, "{(%a+)}", values))
    return slurm.ERROR
 end
 
 local function check(job_desc, partition)
    local rule = rules[partition] or rules[""]
    local image = said(job_desc, "DAYFLY_IMAGE")
+   local about = { queue = partition, image = image }
    local asks = image ~= "none" and (image ~= "" or said(job_desc, "DAYFLY_BOOT") ~= "" or said(job_desc, "DAYFLY_NETWORK") ~= ""
       or said(job_desc, "DAYFLY_SHARE") ~= "")
    if asks and rule.vm == "never" then
-      return refuse(partition .. " has no virtual machines (leave --vm-image out, or submit to another partition)")
+      return refuse(words.no_machines, about)
    end
    if image == "none" and rule.vm == "always" then
-      return refuse("every job of " .. partition .. " runs in a virtual machine (leave --vm-image=none out)")
+      return refuse(words.always, about)
    end
    if asks and image == "" and rule.image == "" then
-      return refuse("the job names no image, and the site has no default one (name one: --vm-image=debian:12)")
+      return refuse(words.unnamed, about)
    end
-   if image == "" or image == "none" then
+   if not asks and (rule.vm ~= "always" or image == "none") then
+      return slurm.SUCCESS
+   end
+   if rule.memory > 0 and memory(job_desc) > rule.memory then
+      return refuse(rule.too_much, about)
+   end
+   if image == "" then
       return slurm.SUCCESS
    end
    local allowed = #rule.images == 0
@@ -77,11 +100,12 @@ local function check(job_desc, partition)
       allowed = allowed or string.find(meant(image), pattern) ~= nil
    end
    if not allowed then
-      return refuse("the image " .. image .. " is not allowed here (ask the administrator which are)")
+      return refuse(rule.forbidden, about)
    end
    -- Where all images are allowed, a name without a library may be that of an image of the user's own.
    if (#rule.images > 0 or string.find(image, "^system/")) and not there(meant(image)) then
-      return refuse("there is no image " .. image .. " in the site's library (`dayfly image list` shows them)")
+      about.image = string.match(meant(image), "/(.*)$")
+      return refuse(words.missing, about)
    end
    return slurm.SUCCESS
 end

@@ -8,8 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 from dayfly.batch import policy, scripts
-from dayfly.settings import Settings
+from dayfly.image.layout import missing
+from dayfly.image.library import Library
+from dayfly.image.reference import LibraryKind
+from dayfly.settings import Queue, Settings
 
+_MIB = 1024**2
 PROLOG = "dayfly-prolog.sh"
 EPILOG = "dayfly-epilog.sh"
 MADE = "by `dayfly batch setup slurm`"
@@ -79,13 +83,32 @@ def plugstack(settings: Settings, plugin: str, program: str, settings_file: str,
 def job_submit(settings: Settings) -> str:
     """A job_submit.lua that refuses, when a job is submitted, what the job shell would refuse on the node."""
     rules = {name: policy.rules(settings, name) for name in ("", *settings.batch_queues)}
-    table = "".join(
-        f"   [{_quoted(name)}] = {{ vm = {_quoted(rule.vm)}, image = {_quoted(rule.image)}, "
-        f"images = {{ {', '.join(_quoted(_pattern(glob)) for glob in rule.images)} }} }},\n"
-        for name, rule in rules.items()
-    )
+    library = Library(settings.library_system, LibraryKind.SYSTEM)
+    said = {
+        "no_machines": policy.no_machines("{queue}"),
+        "always": policy.always("{queue}"),
+        "unnamed": policy.unnamed(),
+        "missing": missing("{image}", library.title),
+    }
     logic = resources.files(__package__).joinpath("job_submit.lua").read_text()
-    return logic.replace("   -- RULES\n", table).replace("LIBRARY", _quoted(str(settings.library_system)), 1)
+    return (
+        logic.replace("   -- RULES\n", "".join(f"   [{_quoted(name)}] = {_rule(rule)},\n" for name, rule in rules.items()), 1)
+        .replace("   -- WORDS\n", "".join(f"   {name} = {_quoted(str(words))},\n" for name, words in said.items()), 1)
+        .replace("LIBRARY", _quoted(str(library.layout.folder)), 1)
+    )
+
+
+def _rule(rule: Queue) -> str:
+    """What holds for a partition, as a table of Lua's, with what to tell whom it refuses."""
+    fields = {
+        "vm": _quoted(rule.vm),
+        "image": _quoted(rule.image),
+        "images": f"{{ {', '.join(_quoted(_pattern(glob)) for glob in rule.images)} }}",
+        "forbidden": _quoted(str(policy.forbidden("{image}", rule.images))),
+        "memory": str(rule.memory // _MIB),
+        "too_much": _quoted(str(policy.too_much("{queue}", rule.memory))),
+    }
+    return f"{{ {', '.join(f'{name} = {value}' for name, value in fields.items())} }}"
 
 
 def _pattern(glob: str) -> str:
