@@ -130,7 +130,7 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, value))
 
 
-_QUEUE_READERS: Mapping[str, Callable[[object], object]] = {"vm": _vm, "image": _text, "images": _texts, "memory": _size}
+_QUEUE_READERS: Mapping[str, Callable[[object], object]] = {"vm": _vm, "image": _text, "images": _texts, "memory": _size_or_none}
 
 
 def _queues(value: object) -> Mapping[str, Queue]:
@@ -172,7 +172,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.vm": _vm,
     "batch.image": _text,
     "batch.images": _texts,
-    "batch.memory": _size,
+    "batch.memory": _size_or_none,
     "batch.shares": _texts,
     "batch.overhead": _size,
     "batch.comment": _flag,

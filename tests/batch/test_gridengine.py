@@ -37,10 +37,7 @@ def refused(grid: Grid, *words: str) -> str:
     return " ".join(done.err.split())
 
 
-def test_what_would_be_refused_on_the_host_is_refused_at_submission(grid: Grid) -> None:
-    assert "dayfly: the image el:9 is not allowed here (these are: debian:*)" in refused(grid, "-l", "vm_image=el:9")
-    assert "there is no image debian:99 in the site's library" in refused(grid, "-l", "vm_image=debian:99")
-    assert "names no image: " in refused(grid, "-l", "vm_image=debian:12;id")
+def test_what_grid_engine_would_not_refuse_itself(grid: Grid) -> None:
     assert "asked for with -hard" in refused(grid, "-soft", "-l", "vm_image=debian:12")
     assert "no suitable queues" in refused(grid, "-l", "vm_image=debian:12,m_mem_free=99G")
 

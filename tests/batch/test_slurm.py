@@ -124,6 +124,7 @@ def test_a_network_and_a_systemd_image(batch: BatchSystem, cluster: Cluster) -> 
 @pytest.mark.parametrize("queue", ["request", "always"])
 @pytest.mark.parametrize("tasks", [1, 2])
 @pytest.mark.parametrize("status", ["0", "3"])
+@pytest.mark.usefixtures("cluster")
 def test_the_sites_task_prolog(batch: BatchSystem, queue: str, tasks: int, status: str) -> None:
     """As Slurm runs it itself, also for a job that runs natively in a partition of the job shell's."""
     script = SHELL + 'echo "$FROM_PROLOG|${TO_BE_REMOVED:-removed}"\n'

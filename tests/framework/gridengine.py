@@ -61,9 +61,11 @@ images = ["debian:*"]
 [batch.queues.always]
 vm = "always"
 image = "debian:12"
+memory = "1536M"
 [batch.queues.never]
 vm = "never"
 """
+_FIRST_GROUP = 65000
 _QUEUE = {
     "seq_no": "0",
     "load_thresholds": "NONE",
@@ -121,6 +123,11 @@ class Grid:
         return self.folder / "settings.toml"
 
     @property
+    def users_settings(self) -> Path:
+        """The settings of the user, who finds the records with them."""
+        return self.folder / "user.toml"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the user's commands run with."""
         keep = {key: os.environ[key] for key in ("PATH", "TERM", "LANG") if key in os.environ}
@@ -172,6 +179,7 @@ class Grid:
         (self.folder / "hosts").write_text("\n".join(lines) + "\n")
         qemu = os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64")
         self.settings.write_text(_SETTINGS.format(folder=self.folder, qemu=qemu))
+        self.users_settings.write_text(f'[records]\nfolder = "{self.folder}/records/{self.user}"\n')
         self._install()
 
     def _install(self) -> None:
@@ -237,9 +245,11 @@ class Grid:
 
     def _configure(self) -> None:
         eventually(lambda: self.admin("qconf", "-sss").status == 0, "the master answers", _START_SECONDS)
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             self._on_master("qconf", "-ah", node)
             self._on_master("qconf", "-as", node)
+            # By its group of this range a host ends what is left of a job, and all hosts see the processes of this one.
+            self._given("qconf", "-Aconf", node, f"gid_range {_FIRST_GROUP + 100 * number}-{_FIRST_GROUP + 100 * number + 99}\n")
         self._on_master("qconf", "-as", MASTER)
         for name, rule in (("smp", "$pe_slots"), ("spread", "1")):
             self._given("qconf", "-Ap", f"pe-{name}", _PARALLEL.format(name=name, rule=rule))

@@ -68,7 +68,7 @@ class GridEngine(BatchSystem):
         raise NotImplementedError(self.cannot[Ability.INTERACTIVE])
 
     def dayfly(self, *words: str) -> Ran:
-        return self.grid.run(str(self.grid.program), *words, extra={"DAYFLY_SETTINGS": str(self.grid.settings)})
+        return self.grid.run(str(self.grid.program), *words, extra={"DAYFLY_SETTINGS": str(self.grid.users_settings)})
 
     def state(self, job: str) -> State:
         words = [line.split()[4] for line in self._listed() if line.split()[0] == job]

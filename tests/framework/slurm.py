@@ -93,6 +93,7 @@ images = ["debian:*"]
 [batch.queues.always]
 vm = "always"
 image = "debian:12"
+memory = "1536M"
 [batch.queues.never]
 vm = "never"
 """
@@ -199,6 +200,7 @@ class Cluster:
         self.conf.write_text(_SLURM_CONF.format(**places) + accounting)
         (self.folder / "cgroup.conf").write_text(_CGROUP_CONF)
         self.settings.write_text(_SETTINGS.format(**places))
+        self.users_settings.write_text(f'[records]\nfolder = "{self.folder}/records/{self.user}"\n')
         (self.folder / "task-prolog").write_text(_TASK_PROLOG)
         (self.folder / "task-prolog").chmod(0o755)
         self._install()
@@ -207,6 +209,11 @@ class Cluster:
     def settings(self) -> Path:
         """The site's settings of Dayfly."""
         return self.folder / "settings.toml"
+
+    @property
+    def users_settings(self) -> Path:
+        """The settings of the user, who finds the records with them."""
+        return self.folder / "user.toml"
 
     def _install(self) -> None:
         """Dayfly where the user can read it, the plugin, and what makes Slurm know them."""

@@ -74,7 +74,7 @@ class Slurm(BatchSystem):
         return self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
 
     def dayfly(self, *words: str) -> Ran:
-        settings = {"DAYFLY_SETTINGS": str(self.cluster.settings)}
+        settings = {"DAYFLY_SETTINGS": str(self.cluster.users_settings)}
         return self.cluster.run(str(self.cluster.folder / "dayfly"), *words, extra=settings)
 
     def state(self, job: str) -> State:

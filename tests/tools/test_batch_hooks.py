@@ -95,7 +95,7 @@ def test_pbs_asks_when_a_job_is_submitted(
     text = pbs.hook(Settings(), str(program(tmp_path / "bin/dayfly", script)), "/s")
     event = Event(type=QUEUEJOB, job=job(vm_image="$(touch x)"))
     assert run(monkeypatch, event, text) == refused
-    expected = ["batch", "check", "pbs", "image=$(touch x)", "--queue", "short", "--settings", "/s"]
+    expected = ["batch", "check", "pbs", "image=$(touch x)", "memory_mib=0", "--queue", "short", "--settings", "/s"]
     assert asked.read_text().splitlines() == expected
 
 

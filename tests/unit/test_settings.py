@@ -31,6 +31,7 @@ EXAMPLES: dict[str, object] = {
     "batch.vm": "always",
     "batch.image": "debian:12",
     "batch.images": ["debian:*"],
+    "batch.memory": "2G",
     "batch.shares": ["/home"],
     "batch.overhead": "300M",
     "batch.comment": False,

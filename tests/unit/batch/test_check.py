@@ -19,14 +19,14 @@ from tests.unit.image.examples import CONFIG, LAYERS
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     Library(tmp_path / "library", LibraryKind.SYSTEM).add(CONFIG, LAYERS, Name("debian", "12"))
-    queues = {"never": Queue(vm="never"), "always": Queue(vm="always", image="debian:12")}
+    queues = {"never": Queue(vm="never"), "always": Queue(vm="always", image="debian:12", memory=1024**3)}
     return replace(Settings(), library_system=tmp_path / "library", batch_images=("debian:*", "user/own:*"), batch_queues=queues)
 
 
-def asked(settings: Settings, queue: str = "", **words: str) -> str:
+def asked(settings: Settings, queue: str = "", memory: int = 0, **words: str) -> str:
     """Why a job is refused; nothing where it is not."""
     try:
-        check(Request(("job",), **words), queue, settings)  # type: ignore[arg-type]
+        check(Request(("job",), memory_mib=memory, **words), queue, settings)  # type: ignore[arg-type]
     except DayflyError as error:
         return str(error)
     return ""
@@ -42,15 +42,19 @@ def test_what_is_not_refused(settings: Settings) -> None:
 
 def test_what_is(settings: Settings) -> None:
     assert asked(settings, image="el:9") == "the image el:9 is not allowed here (these are: debian:*, user/own:*)"
-    assert asked(settings, image="debian:99").startswith("there is no image debian:99 in the site's library (")
+    place = f"in the system library {settings.library_system} (`dayfly image list`"
+    assert asked(settings, image="debian:99").startswith(f"there is no image debian:99 {place}")
     assert asked(settings, "never", image="debian:12").startswith("never has no virtual machines (")
     assert asked(settings, "always", image="none").startswith("every job of always runs in a virtual machine (")
     assert asked(settings, network="nat").startswith("the job names no image, and the site has no default one (")
-    assert "names no image: " in asked(settings, image="debian:12;id")
+    assert asked(settings, image="debian:12;id") == "'debian:12;id' is no image's name or digest (write it like debian:12)"
+    assert "names no image: " in asked(settings, image="user/Own:3")
+    assert asked(settings, "always", memory=1025).startswith("a machine of always has at most 1 GiB of memory, and the job asks")
+    assert asked(settings, "always", memory=1024) == asked(settings, "other", memory=1025, image="debian:12") == ""
 
 
 def test_where_the_library_is_not_seen_the_node_says_it(settings: Settings, tmp_path: Path) -> None:
     assert asked(replace(settings, library_system=tmp_path / "none"), image="debian:99") == ""
     everything = replace(settings, batch_images=())
     assert asked(everything, image="mine:1") == "", "it may be the user's own"
-    assert asked(everything, image="system/mine:1").startswith("there is no image system/mine:1 in the site's library")
+    assert asked(everything, image="system/mine:1").startswith("there is no image mine:1 in the system library")

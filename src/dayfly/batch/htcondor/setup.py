@@ -6,9 +6,12 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from dayfly.batch import scripts
+from dayfly.batch import policy, scripts
 from dayfly.settings import Settings
 
+_MIB = 1024**2
+_NATIVE = 'isUndefined(VMImage) || VMImage == "none"'
+_NAMED = "VMImage"
 WRAPPER, CONFIGURATION, SUBMIT = "wrapper", "50-dayfly.conf", "50-dayfly-submit.conf"
 
 
@@ -25,19 +28,40 @@ def files(settings: Settings, program: str, settings_file: str, folder: str) -> 
 
 
 def submit(settings: Settings) -> str:
-    """What condor_schedd refuses when a job is submitted: images that no job of this site may have, whatever its queue.
+    """What condor_schedd refuses when a job is submitted: what no job of this site may have, whatever its queue.
 
-    The queue is the slot's, which is known when the job starts; so an image is refused here that none of them allows.
+    The queue is the slot's, which is known when the job starts; so what is refused here is what none of them allows.
     """
+    requirements = {"DayflyImage": _image(settings), "DayflyMemory": _memory(settings)}
+    names = " ".join(name for name, text in requirements.items() if text)
+    if not names:
+        return "# every image is allowed, and any memory: nothing is refused when a job is submitted\n"
+    return f"SUBMIT_REQUIREMENT_NAMES = $(SUBMIT_REQUIREMENT_NAMES) {names}\n" + "".join(requirements.values())
+
+
+def _memory(settings: Settings) -> str:
+    """The memory that no machine has; empty: there is none such."""
+    limits = [policy.rules(settings, name).memory for name in ("", *settings.batch_queues)]
+    if not all(limits):
+        return ""
+    most = max(limits)
+    return f"""\
+SUBMIT_REQUIREMENT_DayflyMemory = {_NATIVE} || isUndefined(RequestMemory) || RequestMemory <= {most // _MIB}
+SUBMIT_REQUIREMENT_DayflyMemory_REASON = {_quoted(f"dayfly: {policy.too_much('this pool', most)}")}
+"""
+
+
+def _image(settings: Settings) -> str:
+    """The images that no machine has; empty: there are none such."""
     patterns = {tuple(settings.batch_images), *(tuple(queue.images) for queue in settings.batch_queues.values() if queue.images)}
     if () in patterns:
-        return "# every image is allowed: nothing is refused when a job is submitted\n"
+        return ""
     words = sorted({pattern for some in patterns for pattern in some})
     allowed = " || ".join(f"regexp({_quoted(_expression(pattern))}, VMImage)" for pattern in words)
-    reason = _quoted(f"dayfly: this image is not allowed here; these are: {', '.join(words)}")
+    before, _, after = f"dayfly: {policy.forbidden(_NAMED, words)}".partition(_NAMED)
+    reason = f"strcat({_quoted(before)}, VMImage, {_quoted(after)})"
     return f"""\
-SUBMIT_REQUIREMENT_NAMES = $(SUBMIT_REQUIREMENT_NAMES) DayflyImage
-SUBMIT_REQUIREMENT_DayflyImage = isUndefined(VMImage) || VMImage == "none" || {allowed}
+SUBMIT_REQUIREMENT_DayflyImage = {_NATIVE} || {allowed}
 SUBMIT_REQUIREMENT_DayflyImage_REASON = {reason}
 """
 

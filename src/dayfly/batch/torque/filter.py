@@ -8,6 +8,7 @@ cannot change (Torque's Administrator Guide, "Job submission filter").
 from __future__ import annotations
 
 import getopt
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -18,6 +19,7 @@ from dayfly.values import dataclass
 
 _OPTIONS = "a:A:b:c:C:d:D:e:EfFhIj:J:k:K:l:L:m:M:n:N:o:p:P:q:r:S:t:T:u:v:VwW:xXz"
 """qsub(1B)."""
+_SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)([bw]?)")
 _RESOURCES = {f"vm_{wish}": f"DAYFLY_{wish.upper()}" for wish in WISHES}
 _VARIABLES = {variable: name.removeprefix("vm_") for name, variable in _RESOURCES.items()}
 
@@ -50,7 +52,8 @@ def rewrite(script: str, arguments: Sequence[str]) -> Filtered:
         lines = _rewritten(lines, said, f"{prefix} -v {','.join([*own, *asked])}", prefix)
     queues = given.get("q") or [text for options in said.values() for text in options.get("q", [])] or [""]
     effective = _items(given["v"][-1]) if given.get("v") else [*own, *asked]
-    return Filtered("\n".join(lines), _request(effective), queues[-1].partition("@")[0])
+    resources = [*(text for options in said.values() for text in options.get("l", [])), *given.get("l", [])]
+    return Filtered("\n".join(lines), _request(effective, _memory(resources)), queues[-1].partition("@")[0])
 
 
 def _directives(lines: Sequence[str], prefix: str) -> Iterator[tuple[int, Mapping[str, list[str]]]]:
@@ -99,9 +102,22 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _request(variables: Sequence[str]) -> Request:
+def _request(variables: Sequence[str], memory: int) -> Request:
     pairs = [item.partition("=") for item in variables]
-    return parse([*(f"{_VARIABLES[name]}={value}" for name, _, value in pairs if name in _VARIABLES), "--", "job"])
+    wishes = [f"{_VARIABLES[name]}={value}" for name, _, value in pairs if name in _VARIABLES]
+    return parse([*wishes, f"memory_mib={memory // 1024**2}", "--", "job"])
+
+
+def _memory(resources: Iterable[str]) -> int:
+    """The bytes of memory that a job asks for by `mem`, the last time; 0 where it does not."""
+    asked = [value for text in resources for name, _, value in [item.partition("=") for item in _items(text)] if name == "mem"]
+    return parse_size(asked[-1]) if asked else 0
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size (pbs_resources(7B)): `2gb`, `4096`, words of eight bytes as `512mw`. 0 for what is none."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    return int(match[1]) * 1024 ** "bkmgt".index(match[2] or "b") * (8 if match[3] == "w" else 1) if match else 0
 
 
 def _words(text: str) -> list[str]:
