@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import time
 
@@ -40,6 +41,15 @@ def refused(grid: Grid, *words: str) -> str:
 def test_what_grid_engine_would_not_refuse_itself(grid: Grid) -> None:
     assert "asked for with -hard" in refused(grid, "-soft", "-l", "vm_image=debian:12")
     assert "no suitable queues" in refused(grid, "-l", "vm_image=debian:12,m_mem_free=99G")
+
+
+def test_the_prolog_makes_the_users_folders(grid: Grid, engine: GridEngine) -> None:
+    """Those that the site's settings name after users; nobody else makes them here."""
+    job = submitted(grid, SHELL + "true\n", "-l", "vm_image=debian:12")
+    assert engine.ended(job).why is Why.DONE, engine.errors(job)
+    for name in ("records", "cache", "templates"):
+        made = (grid.folder / name / grid.user).stat()
+        assert (made.st_uid, made.st_mode & 0o777) == (pwd.getpwnam(grid.user).pw_uid, 0o700)
 
 
 def test_the_context_shows_the_machine_while_it_runs_and_qacct_its_cpu_time(grid: Grid, engine: GridEngine) -> None:

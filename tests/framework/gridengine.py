@@ -165,9 +165,10 @@ class Grid:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "scratch").mkdir()
         (self.folder / "scratch").chmod(0o1777)
-        for path in (self.work, *(self.folder / name / self.user for name in ("records", "cache", "templates"))):
-            path.mkdir(parents=True)
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+        for name in ("records", "cache", "templates"):  # in which the prolog makes the user's
+            (self.folder / name).mkdir()
+        self.work.mkdir()
+        os.chown(self.work, owner.pw_uid, owner.pw_gid)
         _copy_library(self.library, self.folder / "library")
         for name in ("bin", "lib", "util", "utilbin"):
             (self.root / name).symlink_to(Path("/var/lib/gridengine", name).resolve())

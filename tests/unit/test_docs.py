@@ -147,6 +147,7 @@ def test_settings_are_all_described_with_their_defaults(monkeypatch: pytest.Monk
         value, text = getattr(defaults, key.replace(".", "_")), default.strip("`")
         readers: dict[str, Callable[[str], object]] = {
             "size": parse_size,
+            "size, or 0": int,
             "duration": parse_duration,
             "number, 1 to 1024": int,
             "number, 0 to 100": int,

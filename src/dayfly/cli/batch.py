@@ -251,7 +251,7 @@ def _setup_gridengine(arguments: argparse.Namespace) -> int:
         texts = {
             **setup.files(settings, wanted.program, wanted.settings_file, root),
             "complexes": "".join(f"{line}\n" for line in setup.complexes().values()),
-            "queue": _said(setup.queue(wanted.folder)),
+            "queue": _said(setup.queue(settings, wanted.folder)),
             "global": _said(setup.configuration(wanted.folder)),
         }
         return _print(arguments, texts)

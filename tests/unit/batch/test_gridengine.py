@@ -125,3 +125,12 @@ def test_what_jobs_can_ask_for() -> None:
     lines = [line.split() for line in setup.complexes().values()]
     assert [line[0] for line in lines] == ["vm_image", "vm_boot", "vm_network", "vm_share", "m_mem_free"]
     assert all(len(line) == 8 for line in lines)
+
+
+def test_a_prolog_only_where_folders_have_users_names() -> None:
+    shown = setup.files(Settings(), "/d", "", Path("/sge"))
+    assert setup.PROLOG not in shown
+    assert "prolog" not in setup.queue(Settings(), Path("/sge/default/common/dayfly"))
+    named = Settings(records_folder=Path("/var/spool/dayfly/{user}/records"))
+    assert setup.queue(named, Path("/x"))["prolog"] == "root@/x/prolog $job_owner"
+    assert 'for folder in /var/spool/dayfly/"$user"; do' in setup.files(named, "/d", "", Path("/sge"))[setup.PROLOG]

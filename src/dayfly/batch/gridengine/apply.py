@@ -59,7 +59,7 @@ def plan(wanted: Wanted, settings: Settings) -> Plan:
     queues = {}
     for name in wanted.queues:
         said = _attributes(_qconf("-sq", name))
-        queues[name] = _missing(f"queue {name}", said, setup.queue(wanted.folder), mistakes)
+        queues[name] = _missing(f"queue {name}", said, setup.queue(settings, wanted.folder), mistakes)
     said = _attributes(_qconf("-sconf", "global"))
     configuration = _missing("the global configuration", said, setup.configuration(wanted.folder), mistakes)
     if not Path(wanted.program).is_file():
@@ -81,7 +81,7 @@ def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mis
         if said.get(name, "") in _NONE:
             missing[name] = value
         elif said[name] != value:
-            hint = f"let that call {value.partition(' ')[0].removeprefix('script:')}, or remove it"
+            hint = f"let that call {value.partition(' ')[0].removeprefix('script:').removeprefix('root@')}, or remove it"
             mistakes.append(Mistake(where, f"has {name} {said[name]}", hint))
     return missing
 

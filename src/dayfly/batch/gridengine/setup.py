@@ -9,8 +9,13 @@ from pathlib import Path
 from dayfly.batch import scripts
 from dayfly.settings import Settings
 
-STARTER, METHOD, JSV = "starter", "method", "jsv"
-MADE = "by `dayfly batch setup gridengine`"
+STARTER, METHOD, JSV, PROLOG = "starter", "method", "jsv", "prolog"
+_PROLOG = """\
+#!/bin/sh
+# Made by `dayfly batch setup gridengine`: makes the folders that the site's settings give a job's user, who could not make them.
+user=$1
+{folders}exit 0
+"""
 _INCLUDE = "util/resources/jsv/jsv_include.sh"
 
 
@@ -18,11 +23,13 @@ def files(settings: Settings, program: str, settings_file: str, root: Path) -> M
     """The programs by their names, for a folder that every host sees. `root` is SGE_ROOT."""
     quoted = shlex.quote(program)
     option = f"--settings {shlex.quote(settings_file)}" if settings_file else ""
+    folders = scripts.users_folders(settings, "user")
     always = shlex.quote(" ".join(scripts.always(settings)))
     return {
         STARTER: scripts.filled(__package__, "starter.sh", ALWAYS=always, PROGRAM=quoted, SETTINGS=settings_file),
         METHOD: scripts.filled(__package__, "method.sh", GRACE=f"{settings.job_grace + 5:g}"),
         JSV: scripts.filled(__package__, "jsv.sh", ALWAYS=always, INCLUDE=str(root / _INCLUDE), PROGRAM=quoted, SETTINGS=option),
+        **({PROLOG: _PROLOG.format(folders=folders)} if folders else {}),
     }
 
 
@@ -34,10 +41,12 @@ def complexes() -> Mapping[str, str]:
     return {**wishes, "m_mem_free": memory}
 
 
-def queue(folder: Path) -> Mapping[str, str]:
+def queue(settings: Settings, folder: Path) -> Mapping[str, str]:
     """What a queue has to say (queue_conf(5)) whose jobs may have machines."""
     method = folder / METHOD
+    prolog = {"prolog": f"root@{folder / PROLOG} $job_owner"} if scripts.users_folders(settings, "user") else {}
     return {
+        **prolog,
         "starter_method": str(folder / STARTER),
         "suspend_method": f"{method} suspend $job_pid",
         "resume_method": f"{method} resume $job_pid",
