@@ -18,7 +18,8 @@ from tests.conftest import TEST_LIBRARY, build
 from tests.framework.batch import BatchSystem, State, Why, Wish
 from tests.framework.gridengine import Grid
 from tests.framework.gridengine_adapter import GridEngine
-from tests.framework.slurm import Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import Cluster
 from tests.framework.slurm_adapter import Slurm
 
 from bench.figures import Figure, show, show_host

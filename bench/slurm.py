@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.conftest import TEST_LIBRARY, build
 from tests.framework.batch import Wish
-from tests.framework.slurm import Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import Cluster
 from tests.framework.slurm_adapter import Slurm
 
 from bench.clones import BareClones

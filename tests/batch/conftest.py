@@ -16,7 +16,8 @@ import pytest
 from tests.framework.batch import BatchSystem
 from tests.framework.gridengine import Grid
 from tests.framework.gridengine_adapter import GridEngine
-from tests.framework.slurm import CGROUPS, Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import CGROUPS, Cluster
 from tests.framework.slurm_adapter import Slurm
 
 

@@ -15,8 +15,8 @@ import pytest
 from dayfly.machine.processes import Running
 from tests.framework.batch import Ability, BatchSystem, Refusal, State, Why, Wish
 from tests.framework.inside import dayfly_in
+from tests.framework.installation import eventually
 from tests.framework.refusals import NESTED, REFUSED
-from tests.framework.slurm import eventually
 
 SHELL = "#!/bin/sh\n"
 

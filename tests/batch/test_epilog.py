@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.framework.batch import BatchSystem, Why
-from tests.framework.slurm import CGROUPS, Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import CGROUPS, Cluster
 
 SHELL = "#!/bin/sh\n"
 GONE = "99999"

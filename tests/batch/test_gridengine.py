@@ -11,7 +11,7 @@ import pytest
 from tests.framework.batch import BatchSystem, Why, Wish
 from tests.framework.gridengine import MASTER, Grid
 from tests.framework.gridengine_adapter import GridEngine
-from tests.framework.slurm import eventually
+from tests.framework.installation import eventually
 
 SHELL = "#!/bin/sh\n"
 

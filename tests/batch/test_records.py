@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from tests.framework.batch import BatchSystem, Ran, Why, Wish
-from tests.framework.slurm import Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import Cluster
 
 SHELL = "#!/bin/sh\n"
 _OURS = re.compile(r"\[dayfly debian:12 sha256:[0-9a-f]{64} tcg (template|cold) \d+\.\d\ds\]")

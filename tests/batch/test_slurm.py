@@ -21,7 +21,8 @@ from dayfly.job.templating import build
 from dayfly.machine.spec import Network
 from dayfly.machine.template.store import Kind
 from tests.framework.batch import BatchSystem, Refusal, State, Why, Wish
-from tests.framework.slurm import CGROUPS, Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import CGROUPS, Cluster
 
 SHELL = "#!/bin/sh\n"
 

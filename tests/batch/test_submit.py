@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.framework.batch import BatchSystem
-from tests.framework.slurm import eventually
+from tests.framework.installation import eventually
 
 DESCRIPTION = """\
 image = "debian:12"

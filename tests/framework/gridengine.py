@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.framework.batch import Ran
-from tests.framework.slurm import _LAUNCHER, _START_SECONDS, _copy_library, _run, eventually
+from tests.framework.installation import START_SECONDS, Installation, eventually, run
 
 PROGRAMS = Path("/usr/lib/gridengine")
 DEFAULTS = Path("/usr/share/gridengine")
@@ -37,33 +35,6 @@ security_mode           none
 listener_threads        2
 worker_threads          2
 scheduler_threads       1
-"""
-_SETTINGS = """\
-[library]
-system = "{folder}/library"
-[scratch]
-folder = "{folder}/scratch"
-size = "1G"
-[machine]
-accelerator = "tcg"
-qemu = "{qemu}"
-[records]
-folder = "{folder}/records/{{user}}"
-[cache]
-folder = "{folder}/cache/{{user}}"
-[templates]
-system = "{folder}/site-templates"
-user = "{folder}/templates/{{user}}"
-[job]
-grace = "3s"
-[batch]
-images = ["debian:*"]
-[batch.queues.always]
-vm = "always"
-image = "debian:12"
-memory = "1536M"
-[batch.queues.never]
-vm = "never"
 """
 _FIRST_GROUP = 65000
 _QUEUE = {
@@ -98,19 +69,10 @@ mount --bind "$1/hosts" /etc/hosts && hostname "$2" && ip link set lo up && echo
 
 
 @dataclass
-class Grid:
+class Grid(Installation):
     """Grid Engine in a folder. Use it as `with Grid(…) as grid:`."""
 
-    folder: Path
-    library: Path
-    user: str = "nobody"
-    nodes: tuple[str, ...] = ("n1", "n2")
     hosts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    @property
-    def work(self) -> Path:
-        """The user's folder, and the working directory of the jobs."""
-        return self.folder / "work"
 
     @property
     def root(self) -> Path:
@@ -118,20 +80,9 @@ class Grid:
         return self.folder / "root"
 
     @property
-    def settings(self) -> Path:
-        """The site's settings of Dayfly."""
-        return self.folder / "settings.toml"
-
-    @property
-    def users_settings(self) -> Path:
-        """The settings of the user, who finds the records with them."""
-        return self.folder / "user.toml"
-
-    @property
     def environment(self) -> dict[str, str]:
         """What the user's commands run with."""
-        keep = {key: os.environ[key] for key in ("PATH", "TERM", "LANG") if key in os.environ}
-        return {**keep, "HOME": str(self.work), "USER": self.user, "LOGNAME": self.user, **self._variables}
+        return {**super().environment, **self._variables}
 
     @property
     def _variables(self) -> dict[str, str]:
@@ -147,7 +98,7 @@ class Grid:
             self._configure()
             for node in self.nodes:
                 self.start(node)
-            eventually(lambda: self._idle(), "all hosts are up", _START_SECONDS, lambda: self.admin("qstat", "-f").out)
+            eventually(lambda: self._idle(), "all hosts are up", START_SECONDS, lambda: self.admin("qstat", "-f").out)
         except BaseException:
             self._show_logs()
             self.stop()
@@ -158,18 +109,9 @@ class Grid:
         self.stop()
 
     def _files(self) -> None:
-        owner = pwd.getpwnam(self.user)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o755)
-        for name in ("log", "site-templates", "exec", "spool/qmaster/job_scripts", "spool/database", "root/default/common"):
+        self.install()
+        for name in ("exec", "spool/qmaster/job_scripts", "spool/database", "root/default/common"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "scratch").mkdir()
-        (self.folder / "scratch").chmod(0o1777)
-        for name in ("records", "cache", "templates"):  # in which the prolog makes the user's
-            (self.folder / name).mkdir()
-        self.work.mkdir()
-        os.chown(self.work, owner.pw_uid, owner.pw_gid)
-        _copy_library(self.library, self.folder / "library")
         for name in ("bin", "lib", "util", "utilbin"):
             (self.root / name).symlink_to(Path("/var/lib/gridengine", name).resolve())
         common = self.root / "default/common"
@@ -178,28 +120,6 @@ class Grid:
         (common / "cluster_name").write_text("dayfly\n")
         lines = ["127.0.0.1 localhost", *(f"10.217.0.{number} {name}" for number, name in enumerate((MASTER, *self.nodes), 1))]
         (self.folder / "hosts").write_text("\n".join(lines) + "\n")
-        qemu = os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64")
-        self.settings.write_text(_SETTINGS.format(folder=self.folder, qemu=qemu))
-        self.users_settings.write_text(f'[records]\nfolder = "{self.folder}/records/{self.user}"\n')
-        self._install()
-
-    def _install(self) -> None:
-        """Dayfly where the user can read it."""
-        import qemu.qmp  # noqa: PLC0415
-
-        import dayfly  # noqa: PLC0415 (only for where it is)
-
-        code = self.folder / "code"
-        for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
-            shutil.copytree(package, code / package.name, dirs_exist_ok=True)
-        subprocess.run([sys.executable, "-m", "compileall", "-q", code], check=True)
-        self.program.write_text(_LAUNCHER.format(python=os.path.realpath(sys.executable), path=[str(code)]))
-        self.program.chmod(0o755)
-
-    @property
-    def program(self) -> Path:
-        """The command `dayfly`."""
-        return self.folder / "dayfly"
 
     def _host(self, name: str, number: int) -> None:
         """A host's namespaces, which live as long as the process in them."""
@@ -245,7 +165,7 @@ class Grid:
         return done.out
 
     def _configure(self) -> None:
-        eventually(lambda: self.admin("qconf", "-sss").status == 0, "the master answers", _START_SECONDS)
+        eventually(lambda: self.admin("qconf", "-sss").status == 0, "the master answers", START_SECONDS)
         for number, node in enumerate(self.nodes):
             self._on_master("qconf", "-ah", node)
             self._on_master("qconf", "-as", node)
@@ -299,7 +219,7 @@ class Grid:
 
     def on(self, host: str, *command: str, environment: Mapping[str, str] | None = None) -> Ran:
         """Run a command as root on a host."""
-        return _run(self._at(host, self.folder) + list(command), environment or {**os.environ, **self._variables}, self.folder)
+        return run(self._at(host, self.folder) + list(command), environment or {**os.environ, **self._variables}, self.folder)
 
     def admin(self, *command: str) -> Ran:
         """Run a command as root on the master."""
@@ -307,10 +227,12 @@ class Grid:
 
     def run(self, *command: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None, seconds: float = 120) -> Ran:
         """Run a command as the user, in the work folder, on the master."""
-        owner = pwd.getpwnam(self.user)
-        become = ["setpriv", "--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
-        return _run(
-            [*self._at(MASTER, self.work), *become, *command], {**self.environment, **(extra or {})}, self.work, stdin, seconds
+        return run(
+            [*self._at(MASTER, self.work), *self.become(), *command],
+            {**self.environment, **(extra or {})},
+            self.work,
+            stdin,
+            seconds,
         )
 
     def _at(self, host: str, folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from tests.framework.batch import Ability, BatchSystem, Ended, Ran, Refusal, State, Why, Wish
 from tests.framework.gridengine import Grid
-from tests.framework.slurm import eventually
+from tests.framework.installation import eventually
 
 _JOB = re.compile(r"[0-9]+")
 

@@ -8,25 +8,21 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dayfly.image.library import Library
 from tests.framework import slurm_accounting
 from tests.framework.batch import Ran
+from tests.framework.installation import START_SECONDS, Installation, eventually, run
 
 ROOT = Path(__file__).parent.parent.parent
 CGROUPS = Path("/sys/fs/cgroup")
-_START_SECONDS = 90.0
-"""What a daemon has to start. It takes a second where nothing else runs."""
 CONTROLLERS = ("cpuset", "memory", "freezer", "devices", "cpuacct")
 
 _SLURM_CONF = """\
@@ -72,31 +68,6 @@ ConstrainCores=yes
 ConstrainRAMSpace=yes
 ConstrainDevices=yes
 """
-_SETTINGS = """\
-[library]
-system = "{folder}/library"
-[scratch]
-folder = "{folder}/scratch"
-size = "1G"
-[machine]
-accelerator = "{accelerator}"
-qemu = "{qemu}"
-[records]
-folder = "{folder}/records/{{user}}"
-[cache]
-folder = "{folder}/cache/{{user}}"
-[templates]
-system = "{folder}/site-templates"
-user = "{folder}/templates/{{user}}"
-[batch]
-images = ["debian:*"]
-[batch.queues.always]
-vm = "always"
-image = "debian:12"
-memory = "1536M"
-[batch.queues.never]
-vm = "never"
-"""
 _TASK_PROLOG = """\
 #!/bin/sh
 # Says something to the tests that ask for it.
@@ -108,39 +79,20 @@ echo not understood
 echo to stderr >&2
 exit "$ASKS_TASK_PROLOG"
 """
-_LAUNCHER = """\
-#!{python} -P
-import sys
-sys.path[:0] = {path!r}
-from dayfly.cli import main
-sys.exit(main())
-"""
 
 
 @dataclass
-class Cluster:
+class Cluster(Installation):
     """Slurm in a folder. Use it as `with Cluster(…) as cluster:`."""
 
-    folder: Path
-    library: Path
-    user: str = "nobody"
     port: int = field(default_factory=lambda: _free_ports(4))
-    nodes: tuple[str, ...] = ("n1", "n2")
-    accelerator: str = "tcg"
     accounting: bool = False
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
-    def work(self) -> Path:
-        """The user's folder, and the working directory of the jobs."""
-        return self.folder / "work"
-
-    @property
     def environment(self) -> dict[str, str]:
         """What the user's commands run with."""
-        name = pwd.getpwnam(self.user)
-        keep = {key: os.environ[key] for key in ("PATH", "TERM", "LANG") if key in os.environ}
-        return {**keep, "HOME": str(self.work), "USER": name.pw_name, "LOGNAME": name.pw_name, "SLURM_CONF": str(self.conf)}
+        return {**super().environment, "SLURM_CONF": str(self.conf)}
 
     @property
     def conf(self) -> Path:
@@ -154,10 +106,10 @@ class Cluster:
             if self.accounting:
                 self._start_accounting()
             self.start("slurmctld")
-            eventually(lambda: b"is UP" in self.admin("scontrol", "ping").out, "slurmctld answers", _START_SECONDS)
+            eventually(lambda: b"is UP" in self.admin("scontrol", "ping").out, "slurmctld answers", START_SECONDS)
             for node in self.nodes:  # one by one: a node that cannot register at once waits long before it tries again
                 self.start(node)
-                eventually(lambda node=node: self.states().get(node) == "IDLE", f"{node} is idle", _START_SECONDS, self.states)
+                eventually(lambda node=node: self.states().get(node) == "IDLE", f"{node} is idle", START_SECONDS, self.states)
         except BaseException:
             self._show_logs()
             self.stop()
@@ -174,18 +126,9 @@ class Cluster:
         self.stop()
 
     def _files(self) -> None:
-        owner = pwd.getpwnam(self.user)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o755)
-        for name in ("log", "state", "munge", "site-templates", *(f"spool.{node}" for node in self.nodes)):
+        self.install()
+        for name in ("state", "munge", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir(exist_ok=True)
-        for name in ("records", "cache", "templates"):  # the prolog makes each user's below
-            (self.folder / name).mkdir(exist_ok=True)
-        (self.folder / "scratch").mkdir(exist_ok=True)
-        (self.folder / "scratch").chmod(0o1777)
-        self.work.mkdir(exist_ok=True)
-        os.chown(self.work, owner.pw_uid, owner.pw_gid)
-        _copy_library(self.library, self.folder / "library")
         places = {
             "host": socket.gethostname().partition(".")[0],
             "folder": self.folder,
@@ -193,44 +136,19 @@ class Cluster:
             "first": self.port + 1,
             "last": self.port + len(self.nodes),
             "nodes": ",".join(self.nodes),
-            "accelerator": self.accelerator,
-            "qemu": os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64"),
         }
         accounting = slurm_accounting.slurm_conf(self.port + 3, self.folder / "munge/socket") if self.accounting else ""
         self.conf.write_text(_SLURM_CONF.format(**places) + accounting)
         (self.folder / "cgroup.conf").write_text(_CGROUP_CONF)
-        self.settings.write_text(_SETTINGS.format(**places))
-        self.users_settings.write_text(f'[records]\nfolder = "{self.folder}/records/{self.user}"\n')
         (self.folder / "task-prolog").write_text(_TASK_PROLOG)
         (self.folder / "task-prolog").chmod(0o755)
-        self._install()
+        self._set_up()
 
-    @property
-    def settings(self) -> Path:
-        """The site's settings of Dayfly."""
-        return self.folder / "settings.toml"
-
-    @property
-    def users_settings(self) -> Path:
-        """The settings of the user, who finds the records with them."""
-        return self.folder / "user.toml"
-
-    def _install(self) -> None:
-        """Dayfly where the user can read it, the plugin, and what makes Slurm know them."""
-        import qemu.qmp  # noqa: PLC0415
-
-        import dayfly  # noqa: PLC0415 (only for where it is)
-
-        code = self.folder / "code"
-        for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
-            shutil.copytree(package, code / package.name, dirs_exist_ok=True)
-        subprocess.run([sys.executable, "-m", "compileall", "-q", code], check=True)
-        program = self.folder / "dayfly"
-        program.write_text(_LAUNCHER.format(python=os.path.realpath(sys.executable), path=[str(code)]))
-        program.chmod(0o755)
+    def _set_up(self) -> None:
+        """The plugin, and what makes Slurm know it."""
         subprocess.run(["make", "-s", "-C", ROOT / "spank", f"BUILD={self.folder}/plugin"], check=True)
-        setup: list[object] = [program, "batch", "setup", "slurm", "--settings", self.settings]
-        plugin: list[object] = ["--plugin", self.folder / "plugin/dayfly_spank.so", "--program", program]
+        setup: list[object] = [self.program, "batch", "setup", "slurm", "--settings", self.settings]
+        plugin: list[object] = ["--plugin", self.folder / "plugin/dayfly_spank.so", "--program", self.program]
         apply = [*map(str, [*setup, *plugin]), "--apply", "--conf", str(self.conf)]
         subprocess.run(apply, check=True, stdout=subprocess.DEVNULL)
 
@@ -251,11 +169,11 @@ class Cluster:
     def _start_accounting(self) -> None:
         place = self.folder / "database"
         self._spawn("mariadbd", slurm_accounting.database(place))
-        eventually((place / "socket").exists, "the database listens", _START_SECONDS)
+        eventually((place / "socket").exists, "the database listens", START_SECONDS)
         slurm_accounting.write_slurmdbd_conf(self.folder, self.port + 3, self.folder / "munge/socket")
         self._spawn("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(place / "socket"))
         add = ["sacctmgr", "--immediate", "add", "cluster", "dayfly"]
-        eventually(lambda: self.admin(*add).status == 0, "slurmdbd answers", _START_SECONDS, lambda: self.admin(*add))
+        eventually(lambda: self.admin(*add).status == 0, "slurmdbd answers", START_SECONDS, lambda: self.admin(*add))
 
     def start(self, name: str) -> None:
         """Start `slurmctld` or a node's slurmd."""
@@ -292,21 +210,16 @@ class Cluster:
 
     def admin(self, *command: str) -> Ran:
         """Run a command as root."""
-        return _run(list(command), {**os.environ, "SLURM_CONF": str(self.conf)}, self.folder)
+        return run(list(command), {**os.environ, "SLURM_CONF": str(self.conf)}, self.folder)
 
     def run(self, *command: str | bytes, stdin: bytes = b"", extra: Mapping[str, str] | None = None, seconds: float = 120) -> Ran:
         """Run a command as the user, in the work folder."""
-        return _run([*self.become(), *command], {**self.environment, **(extra or {})}, self.work, stdin, seconds)
+        return run([*self.become(), *command], {**self.environment, **(extra or {})}, self.work, stdin, seconds)
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a command as the user, in the work folder."""
         settings: dict[str, Any] = {"env": self.environment, "cwd": self.work}
         return subprocess.Popen([*self.become(), *command], **(settings | options))
-
-    def become(self) -> list[str]:
-        """What makes a command the user's."""
-        owner = pwd.getpwnam(self.user)
-        return ["setpriv", "--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Every process of this cluster and of its jobs, with its command."""
@@ -337,13 +250,6 @@ class Cluster:
                 _remove_cgroup(CGROUPS / controller / node)
 
 
-def _run(
-    command: Sequence[str | bytes], environment: Mapping[str, str], cwd: Path, stdin: bytes = b"", seconds: float = 120
-) -> Ran:
-    done = subprocess.run(command, env=environment, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=seconds)
-    return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
-
-
 def _free_ports(count: int) -> int:
     """The first of so many ports in a row that nobody listens on."""
     for first in range(16820, 20000, count):
@@ -357,29 +263,7 @@ def _free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
-def _copy_library(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    target.mkdir()
-    for name in ("oci-layout", "index.json"):
-        shutil.copy(source / name, target / name)
-    try:
-        shutil.copytree(source / "blobs", target / "blobs", copy_function=os.link)
-    except (OSError, shutil.Error):  # another filesystem
-        shutil.rmtree(target / "blobs", ignore_errors=True)
-        shutil.copytree(source / "blobs", target / "blobs")
-    Library(target).verify()  # as whoever fills it has done: users cannot note what they found
-
-
 def _remove_cgroup(top: Path) -> None:
     for path, _, _ in os.walk(top, topdown=False):
         with contextlib.suppress(OSError):
             Path(path).rmdir()
-
-
-def eventually(what: Any, said: str, seconds: float = 10, shown: Any = None) -> None:
-    """Wait until `what()` is true; fail when it does not become so."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"not within {seconds} s: {said}; {shown() if shown else ''}"
-        time.sleep(0.03)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.framework.batch import BatchSystem, Ended, Ran, Refusal, State, Why, Wish
-from tests.framework.slurm import CGROUPS, Cluster, eventually
+from tests.framework.installation import eventually
+from tests.framework.slurm import CGROUPS, Cluster
 
 _STATES = {
     "PENDING": State.WAITING,

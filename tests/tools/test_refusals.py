@@ -13,6 +13,7 @@ from pathlib import Path
 import classad2  # type: ignore[import-untyped]
 import pytest
 from tests.framework.batch import Wish
+from tests.framework.installation import SETTINGS
 from tests.framework.refusals import REFUSED
 from tests.framework.site import COMMAND
 from tests.unit.batch.pbs_stand_in import QUEUEJOB, Event, job, run
@@ -24,26 +25,13 @@ from dayfly.batch.pbs import setup as pbs
 from dayfly.image.library import Library
 from dayfly.image.reference import LibraryKind, Name
 
-_SETTINGS = """\
-[library]
-system = "{folder}/library"
-[batch]
-images = ["debian:*"]
-[batch.queues.always]
-vm = "always"
-image = "debian:12"
-memory = "1536M"
-[batch.queues.never]
-vm = "never"
-"""
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """The settings that the refusals are about."""
     Library(tmp_path / "library", LibraryKind.SYSTEM).add(CONFIG, LAYERS, Name("debian", "12"))
     path = tmp_path / "settings.toml"
-    path.write_text(_SETTINGS.format(folder=tmp_path))
+    path.write_text(SETTINGS.format(folder=tmp_path, accelerator="tcg", qemu="qemu-system-x86_64"))
     return path
 
 
