@@ -256,10 +256,10 @@ TEXT = st.one_of(
         st.sampled_from(
             [
                 "\n",
-                "#PBS -l x=1",
-                "#SBATCH --x",
-                "#$ -l x",
-                "queue 9",
+                "\n#PBS -l x=1",
+                "\n#SBATCH --x",
+                "\n#$ -l x",
+                "\nqueue 9",
                 "'",
                 '"',
                 "\\",
