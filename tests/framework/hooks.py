@@ -58,20 +58,26 @@ class Launched:
 
 
 def by_pbs(
-    site: Site, script: str, monkeypatch: pytest.MonkeyPatch, vnodes: str, resources: dict[str, str], variables: dict[str, str]
+    site: Site,
+    script: str,
+    monkeypatch: pytest.MonkeyPatch,
+    vnodes: str,
+    resources: dict[str, str],
+    variables: dict[str, str],
+    shell: str = "/bin/bash",
 ) -> Launched:
     """A script's name comes through a pipe to a login shell."""
-    event = launch_event(job(vnodes, **resources), "-bash")
+    event = launch_event(job(vnodes, **resources), f"-{Path(shell).name}", progname=shell)
     assert run(monkeypatch, event, pbs.hook(Settings(), dayfly(site), str(site.settings_file))) == ""
     of_pbs = {"PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH", **variables}
     return Launched([event.progname, *event.argv[1:]], own(of_pbs), named(site, of_pbs["PBS_JOBID"], script))
 
 
-def by_torque(site: Site, script: str, variables: dict[str, str]) -> Launched:
+def by_torque(site: Site, script: str, variables: dict[str, str], shell: str = "/bin/bash") -> Launched:
     """The same, by the job starter and variables."""
     starter = program(site.work / "starter", torque.files(Settings(), dayfly(site), str(site.settings_file), "")["starter"])
     of_torque = {"PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH", "PBS_NUM_NODES": "1", **variables}
-    return Launched([starter, "/bin/bash"], own(of_torque), named(site, of_torque["PBS_JOBID"], script))
+    return Launched([starter, shell], own(of_torque), named(site, of_torque["PBS_JOBID"], script))
 
 
 def by_htcondor(site: Site, argv: list[str], job_ad: str, slot_ad: str) -> Launched:
