@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from dayfly.batch.pbs import submit as pbs
 from dayfly.batch.slurm import submit as slurm
 from dayfly.batch.submit import kept
 from dayfly.batch.submit.states import State, first_failure
-from dayfly.batch.submit.systems import SYSTEMS, Words, present
+from dayfly.batch.submit.systems import SYSTEMS, Words, check_command, present
 from dayfly.batch.torque import submit as torque
 from dayfly.errors import NotFound, Refused
 
@@ -282,3 +284,20 @@ def test_which_batch_system_a_host_has(system: str, tmp_path_factory: pytest.Tem
     for name in COMMANDS["slurm"]:  # Slurm has commands for those who know PBS, with a qsub among them
         (folder / name).touch(0o755)
     assert sorted(present({"PATH": str(folder)})) == sorted({"slurm", system})
+
+
+@pytest.mark.parametrize(
+    ("here", "named"), [("gridengine", "pbs"), ("gridengine", "torque"), ("torque", "pbs"), ("pbs", "gridengine")]
+)
+def test_a_qsub_of_another_batch_system_gets_no_job(here: str, named: str, tmp_path: Path) -> None:
+    for name in COMMANDS[here]:
+        (tmp_path / name).touch(0o755)
+    variables = {"PATH": str(tmp_path)}
+    check_command(SYSTEMS[here], variables)
+    check_command(SYSTEMS["htcondor"], variables)  # whose command is missing, which is told when it is called
+    with pytest.raises(Refused, match=f"qsub is the one of {here} here, and not of {named}"):
+        check_command(SYSTEMS[named], variables)
+    (tmp_path / "qconf").unlink(missing_ok=True)
+    for mark in ("pbs_rstat", "qchkpt"):
+        (tmp_path / mark).unlink(missing_ok=True)
+    check_command(SYSTEMS[named], variables)  # nobody knows whose it is, but for the user

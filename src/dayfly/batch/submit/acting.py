@@ -11,7 +11,7 @@ from dayfly.batch.submit import kept, local, rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.kept import Submitted
 from dayfly.batch.submit.states import State, first_failure
-from dayfly.batch.submit.systems import LOCAL, SYSTEMS, System, Words
+from dayfly.batch.submit.systems import LOCAL, SYSTEMS, System, Words, check_command
 from dayfly.errors import ProgramFailed, Refused
 from dayfly.job.usage import Records
 from dayfly.settings import Settings
@@ -36,6 +36,7 @@ def submit(job: SubmittedJob, system: System | None) -> Submitted:
     if system is None:
         number = local.start(job)
         return kept.remember(job, LOCAL, number, rendering.of_tasks(job, number))
+    check_command(system, os.environ)
     words = system.words
     script = os.memfd_create("job", os.MFD_CLOEXEC)
     try:

@@ -97,6 +97,15 @@ def find(name: str) -> System:
     return SYSTEMS[there[0]]
 
 
+def check_command(system: System, variables: Mapping[str, str]) -> None:
+    """Refuse, with `Refused`, to give a job to another batch system whose command is called the same: that would run it
+    as if nothing had been asked for."""
+    command = system.words.SUBMIT[0]
+    owners = [name for name in present(variables) if SYSTEMS[name].words.SUBMIT[0] == command]
+    if owners and system.name not in owners:
+        raise Refused(f"{command} is the one of {' and '.join(owners)} here, and not of {system.name}", "see --batch")
+
+
 def present(variables: Mapping[str, str]) -> list[str]:
     """Which of them this host has, by their commands. Grid Engine, PBS and Torque all have a qsub, and each a command that the
     others do not have."""
