@@ -45,8 +45,11 @@ def submitted(batch: StandIn, *lines: str, command: str = "true") -> str:
 
 
 def test_a_job_from_its_description_to_its_logs(batch: StandIn) -> None:
-    command = 'echo "$WORD $1"; pwd; uname -n; nproc; echo bad >&2; exit 5'
-    job = submitted(batch, 'environment = { WORD = "it\'s\\n#PBS -q $HOME" }', "cpus = 1", command=command)
+    (batch.site.work / "data").mkdir()
+    (batch.site.work / "data/file").write_text("shared\n")
+    command = 'echo "$WORD $1"; pwd; uname -n; nproc; cat ../data/file; rm ../data/file; echo bad >&2; exit 5'
+    words = ('environment = { WORD = "it\'s\\n#PBS -q $HOME" }', "cpus = 1", 'shares = ["../data:ro"]')
+    job = submitted(batch, *words, command=command)
     assert job == f"{batch.name}:{batch.job}"
     batch.shows("waiting")
     assert state_of(batch, job) == ("waiting", None)
@@ -61,8 +64,8 @@ def test_a_job_from_its_description_to_its_logs(batch: StandIn) -> None:
     assert (waited.status, waited.err) == (5, "")
     out = batch.dayfly("job", "logs", job).out.decode().splitlines()
     record = batch.site.record()
-    assert out == ["it's", "#PBS -q $HOME it's $(a)", str(batch.site.work / "runs"), f"dayfly-{record['id']}", "1"]
-    assert batch.dayfly("job", "logs", job, "--errors").out == b"bad\n"
+    assert out == ["it's", "#PBS -q $HOME it's $(a)", str(batch.site.work / "runs"), f"dayfly-{record['id']}", "1", "shared"]
+    assert batch.dayfly("job", "logs", job, "--errors").out.endswith(b"Read-only file system\nbad\n")
     assert (record["batch"]["name"], record["batch"]["system"]) == ("described", batch.name)
     assert state_of(batch, job) == ("ended", 5)
 

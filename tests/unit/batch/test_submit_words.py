@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dayfly.batch.submit.description import _NAME, _PATH, _READERS, _WORD, SubmittedJob
 from dayfly.batch.submit.rendering import clock, commands, quoted
 from dayfly.batch.submit.systems import SYSTEMS
+from dayfly.batch.torque.filter import rewrite
 from dayfly.errors import Refused
 from tests.framework import directives
 from tests.framework.directives import Options
@@ -316,6 +317,16 @@ def test_nothing_gets_out_of_its_place(system: str, job: SubmittedJob) -> None:
     options = dict(pair for pair in said if pair[0] != "-l")
     for name, value in (("queue", job.queue), ("account", job.account)):
         assert not value or any(value in text for text in options.values()), name
+
+
+@given(JOBS)
+def test_torques_filter_leaves_the_script_as_it_is(job: SubmittedJob) -> None:
+    script = of("torque", job)
+    filtered = rewrite(script, [])
+    assert filtered.script == script
+    assert (filtered.request.image, filtered.request.share) == (job.image, ",".join(job.shares))
+    assert (filtered.request.network, filtered.request.boot) == (job.network, job.boot)
+    assert filtered.queue == job.queue.partition("@")[0]
 
 
 @given(WORDS, ENVIRONMENT)
