@@ -15,6 +15,7 @@ from tests.framework.condor import processes
 from tests.unit.batch.test_submit_words import ENVIRONMENT, TEXT, WHOLE
 
 from dayfly.batch.submit.description import SubmittedJob
+from dayfly.batch.submit.rendering import IN_A_MACHINE
 from dayfly.batch.submit.systems import SYSTEMS
 
 TASKS = {"slurm": "SLURM_ARRAY_TASK_ID", "gridengine": "SGE_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "torque": "PBS_ARRAYID"}
@@ -25,8 +26,9 @@ def starting(system: str, job: SubmittedJob, shell: str) -> tuple[list[str], byt
     """How the second task of the job is started: its argv, what is on its stdin, the variables that the batch system sets."""
     text = SYSTEMS[system].render(job)
     if system == "htcondor":
-        return [shell, *processes(text, 42)[1].argv[1:]], b"", {}
-    return [shell], text.encode(), {TASKS[system]: str(job.first + 1)}
+        option, line, *rest = processes(text, 42)[1].argv[1:]
+        return [shell, option, line.replace(f"{IN_A_MACHINE}; ", ""), *rest], b"", {}
+    return [shell], text.replace(f"{IN_A_MACHINE}\n", "").encode(), {TASKS[system]: str(job.first + 1)}
 
 
 @pytest.mark.parametrize("shell", ["/bin/dash", "/bin/bash"])
@@ -45,6 +47,17 @@ def test_a_job_gets_its_words_and_variables(system: str, shell: str, words: list
     seen = dict(line.partition("=")[::2] for line in shown[len(words) :])
     assert {name: value for name, value in seen.items() if name.startswith("X_")} == environment
     assert set(seen) - set(environment) - set(variables) <= {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "DAYFLY_TASK"}
+
+
+def test_on_a_host_itself_nothing_is_run() -> None:
+    """The batch systems that would not notice that a host has no hook of ours."""
+    job = replace(WHOLE, command=("echo", "ran"))
+    for argv, script in (
+        (["/bin/sh"], SYSTEMS["torque"].render(job)),
+        (["/bin/sh", *processes(SYSTEMS["htcondor"].render(job), 42)[0].argv[1:]], ""),
+    ):
+        done = subprocess.run(argv, input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (125, "", "dayfly: jobs get no machines on this host\n")
 
 
 def test_what_htcondor_reads_of_a_description() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.batch.submit.description import _NAME, _PATH, _READERS, _WORD, SubmittedJob
-from dayfly.batch.submit.rendering import clock, commands, quoted
+from dayfly.batch.submit.rendering import IN_A_MACHINE, clock, commands, quoted
 from dayfly.batch.submit.systems import SYSTEMS
 from dayfly.batch.torque.filter import rewrite
 from dayfly.errors import Refused
@@ -54,6 +54,7 @@ def of(system: str, job: SubmittedJob) -> str:
 
 
 SHELL = ["export THREADS=2", "export ODD='a '\"'\"'b'\"'\"' $c'"]
+QUOTED = IN_A_MACHINE.replace("'", "''").replace("$", "$(DOLLAR)")
 RUN = "exec ./simulate.sh --name 'it'\"'\"'s'"
 
 
@@ -145,6 +146,7 @@ def test_torques_words() -> None:
         "#PBS -l nodes=1:ppn=2",
         "#PBS -l mem=2048mb",
         "#PBS -l walltime=01:30:00",
+        IN_A_MACHINE,
         *SHELL,
         'export DAYFLY_TASK="$PBS_ARRAYID"',
         RUN,
@@ -159,7 +161,7 @@ def test_htcondors_words() -> None:
         "should_transfer_files = NO",
         "DayflyTask = $(Process) + 2",
         "executable = /bin/sh",
-        "arguments = \"-c 'export THREADS=2; export ODD=''a ''\"\"''\"\"''b''\"\"''\"\"'' $(DOLLAR)c'';"
+        f"arguments = \"-c '{QUOTED}; export THREADS=2; export ODD=''a ''\"\"''\"\"''b''\"\"''\"\"'' $(DOLLAR)c'';"
         " export DAYFLY_TASK=\"\"$(DOLLAR)1\"\"; exec ./simulate.sh --name ''it''\"\"''\"\"''s''' sim $INT(DayflyTask)\"",
         "output = out.txt",
         "error = err.txt",
@@ -176,7 +178,9 @@ def test_htcondors_words() -> None:
     ]
     lines = of("htcondor", JOB).splitlines()
     assert "output = job.$(Cluster).out" in lines
-    assert "arguments = \"-c 'exec true'\"" in lines
+    assert f"arguments = \"-c '{QUOTED}; exec true'\"" in lines
+    assert "arguments = \"-c 'exec true'\"" in of("htcondor", replace(JOB, image="none")), "which wants no machine"
+    assert IN_A_MACHINE not in of("torque", replace(JOB, image="none"))
     assert "error = sim.$(Cluster).$INT(DayflyTask).err\n" in of("htcondor", replace(WHOLE, errors=""))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from dayfly.batch.request import NONE
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.errors import Refused
 
@@ -12,9 +13,22 @@ TASK = "DAYFLY_TASK"
 """The variable in which each task of an array finds its number, whatever the batch system calls it."""
 
 
+IN_A_MACHINE = (
+    "read -r DAYFLY_HOST </proc/sys/kernel/hostname; "
+    "case $DAYFLY_HOST in dayfly-*) ;; *) echo 'dayfly: jobs get no machines on this host' >&2; exit 125 ;; esac"
+)
+"""What ends a job that runs on a host itself. Some batch systems take wishes for a machine without knowing them, so a host that
+nobody has set up for machines would run such a job as any other."""
+
+
 def script(job: SubmittedJob, lines: Iterable[str], task: str) -> str:
     """The script: the batch system's `lines`, and then the job. `task` is what the shell makes of a task's number: `$INDEX`."""
     return "\n".join(["#!/bin/sh", *lines, *commands(job, task), ""])
+
+
+def unless_alone(job: SubmittedJob) -> list[str]:
+    """`IN_A_MACHINE`, for a job that wants one."""
+    return [] if job.image == NONE else [IN_A_MACHINE]
 
 
 def commands(job: SubmittedJob, task: str) -> list[str]:
