@@ -9,7 +9,7 @@ import re
 
 from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
-from dayfly.batch.submit.rendering import commands, mebibytes, of_tasks, unless_alone
+from dayfly.batch.submit.rendering import commands, mebibytes, of_tasks, only_in_a_machine
 from dayfly.batch.submit.states import State, first_failure, furthest
 from dayfly.batch.submit.tasks import by_process
 from dayfly.errors import Refused
@@ -37,6 +37,7 @@ def render(job: SubmittedJob) -> str:
     """The submit description. Files are not transferred: the job runs in its own directory, as under other batch systems."""
     index = "$INT(DayflyTask)"
     output, errors = rendering.outputs(job, f"$(Cluster).{index}" if job.is_array else "$(Cluster)")
+    line = _one_line([*only_in_a_machine(job), *commands(job, "$1")])
     said = {
         "universe": "vanilla",
         "batch_name": job.name,
@@ -44,9 +45,7 @@ def render(job: SubmittedJob) -> str:
         "should_transfer_files": "NO",
         "DayflyTask": f"$(Process) + {job.first}" if job.is_array else "",
         "executable": "/bin/sh",
-        "arguments": _arguments(
-            _one_line([*unless_alone(job), *commands(job, "$1")]), f" {job.name} {index}" if job.is_array else ""
-        ),
+        "arguments": _arguments(line, f" {job.name} {index}" if job.is_array else ""),
         "output": output,
         "error": errors,
         "+VMImage": f'"{job.image}"',

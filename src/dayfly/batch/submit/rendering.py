@@ -26,7 +26,7 @@ def script(job: SubmittedJob, lines: Iterable[str], task: str) -> str:
     return "\n".join(["#!/bin/sh", *lines, *commands(job, task), ""])
 
 
-def unless_alone(job: SubmittedJob) -> list[str]:
+def only_in_a_machine(job: SubmittedJob) -> list[str]:
     """`IN_A_MACHINE`, for a job that wants one."""
     return [] if job.image == NONE else [IN_A_MACHINE]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dayfly.batch.submit import qsub
 from dayfly.batch.submit.description import SubmittedJob
-from dayfly.batch.submit.rendering import clock, mebibytes, one_share, script, unless_alone
+from dayfly.batch.submit.rendering import clock, mebibytes, one_share, only_in_a_machine, script
 from dayfly.batch.submit.tasks import by_brackets
 
 SUBMIT = ("qsub",)
@@ -39,7 +39,7 @@ def render(job: SubmittedJob) -> str:
         "-l walltime": clock(job.time) if job.time else "",
     }
     lines = [f"#PBS {option}{'=' if ' ' in option else ' '}{value}" for option, value in said.items() if value]
-    return script(job, [*lines, *unless_alone(job)], "$PBS_ARRAYID")
+    return script(job, [*lines, *only_in_a_machine(job)], "$PBS_ARRAYID")
 
 
 def outputs(job: SubmittedJob, number: str) -> tuple[str, str]:
