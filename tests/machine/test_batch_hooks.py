@@ -9,112 +9,36 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from dayfly.batch.htcondor import setup as htcondor
-from dayfly.batch.pbs import setup as pbs
-from dayfly.batch.torque import setup as torque
-from dayfly.settings import Settings
+from tests.framework.hooks import Launched, by_htcondor, by_pbs, by_torque, program
 from tests.framework.site import IMAGE, SECONDS, Site, eventually
-from tests.unit.batch.pbs_stand_in import job, launch_event, run
 
 ANSWER = b"dayfly-"
 SCRIPT = "echo $HELLO; uname -n; nproc; pwd; echo err >&2; exit 7\n"
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A job as its batch system starts it: the hook's argv, its variables, what is on its stdin."""
-
-    argv: list[str]
-    environment: dict[str, str]
-    stdin: bytes
-
-    def start(self, site: Site) -> subprocess.Popen[bytes]:
-        """Start it as the leader of a session of its own, as batch systems do."""
-        with (site.work / "stdin").open("wb+") as file:
-            file.write(self.stdin)
-            file.seek(0)
-            stdin: int = file.fileno()
-            if self.stdin.endswith(b".SC\n"):  # a name comes through a pipe
-                stdin, writer = os.pipe()
-                os.write(writer, self.stdin)
-                os.close(writer)
-            started = subprocess.Popen(
-                self.argv,
-                env=self.environment,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=site.work,
-                start_new_session=True,
-            )
-            if stdin != file.fileno():
-                os.close(stdin)
-            return started
+def of_pbs(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Launched:
+    resources = {"vm_image": IMAGE, "mem": "900mb"}
+    return by_pbs(site, script, monkeypatch, "(n1:ncpus=1:mem=900mb)", resources, {"PBS_JOBID": "7.head"})
 
 
-def program(path: Path, text: str) -> str:
-    path.write_text(text)
-    path.chmod(0o755)
-    return str(path)
+def of_torque(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Launched:
+    return by_torque(site, script, {"PBS_JOBID": "7.head", "PBS_NUM_PPN": "1", "DAYFLY_IMAGE": IMAGE})
 
 
-def of_pbs(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Submitted:
-    """A script's name comes through a pipe to a login shell."""
-    event = launch_event(job("(n1:ncpus=1:mem=900mb)", vm_image=IMAGE, mem="900mb"), "-bash")
-    assert run(monkeypatch, event, pbs.hook(Settings(), dayfly(site), str(site.settings_file))) == ""
-    variables = {"PBS_JOBID": "7.head", "PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH"}
-    return Submitted([event.progname, *event.argv[1:]], own(variables), named(site, script))
-
-
-def of_torque(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Submitted:
-    """The same, by the job starter and variables."""
-    starter = program(site.work / "starter", torque.files(Settings(), dayfly(site), str(site.settings_file), "")["starter"])
-    variables = {"PBS_JOBID": "7.head", "PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH"}
-    variables |= {"PBS_NUM_PPN": "1", "PBS_NUM_NODES": "1", "DAYFLY_IMAGE": IMAGE}
-    return Submitted([starter, "/bin/bash"], own(variables), named(site, script))
-
-
-def of_htcondor(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Submitted:
+def of_htcondor(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Launched:
     """A program in the job's folder, which is its working directory."""
-    wrapper = program(site.work / "wrapper", htcondor.files(Settings(), dayfly(site), str(site.settings_file), "")["wrapper"])
     name = program(site.work / "condor_exec.exe", f"#!/bin/bash\n{script}")
-    job_ad = site.work / ".job.ad"
-    job_ad.write_text(f'ClusterId = 7\nJobBatchName = "sim"\nJobUniverse = 5\nProcId = 0\nVMImage = "{IMAGE}"\n')
-    slot = site.work / ".machine.ad"
-    slot.write_text('Cpus = 1\nDayflyQueue = "short"\nMachine = "n1"\nMemory = 900\n')
-    variables = {"_CONDOR_JOB_AD": str(job_ad), "_CONDOR_MACHINE_AD": str(slot), "_CONDOR_SCRATCH_DIR": str(site.work)}
-    variables |= {"_CONDOR_WRAPPER_ERROR_FILE": str(site.work / ".job_wrapper_failure")}
-    return Submitted([wrapper, name], own(variables), b"")
+    job_ad = f'ClusterId = 7\nJobBatchName = "sim"\nJobUniverse = 5\nProcId = 0\nVMImage = "{IMAGE}"\n'
+    return by_htcondor(site, [name], job_ad, 'Cpus = 1\nDayflyQueue = "short"\nMachine = "n1"\nMemory = 900\n')
 
 
-def dayfly(site: Site) -> str:
-    return program(site.work / "dayfly", f'#!/bin/sh\nexec {sys.executable} -m dayfly "$@"\n')
-
-
-def own(variables: dict[str, str]) -> dict[str, str]:
-    """The job's variables; one that would keep Python from starting, if the job shell had it."""
-    return {"PATH": "/usr/bin:/bin", "HOME": "/", "PYTHONHOME": "/none", "HELLO": "hi", **variables}
-
-
-def named(site: Site, script: str) -> bytes:
-    """pbs_mom's folder of scripts, which the machine does not see."""
-    folder = site.folder / "code/mom_priv/jobs"
-    folder.mkdir(parents=True)
-    path = folder / "7.head.SC"
-    path.write_text(script)
-    return f"{path}\n".encode()
-
-
-Submit = Callable[[Site, str, pytest.MonkeyPatch], Submitted]
+Submit = Callable[[Site, str, pytest.MonkeyPatch], Launched]
 EVERYWHERE = pytest.mark.parametrize("submit", [of_pbs, of_htcondor, of_torque])
 
 
@@ -179,6 +103,32 @@ def test_after_a_kill_nothing_is_left(site: Site, submit: Submit, monkeypatch: p
         os.kill(started.pid, signal.SIGKILL)
         assert started.wait(SECONDS) == -signal.SIGKILL
     eventually(lambda: not Path(f"/proc/{machine.pid}").exists())
+
+
+@pytest.mark.parametrize("submit", [of_pbs, of_torque])
+def test_the_folder_that_a_job_was_submitted_from(
+    site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    launched = submit(site, "cd $PBS_O_WORKDIR && pwd && echo in >made", monkeypatch)
+    launched.environment["PBS_O_WORKDIR"] = str(project)
+    with launched.start(site) as started:
+        out, err = started.communicate(timeout=SECONDS)
+    assert (started.returncode, out, err) == (0, f"{project}\n".encode(), b"")
+    assert (project / "made").read_text() == "in\n"
+
+
+@pytest.mark.parametrize("submit", [of_pbs, of_torque])
+def test_the_policy_has_a_say_on_that_folder(site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(f'[[rule]]\naction = "allow"\nlimits = {{ shares = ["{site.work}"] }}\n')
+    site.configure(policy_user=str(tmp_path / "policy.toml"))
+    launched = submit(site, "echo ran", monkeypatch)
+    for folder, status, said in ((tmp_path, 125, f"to share {tmp_path} for writing (allowed: {site.work})"), (site.work, 0, "")):
+        launched.environment["PBS_O_WORKDIR"] = str(folder)
+        with launched.start(site) as started:
+            _, err = started.communicate(timeout=SECONDS)
+        assert (started.returncode, said in err.decode()) == (status, True), err
 
 
 def test_a_host_without_machines_is_the_wrappers_failure_for_htcondor(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

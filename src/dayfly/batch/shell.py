@@ -18,7 +18,7 @@ from dayfly.batch.allocation import Host, shape
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request, parse, variables
 from dayfly.errors import Refused
-from dayfly.job.description import Folder, JobDescription, host_memory, parse_folder
+from dayfly.job.description import Folder, JobDescription, hides_image, host_memory, parse_folder
 from dayfly.job.start import run
 from dayfly.machine.spec import CHOICES, Boot, Network
 from dayfly.settings import Settings
@@ -120,10 +120,23 @@ def description(
 
 
 def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder, ...]:
-    """What the site shares where there is such a folder, what the job asks for, and what the batch system made for it."""
+    """What the site shares where there is such a folder, what the job asks for, and what the batch system has for it.
+
+    Of the last, what a machine sees anyway is left out: a share takes one of few places.
+    """
     from_site = [parse_folder(text) for text in settings.batch_shares if os.path.isdir(text.removesuffix(":ro"))]  # noqa: PTH112
     asked = [parse_folder(text) for text in request.share.split(",") if text]
-    return (*from_site, *asked, *job.folders)
+    here = os.getcwd()  # noqa: PTH109
+    shared = [*from_site, *asked, *([] if hides_image(here) else [Folder(here)])]
+    return (*from_site, *asked, *(folder for folder in job.folders if not _seen(folder, shared)))
+
+
+def _seen(folder: Folder, shared: Sequence[Folder]) -> bool:
+    """Whether a folder is one of the shared ones, or below one that the job may write to and on no way through a link."""
+    if any(folder.path == other.path for other in shared):
+        return True
+    above = [other.path for other in shared if not other.readonly and folder.path.startswith(f"{other.path}/")]
+    return bool(above) and os.path.realpath(folder.path) == folder.path
 
 
 def boot(text: str) -> Boot | None:

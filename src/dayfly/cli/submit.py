@@ -14,7 +14,7 @@ from dayfly.cli.parser import Parser
 DESCRIPTION = """\
 Submit the job that a file describes to this host's batch system, and print the job's id. `dayfly job` asks for it later.
 """
-SYSTEMS = ("slurm", "gridengine", "local")
+SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque", "local")
 
 
 def configure(parser: Parser) -> None:
@@ -25,7 +25,7 @@ def configure(parser: Parser) -> None:
         metavar="SYSTEM",
         choices=SYSTEMS,
         default="",
-        help="slurm, gridengine, or local for this host alone (default: the batch system that this host has)",
+        help="slurm, gridengine, pbs, htcondor, torque, or local for this host alone (default: the one that this host has)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print what the batch system would be given, and submit nothing")
     add_json(parser)
@@ -42,7 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if system is None:
             sys.stdout.write(f"{shlex.join(['dayfly', *local.words(job)[3:]])}\n")
         else:
-            sys.stdout.write(f"# {shlex.join(system.submit)}\n{system.render(job)}")
+            sys.stdout.write(f"# {shlex.join(system.words.SUBMIT)}\n{system.render(job)}")
         return 0
     made = acting.submit(job, system)
     if arguments.json:

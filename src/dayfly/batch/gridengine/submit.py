@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import re
 
+from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
-from dayfly.batch.submit.rendering import clock, outputs, script
+from dayfly.batch.submit.rendering import clock, mebibytes, of_tasks, one_share, script
 from dayfly.batch.submit.states import State, furthest
+from dayfly.batch.submit.tasks import by_array
 from dayfly.errors import Refused
 
 SUBMIT = ("qsub", "-terse")
+MARKS = ("qsub", "qconf")
 PARALLEL_ENVIRONMENT = "smp"
 """The parallel environment whose slots are all on one host, as sites call it."""
-_MIB = 1024**2
+outputs = of_tasks
+task = by_array
 _NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9:-]+)?\n?")
 
 
 def render(job: SubmittedJob) -> str:
     """The script for `qsub`. Raises `Refused` for what Grid Engine has no words for."""
-    if len(job.shares) > 1:
-        raise Refused("Grid Engine takes one folder to share in a job's request", "share a parent, or have the site share it")
-    output, errors = outputs(job, "$JOB_ID.$TASK_ID" if job.is_array else "$JOB_ID")
+    output, errors = rendering.outputs(job, "$JOB_ID.$TASK_ID" if job.is_array else "$JOB_ID")
     asked = {
         "vm_image": job.image,
         "vm_boot": job.boot,
         "vm_network": job.network,
-        "vm_share": job.shares[0] if job.shares else "",
-        "m_mem_free": f"{-(-job.memory // _MIB // job.cpus)}M" if job.memory else "",
+        "vm_share": one_share(job, "Grid Engine"),
+        "m_mem_free": f"{-(-mebibytes(job.memory) // job.cpus)}M" if job.memory else "",
         "h_rt": clock(job.time) if job.time else "",
     }
     said = {
@@ -42,7 +44,7 @@ def render(job: SubmittedJob) -> str:
         **{f"-l {name}": f"={value}" for name, value in asked.items() if value},
     }
     lines = [f"#$ {option}{'' if option.startswith('-l') else ' '}{value}" for option, value in said.items() if value]
-    return script(job, lines, "SGE_TASK_ID")
+    return script(job, lines, "$SGE_TASK_ID")
 
 
 def number(answer: str) -> str:
@@ -53,18 +55,18 @@ def number(answer: str) -> str:
     return match[1]
 
 
-def ask(job: str) -> list[str]:
+def ask(number: str) -> list[str]:
     """The command that says where jobs are: all of its caller, as there is no short answer about one."""
-    del job
+    del number
     return ["qstat", "-g", "d"]
 
 
-def state(answer: str, status: int, job: str) -> State:
+def state(answer: str, status: int, number: str) -> State:
     """Where the job is, by what that command says. What it does not list has ended. Raises `Refused` when it failed."""
     if status != 0:
         raise Refused("qstat failed, so nobody knows where the job is", "see what `qstat` says")
     rows = [line.split() for line in answer.splitlines()]
-    return furthest([_state(row[4]) for row in rows if len(row) > 4 and row[0] == job])
+    return furthest([_state(row[4]) for row in rows if len(row) > 4 and row[0] == number])
 
 
 def _state(letters: str) -> State:
@@ -78,6 +80,18 @@ def _state(letters: str) -> State:
     return State.RUNNING
 
 
-def cancel(job: str) -> list[str]:
+def told(number: str, tasks: int) -> list[str]:
+    """No command: how a job ended, its usage records say (qacct reads a file that submit hosts need not see)."""
+    del number, tasks
+    return []
+
+
+def status(answer: str, number: str, tasks: int) -> int | None:
+    """Nothing, as nobody is asked."""
+    del answer, number, tasks
+    return None
+
+
+def cancel(number: str) -> list[str]:
     """The command that ends a job."""
-    return ["qdel", job]
+    return ["qdel", number]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dayfly.batch import variables as said
 from dayfly.batch.allocation import Allocation
 from dayfly.batch.job import BatchJob
+from dayfly.batch.origin import submitted_from
 from dayfly.batch.request import Request
 from dayfly.job.description import Folder
 
@@ -38,7 +39,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         identity=identity | {"node": os.uname().nodename, "restarts": str(request.restarts)},
         allocation=allocation(request, variables, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=hosts(_nodes(os.fsdecode(variables.get(b"PBS_NODEFILE", b"")))) > 1,
-        folders=folders(variables),
+        folders=(*folders(variables), *submitted_from(variables)),
         script_by_name=variables.get(b"PBS_ENVIRONMENT") == b"PBS_BATCH",
         outlives_parent=True,
     )

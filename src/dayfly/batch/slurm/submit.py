@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 
+from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
-from dayfly.batch.submit.rendering import outputs, script
+from dayfly.batch.submit.rendering import mebibytes, of_tasks, script
 from dayfly.batch.submit.states import State, furthest
+from dayfly.batch.submit.tasks import by_array
 from dayfly.errors import Refused
 
 SUBMIT = ("sbatch", "--parsable")
-_MIB = 1024**2
+MARKS = ("sbatch",)
+outputs = of_tasks
+task = by_array
 _NUMBER = re.compile(r"([0-9]{1,12})(;[^\n]*)?\n?")
 
 
 def render(job: SubmittedJob) -> str:
     """The script for `sbatch`."""
-    output, errors = outputs(job, "%A.%a" if job.is_array else "%j")
+    output, errors = rendering.outputs(job, "%A.%a" if job.is_array else "%j")
     said = {
         "job-name": job.name,
         "chdir": job.directory,
@@ -27,13 +31,13 @@ def render(job: SubmittedJob) -> str:
         "vm-network": job.network,
         "vm-share": ",".join(job.shares),
         "cpus-per-task": str(job.cpus),
-        "mem": f"{-(-job.memory // _MIB)}M" if job.memory else "",
+        "mem": f"{mebibytes(job.memory)}M" if job.memory else "",
         "time": str(-(-job.time // 60)) if job.time else "",
         "array": f"{job.first}-{job.last}" if job.is_array else "",
         "partition": job.queue,
         "account": job.account,
     }
-    return script(job, [f"#SBATCH --{name}={value}" for name, value in said.items() if value], "SLURM_ARRAY_TASK_ID")
+    return script(job, [f"#SBATCH --{name}={value}" for name, value in said.items() if value], "$SLURM_ARRAY_TASK_ID")
 
 
 def number(answer: str) -> str:
@@ -44,14 +48,14 @@ def number(answer: str) -> str:
     return match[1]
 
 
-def ask(job: str) -> list[str]:
+def ask(number: str) -> list[str]:
     """The command that says where a job is."""
-    return ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%T %r"]
+    return ["squeue", "--noheader", "--array", "--states=all", f"--jobs={number}", "--format=%T %r"]
 
 
-def state(answer: str, status: int, job: str) -> State:
+def state(answer: str, status: int, number: str) -> State:
     """Where the job is, by what that command says. One that Slurm has forgotten has ended (`status` is not 0 then)."""
-    del job  # nothing is said of others
+    del number  # nothing is said of others
     lines = [line.partition(" ") for line in answer.splitlines() if line.strip()] if status == 0 else []
     return furthest([_state(word, reason.strip()) for word, _, reason in lines])
 
@@ -64,6 +68,18 @@ def _state(word: str, reason: str) -> State:
     return State.SUSPENDED if word in ("SUSPENDED", "STOPPED") else State.ENDED
 
 
-def cancel(job: str) -> list[str]:
+def told(number: str, tasks: int) -> list[str]:
+    """No command: how a job ended, its usage records say (sacct needs accounting, which not every site has)."""
+    del number, tasks
+    return []
+
+
+def status(answer: str, number: str, tasks: int) -> int | None:
+    """Nothing, as nobody is asked."""
+    del answer, number, tasks
+    return None
+
+
+def cancel(number: str) -> list[str]:
     """The command that ends a job."""
-    return ["scancel", job]
+    return ["scancel", number]

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 
 from dayfly import files, process
-from dayfly.batch.submit import kept, local
+from dayfly.batch.submit import kept, local, rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.kept import Submitted
-from dayfly.batch.submit.states import State
-from dayfly.batch.submit.systems import LOCAL, SYSTEMS, System
+from dayfly.batch.submit.states import State, first_failure
+from dayfly.batch.submit.systems import LOCAL, SYSTEMS, System, Words, check_command
 from dayfly.errors import ProgramFailed, Refused
 from dayfly.job.usage import Records
 from dayfly.settings import Settings
@@ -34,18 +34,22 @@ def submit(job: SubmittedJob, system: System | None) -> Submitted:
     if not os.path.isdir(job.directory):  # noqa: PTH112
         raise Refused(f"there is no folder {job.directory}", "directory in the description says where the job runs")
     if system is None:
-        return kept.remember(job, LOCAL, local.start(job))
+        number = local.start(job)
+        return kept.remember(job, LOCAL, number, rendering.of_tasks(job, number))
+    check_command(system, os.environ)
+    words = system.words
     script = os.memfd_create("job", os.MFD_CLOEXEC)
     try:
         files.write_all(script, system.render(job).encode())
         os.lseek(script, 0, os.SEEK_SET)
-        answer = process.run(list(system.submit), stdin=script, cwd=job.directory).output.decode(errors="replace")
+        answer = process.run(list(words.SUBMIT), stdin=script, cwd=job.directory).output.decode(errors="replace")
     except ProgramFailed as error:
         said = " ".join(error.tail.split())
         raise Refused(f"{system.name} took no job: {said}") from error
     finally:
         os.close(script)
-    return kept.remember(job, system.name, system.number(answer))
+    number = words.number(answer)
+    return kept.remember(job, system.name, number, words.outputs(job, number))
 
 
 def standing(job: Submitted, settings: Settings) -> Standing:
@@ -53,22 +57,25 @@ def standing(job: Submitted, settings: Settings) -> Standing:
     if job.system == LOCAL:
         state = local.state(job.number)
         return Standing(state, local.status(job.number) if state is State.ENDED else None)
-    system = SYSTEMS[job.system]
-    asked = process.run(system.ask(job.number), check=False)
-    state = system.state(asked.output.decode(errors="replace"), asked.status, job.number)
-    return Standing(state, _recorded(job, settings) if state is State.ENDED else None)
+    words = SYSTEMS[job.system].words
+    asked = process.run(words.ask(job.number), check=False)
+    state = words.state(asked.output.decode(errors="replace"), asked.status, job.number)
+    return Standing(state, _status(job, words, settings) if state is State.ENDED else None)
 
 
-def _recorded(job: Submitted, settings: Settings) -> int | None:
-    """The status of an ended job by the usage records of its machines: that of the first task that failed, or 0."""
-    last: dict[str, int] = {}
+def _status(job: Submitted, words: Words, settings: Settings) -> int | None:
+    """The status of an ended job: by the usage records of its machines, or else as far as the batch system tells it."""
+    last: dict[int, int | None] = {}
     for record in Records(settings.records_folder).all():
-        said = record.batch
-        if said.get("system") == job.system and job.number in (said.get("job"), said.get("array_job")) and record.end:
-            last[said.get("array_task", "")] = record.end.status
-    if len(last) < max(job.last - job.first + 1 if job.last else 1, 1):
-        return None
-    return next((status for _, status in sorted(last.items()) if status), 0)
+        if record.batch.get("system") == job.system and record.end:
+            task = words.task(record.batch)
+            if task.job == job.number:
+                last[task.number] = record.end.status
+    found = first_failure(last, job.tasks)
+    told = words.told(job.number, job.tasks)
+    if found is not None or not told:
+        return found
+    return words.status(process.run(told, check=False).output.decode(errors="replace"), job.number, job.tasks)
 
 
 def wait(job: Submitted, settings: Settings) -> Standing:
@@ -96,4 +103,4 @@ def cancel(job: Submitted) -> None:
     if job.system == LOCAL:
         local.cancel(job.number)
     else:
-        process.run(SYSTEMS[job.system].cancel(job.number))
+        process.run(SYSTEMS[job.system].words.cancel(job.number))

@@ -130,6 +130,12 @@ def _path(value: object) -> str:
     return text
 
 
+def check_folders(job: SubmittedJob) -> None:
+    """Refuse, with `Refused`, folders that are fine for this host and could not stand in a batch system's option."""
+    for folder in (job.directory, *(share.removesuffix(":ro").removesuffix(":rw") for share in job.shares)):
+        _path(folder)
+
+
 def _shares(value: object, base: Path) -> dict[str, object]:
     if not isinstance(value, list) or len(value) > 100:
         raise Refused("is not a list of folders", 'write it like ["/data:ro", "/scratch"]')

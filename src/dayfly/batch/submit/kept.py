@@ -12,14 +12,14 @@ from pathlib import Path
 
 from dayfly import files
 from dayfly.batch.submit.description import SubmittedJob
-from dayfly.batch.submit.rendering import outputs
 from dayfly.errors import NotFound, Refused
 from dayfly.image.fields import Fields, decode
 from dayfly.settings import xdg
 from dayfly.values import asdict, dataclass
 
 _LIMIT = 64 * 1024
-_ID = re.compile(r"([a-z]{1,16}):([A-Za-z0-9]{1,32})")
+_ID = re.compile(r"([a-z]{1,16}):([A-Za-z0-9][A-Za-z0-9.\[\]_-]{0,127})")
+"""A number as batch systems write it: `42`, `42[].head.example.org`. It becomes a part of a file's name, and has no `/`."""
 _TASKS = 1 << 20
 
 
@@ -41,15 +41,25 @@ class Submitted:
         """What the user calls it: `slurm:42`."""
         return f"{self.system}:{self.number}"
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks it has."""
+        return self.last - self.first + 1
+
     def outputs(self) -> list[tuple[Path, Path]]:
         """The files with the output and the errors of each task."""
         tasks = [str(task) for task in range(self.first, self.last + 1)] if self.last else [""]
         return [(Path(self.output.replace("{task}", task)), Path(self.errors.replace("{task}", task))) for task in tasks]
 
 
-def remember(job: SubmittedJob, system: str, number: str) -> Submitted:
-    """Keep what is needed to find a job again."""
-    output, errors = outputs(job, f"{number}.{{task}}" if job.is_array else number)
+def remember(job: SubmittedJob, system: str, number: str, outputs: tuple[str, str]) -> Submitted:
+    """Keep what is needed to find a job again. `outputs` are where its output and errors go, with `{task}` for a task's number.
+
+    Raises `Refused` for a number that would be no part of an id.
+    """
+    if not _ID.fullmatch(f"{system}:{number}"):
+        raise Refused(f"{number[:200]!r} is no number of a job", f"{system} has the job, but `dayfly job` cannot ask for it")
+    output, errors = outputs
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     folder = Path(job.directory)
     made = Submitted(system, number, job.name, str(folder / output), str(folder / errors), now, job.first, job.last)

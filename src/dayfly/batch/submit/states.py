@@ -1,7 +1,8 @@
-"""Where a submitted job is, in words of our own."""
+"""Where a submitted job is, in words of our own. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -20,3 +21,9 @@ def furthest(states: list[State]) -> State:
     """The state of all together."""
     order = (State.FAULTY, State.RUNNING, State.SUSPENDED, State.WAITING, State.HELD)
     return next((state for state in order if state in states), State.ENDED)
+
+
+def first_failure(statuses: Mapping[int, int | None], tasks: int) -> int | None:
+    """The status of a job by those of its tasks: that of the first one that failed, or 0. None: not all of them are known."""
+    known = [status for _, status in sorted(statuses.items()) if status is not None]
+    return next((status for status in known if status), 0) if len(known) >= tasks else None

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dayfly.batch import variables as said
 from dayfly.batch.allocation import Allocation
 from dayfly.batch.job import BatchJob
+from dayfly.batch.origin import submitted_from
 from dayfly.batch.request import Request
 from dayfly.job.description import Folder
 
@@ -39,7 +40,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:  # noq
         identity=identity | {"node": os.uname().nodename},
         allocation=allocation(variables, limits, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=said.number(variables, b"PBS_NUM_NODES") > 1,
-        folders=_folders(variables, identity.get("job", "")),
+        folders=(*_folders(variables, identity.get("job", "")), *submitted_from(variables)),
         script_by_name=variables.get(b"PBS_ENVIRONMENT") == b"PBS_BATCH",
         outlives_parent=True,
     )

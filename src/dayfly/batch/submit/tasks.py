@@ -1,0 +1,41 @@
+"""Which submitted job a machine's usage record belongs to: as each batch system calls its jobs and their tasks. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_BRACKETS = re.compile(r"\[[0-9]*\]")
+
+
+class Task(NamedTuple):
+    """A task of a job, by the job's number as it was submitted; `number` is 0 for a job without tasks."""
+
+    job: str
+    number: int
+
+
+def by_array(batch: Mapping[str, str]) -> Task:
+    """Slurm and Grid Engine: a task says which array it is of."""
+    return Task(batch.get("array_job") or batch.get("job", ""), _index(batch.get("array_task", "")))
+
+
+def by_brackets(batch: Mapping[str, str]) -> Task:
+    """PBS and Torque: `42[3].head` is a task of `42[].head`."""
+    return Task(without_index(batch.get("job", "")), _index(batch.get("array_task", "")))
+
+
+def by_process(batch: Mapping[str, str]) -> Task:
+    """HTCondor: `7.3` is a process of the cluster `7`."""
+    cluster, _, process = batch.get("job", "").partition(".")
+    return Task(cluster, _index(process))
+
+
+def without_index(job: str) -> str:
+    """The id of an array by that of one of its tasks, or of all together; of any other job its own."""
+    return _BRACKETS.sub("[]", job, count=1)
+
+
+def _index(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
