@@ -12,9 +12,10 @@ from dayfly.batch.submit import acting, kept
 from dayfly.batch.submit.acting import Standing
 from dayfly.batch.submit.kept import Submitted
 from dayfly.batch.submit.states import State
-from dayfly.cli.listing import add_json, print_fields, print_json
+from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser, checked
 from dayfly.errors import DayflyError, NotFound
+from dayfly.values import asdict
 
 DESCRIPTION = "Ask for a job that `dayfly submit` has submitted, by the id that it printed."
 
@@ -34,6 +35,12 @@ def configure(parser: Parser) -> None:
     logs = add("logs", "print what a job wrote", _logs)
     logs.add_argument("--errors", action="store_true", help="what it wrote to stderr instead")
     add("cancel", "end a job", _cancel)
+    add("forget", "remove what is kept of a job that has ended, but its output", _forget)
+    everything = below.add_parser(
+        "list", help="list the jobs that were submitted", description="List the jobs that were submitted."
+    )
+    add_json(everything)
+    everything.set_defaults(act=_list)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -79,6 +86,20 @@ def _logs(arguments: argparse.Namespace) -> int:
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    jobs = kept.listed()
+    if arguments.json:
+        print_json([{"id": job.id, **asdict(job)} for job in jobs])
+    else:
+        print_table(("JOB", "NAME", "SUBMITTED"), [(job.id, job.name, job.submitted) for job in jobs], "no jobs were submitted")
+    return 0
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    acting.forget(arguments.job)
     return 0
 
 

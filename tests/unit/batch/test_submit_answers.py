@@ -13,7 +13,7 @@ from dayfly.batch.htcondor import submit as htcondor
 from dayfly.batch.pbs import submit as pbs
 from dayfly.batch.slurm import submit as slurm
 from dayfly.batch.submit import kept
-from dayfly.batch.submit.states import State, first_failure
+from dayfly.batch.submit.states import NoAnswer, State, first_failure
 from dayfly.batch.submit.systems import SYSTEMS, Words, check_command, present
 from dayfly.batch.torque import submit as torque
 from dayfly.errors import NotFound, Refused
@@ -72,19 +72,23 @@ def test_what_is_no_id(identity: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "state"),
+    ("answer", "state"),
     [
-        ("PENDING Priority\n", 0, State.WAITING),
-        ("PENDING JobHeldUser\n", 0, State.HELD),
-        ("COMPLETED None\nRUNNING None\nPENDING Resources\n", 0, State.RUNNING),
-        ("SUSPENDED None\n", 0, State.SUSPENDED),
-        ("COMPLETED None\nFAILED NonZeroExitCode\n", 0, State.ENDED),
-        ("", 0, State.ENDED),
-        ("RUNNING None", 1, State.ENDED),
+        ("7 PENDING Priority\n", State.WAITING),
+        ("7 PENDING JobHeldUser\n17 RUNNING None\n", State.HELD),
+        ("7 COMPLETED None\n7 RUNNING None\n7 PENDING Resources\n", State.RUNNING),
+        ("7 SUSPENDED None\n", State.SUSPENDED),
+        ("7 COMPLETED None\n7 FAILED NonZeroExitCode\n70 RUNNING None\n", State.ENDED),
+        ("", State.ENDED),
     ],
 )
-def test_what_squeue_says(answer: str, status: int, state: State) -> None:
-    assert slurm.state(answer, status, "7") is state
+def test_what_squeue_says(answer: str, state: State) -> None:
+    assert slurm.state(answer, 0, "7") is state
+
+
+def test_what_squeue_does_not_say() -> None:
+    with pytest.raises(NoAnswer, match="squeue failed, so nobody knows where the job is"):
+        slurm.state("7 RUNNING None", 1, "7")
 
 
 _QSTAT = """\

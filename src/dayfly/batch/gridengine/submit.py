@@ -7,7 +7,7 @@ import re
 from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import clock, mebibytes, of_tasks, one_share, script
-from dayfly.batch.submit.states import State, furthest
+from dayfly.batch.submit.states import NoAnswer, State, furthest
 from dayfly.batch.submit.tasks import by_array
 from dayfly.errors import Refused
 
@@ -62,9 +62,9 @@ def ask(number: str) -> list[str]:
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what that command says. What it does not list has ended. Raises `Refused` when it failed."""
+    """Where the job is, by what that command says. What it does not list has ended. Raises `NoAnswer` when it failed."""
     if status != 0:
-        raise Refused("qstat failed, so nobody knows where the job is", "see what `qstat` says")
+        raise NoAnswer("qstat")
     rows = [line.split() for line in answer.splitlines()]
     return furthest([_state(row[4]) for row in rows if len(row) > 4 and row[0] == number])
 

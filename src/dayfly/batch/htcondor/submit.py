@@ -10,7 +10,7 @@ import re
 from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import commands, mebibytes, of_tasks, only_in_a_machine
-from dayfly.batch.submit.states import State, first_failure, furthest
+from dayfly.batch.submit.states import NoAnswer, State, first_failure, furthest
 from dayfly.batch.submit.tasks import by_process
 from dayfly.errors import Refused
 
@@ -93,10 +93,10 @@ def ask(number: str) -> list[str]:
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what that command says. What it does not list has ended. Raises `Refused` when it failed."""
+    """Where the job is, by what that command says. What it does not list has ended. Raises `NoAnswer` when it failed."""
     del number  # nothing is said of others
     if status != 0:
-        raise Refused("condor_q failed, so nobody knows where the job is", "see what `condor_q` says")
+        raise NoAnswer("condor_q")
     rows = [line.split() for line in answer.splitlines()]
     return furthest([_state(row[1], row[2]) for row in rows if len(row) == 3])
 

@@ -7,7 +7,7 @@ import re
 from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import mebibytes, of_tasks, script
-from dayfly.batch.submit.states import State, furthest
+from dayfly.batch.submit.states import NoAnswer, State, furthest
 from dayfly.batch.submit.tasks import by_array
 from dayfly.errors import Refused
 
@@ -49,15 +49,17 @@ def number(answer: str) -> str:
 
 
 def ask(number: str) -> list[str]:
-    """The command that says where a job is."""
-    return ["squeue", "--noheader", "--array", "--states=all", f"--jobs={number}", "--format=%T %r"]
+    """The command that says where jobs are: all of its caller, since of one that is forgotten it says what it says in trouble."""
+    del number
+    return ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%F %T %r"]
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what that command says. One that Slurm has forgotten has ended (`status` is not 0 then)."""
-    del number  # nothing is said of others
-    lines = [line.partition(" ") for line in answer.splitlines() if line.strip()] if status == 0 else []
-    return furthest([_state(word, reason.strip()) for word, _, reason in lines])
+    """Where the job is, by what that command says. What it does not list has ended. Raises `NoAnswer` when it failed."""
+    if status != 0:
+        raise NoAnswer("squeue")
+    rows = [line.split(maxsplit=2) for line in answer.splitlines()]
+    return furthest([_state(row[1], row[2]) for row in rows if len(row) == 3 and row[0] == number])
 
 
 def _state(word: str, reason: str) -> State:

@@ -10,7 +10,7 @@ from dayfly import files, process
 from dayfly.batch.submit import kept, local, rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.kept import Submitted
-from dayfly.batch.submit.states import State, first_failure
+from dayfly.batch.submit.states import NoAnswer, State, first_failure
 from dayfly.batch.submit.systems import LOCAL, SYSTEMS, System, Words, check_command
 from dayfly.errors import ProgramFailed, Refused
 from dayfly.job.usage import Records
@@ -19,6 +19,8 @@ from dayfly.values import dataclass
 
 _FIRST, _LONGEST = 0.5, 10.0
 """Seconds between two questions to a batch system, which has no way to tell of a job's end: at first, and at most."""
+_PATIENCE = 600.0
+"""Seconds for which a batch system may not answer while somebody waits: as long as its daemon may take to be started anew."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ def submit(job: SubmittedJob, system: System | None) -> Submitted:
     """Submit a job; without a system, start it on this host. Raises `Refused` for what the batch system refuses."""
     if not os.path.isdir(job.directory):  # noqa: PTH112
         raise Refused(f"there is no folder {job.directory}", "directory in the description says where the job runs")
+    kept.prepare()
     if system is None:
         number = local.start(job)
         return kept.remember(job, LOCAL, number, rendering.of_tasks(job, number))
@@ -79,14 +82,21 @@ def _status(job: Submitted, words: Words, settings: Settings) -> int | None:
 
 
 def wait(job: Submitted, settings: Settings) -> Standing:
-    """Wait for a job's end."""
+    """Wait for a job's end. Raises `NoAnswer` when the batch system has said nothing for long."""
     if job.system == LOCAL:
         local.wait(job.number)
         return standing(job, settings)
+    heard = time.monotonic()
     for pause in _pauses():
-        found = standing(job, settings)
-        if found.state in (State.ENDED, State.FAULTY):
-            return found
+        try:
+            found = standing(job, settings)
+        except NoAnswer:
+            if time.monotonic() - heard > _PATIENCE:
+                raise
+        else:
+            heard = time.monotonic()
+            if found.state in (State.ENDED, State.FAULTY):
+                return found
         time.sleep(pause)
     raise AssertionError("pauses have no end")
 
@@ -96,6 +106,13 @@ def _pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 1.5, _LONGEST)
+
+
+def forget(job: Submitted) -> None:
+    """Remove what is kept of a job that has ended; its output stays. Raises `Refused` for one of this host that runs."""
+    if job.system == LOCAL:
+        local.remove(job.number)
+    kept.remove(job)
 
 
 def cancel(job: Submitted) -> None:

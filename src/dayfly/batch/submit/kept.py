@@ -5,6 +5,7 @@ XDG_STATE_HOME/dayfly/submitted/SYSTEM-NUMBER.json
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from dayfly import files
 from dayfly.batch.submit.description import SubmittedJob
-from dayfly.errors import NotFound, Refused
+from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.fields import Fields, decode
 from dayfly.settings import xdg
+from dayfly.units import format_time
 from dayfly.values import asdict, dataclass
 
 _LIMIT = 64 * 1024
@@ -60,11 +62,32 @@ def remember(job: SubmittedJob, system: str, number: str, outputs: tuple[str, st
     if not _ID.fullmatch(f"{system}:{number}"):
         raise Refused(f"{number[:200]!r} is no number of a job", f"{system} has the job, but `dayfly job` cannot ask for it")
     output, errors = outputs
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    folder = Path(job.directory)
+    folder, now = Path(job.directory), format_time(time.time())
     made = Submitted(system, number, job.name, str(folder / output), str(folder / errors), now, job.first, job.last)
     files.write(_path(system, number), json.dumps(asdict(made)).encode(), 0o600)
     return made
+
+
+def prepare() -> None:
+    """Make the folder, before there is a job that could not be remembered. Raises `Refused` where that cannot be done."""
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{_folder()} cannot be made: {error.strerror}", "jobs are remembered there; see XDG_STATE_HOME") from error
+
+
+def listed() -> list[Submitted]:
+    """All jobs, the oldest first; what is no job's file is left out."""
+    found = []
+    for path in _folder().glob("*.json"):
+        with contextlib.suppress(DayflyError, OSError):
+            found.append(_submitted(decode(files.read(path, _LIMIT), str(path))))
+    return sorted(found, key=lambda job: (job.submitted, job.id))
+
+
+def remove(job: Submitted) -> None:
+    """Forget a job."""
+    _path(job.system, job.number).unlink(missing_ok=True)
 
 
 def recall(identity: str) -> Submitted:
@@ -89,4 +112,8 @@ def _submitted(fields: Fields) -> Submitted:
 
 
 def _path(system: str, number: str) -> Path:
-    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly/submitted" / f"{system}-{number}.json"
+    return _folder() / f"{system}-{number}.json"
+
+
+def _folder() -> Path:
+    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly/submitted"

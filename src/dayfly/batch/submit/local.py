@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from dayfly import files, process
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import TASK, outputs
 from dayfly.batch.submit.states import State
-from dayfly.errors import DayflyError, NotFound
+from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.fields import decode
 from dayfly.settings import xdg
 
@@ -151,6 +152,14 @@ def cancel(number: str) -> None:
     with _owner(number) as owner:
         if state(number) is State.RUNNING:
             os.kill(int(owner.read()), signal.SIGTERM)
+
+
+def remove(number: str) -> None:
+    """Remove what is kept of a job. Raises `Refused` while it runs."""
+    folder = _folder(number)
+    if folder.is_dir() and state(number) is State.RUNNING:
+        raise Refused(f"local:{number} runs", f"dayfly job cancel local:{number} ends it")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _owner(number: str) -> IO[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dayfly.batch.submit.states import State, first_failure, furthest
+from dayfly.batch.submit.states import NoAnswer, State, first_failure, furthest
 from dayfly.batch.submit.tasks import without_index
 from dayfly.errors import Refused
 
@@ -45,13 +45,13 @@ def sequence(number: str) -> str:
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what `qstat -f` says and ended with. Raises `Refused` where that says nothing."""
+    """Where the job is, by what `qstat -f` says and ended with. Raises `NoAnswer` where that says nothing."""
     found = _jobs(answer, number)
     tasks = [attributes for task, attributes in found.items() if task] or list(found.values())
     if tasks:
         return furthest([_BY_LETTER.get(attributes.get("job_state", "")[:1], State.RUNNING) for attributes in tasks])
     if status not in (0, _UNKNOWN, _FINISHED):
-        raise Refused("qstat failed, so nobody knows where the job is", "see what `qstat` says")
+        raise NoAnswer("qstat")
     return State.ENDED
 
 

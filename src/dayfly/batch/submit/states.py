@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from dayfly.errors import Refused
+
+
+class NoAnswer(Refused):
+    """The batch system's command failed: nobody knows where a job is, and it may be known later."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"{command} failed, so nobody knows where the job is", f"see what `{command}` says")
+
 
 class State(StrEnum):
     """Of an array: of the task that is furthest from its end."""

@@ -45,7 +45,7 @@ class Words(Protocol):
         """The command that says where a job is."""
 
     def state(self, answer: str, status: int, number: str) -> State:
-        """Where it is, by what that command says and ended with. Raises `Refused` where that says nothing."""
+        """Where it is, by what that command says and ended with. Raises `NoAnswer` where that says nothing."""
 
     def told(self, number: str, tasks: int) -> list[str]:
         """The command that says how an ended job of so many tasks ended; empty where there is none."""
