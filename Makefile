@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo test test-machines test-batch soak lint unit bench man clean help
+.PHONY: demo slurm-demo gridengine-demo test test-machines test-batch soak lint unit bench man clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,13 +14,13 @@ SOURCES := pyproject.toml hatch_build.py src/dayfly/machine/guest/initramfs.py $
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
-	@echo "also: make slurm-demo (a Slurm to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
+	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
 
 demo: $(VENV)/.demo
 	@tools/demo
 
-slurm-demo: $(VENV)/.test
-	@$(BIN)/python -m tools.slurm_demo
+slurm-demo gridengine-demo: %-demo: $(VENV)/.test
+	@$(BIN)/python -m tools.batch_demo $*
 
 test: $(VENV)/.test lint
 	$(MAKE) -C guest check

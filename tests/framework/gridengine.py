@@ -228,12 +228,16 @@ class Grid(Installation):
     def run(self, *command: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None, seconds: float = 120) -> Ran:
         """Run a command as the user, in the work folder, on the master."""
         return run(
-            [*self._at(MASTER, self.work), *self.become(), *command],
+            [*self.as_user(), *command],
             {**self.environment, **(extra or {})},
             self.work,
             stdin,
             seconds,
         )
+
+    def as_user(self) -> list[str]:
+        """What makes a command the user's, in the work folder on the master."""
+        return [*self._at(MASTER, self.work), *self.become()]
 
     def _at(self, host: str, folder: Path) -> list[str]:
         pid = str(self.hosts[host].pid)

@@ -120,6 +120,10 @@ class Installation:
         self.program.write_text(_LAUNCHER.format(python=os.path.realpath(sys.executable), path=[str(code)]))
         self.program.chmod(0o755)
 
+    def as_user(self) -> list[str]:
+        """What makes a command the user's, where jobs are submitted."""
+        return self.become()
+
     def become(self) -> list[str]:
         """What makes a command the user's."""
         owner = pwd.getpwnam(self.user)
