@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.framework.batch import Ran
-from tests.framework.installation import START_SECONDS, Installation, eventually, run
+from tests.framework.installation import START_SECONDS, Installation, eventually, processes, run
 
 PROGRAMS = Path("/usr/lib/gridengine")
 DEFAULTS = Path("/usr/share/gridengine")
@@ -262,13 +262,7 @@ class Grid(Installation):
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Every process of this Grid Engine and of its jobs, with its command."""
-        mark = f"SGE_ROOT={self.root}".encode()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                with contextlib.suppress(OSError):
-                    if mark in entry.joinpath("environ").read_bytes().split(b"\0"):
-                        command = entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                        yield int(entry.name), command
+        return processes(f"SGE_ROOT={self.root}")
 
     def _show_logs(self) -> None:
         for path in (*self.folder.glob("exec/*/messages"), self.folder / "spool/qmaster/messages"):

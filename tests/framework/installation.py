@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,15 @@ def run(
     """Run a command to its end."""
     done = subprocess.run(command, env=environment, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=seconds)
     return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def processes(variable: str) -> Iterator[tuple[int, str]]:
+    """Every process with this variable, `NAME=value`, in its environment, and its command."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if variable.encode() in entry.joinpath("environ").read_bytes().split(b"\0"):
+                    yield int(entry.name), entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
 def _copy_library(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.framework import slurm_accounting
 from tests.framework.batch import Ran
-from tests.framework.installation import START_SECONDS, Installation, eventually, run
+from tests.framework.installation import START_SECONDS, Installation, eventually, processes, run
 
 ROOT = Path(__file__).parent.parent.parent
 CGROUPS = Path("/sys/fs/cgroup")
@@ -223,15 +223,7 @@ class Cluster(Installation):
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Every process of this cluster and of its jobs, with its command."""
-        mark = f"SLURM_CONF={self.conf}".encode()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                with contextlib.suppress(OSError):
-                    if mark in entry.joinpath("environ").read_bytes().split(b"\0"):
-                        yield (
-                            int(entry.name),
-                            entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
-                        )
+        return processes(f"SLURM_CONF={self.conf}")
 
     def stop(self) -> None:
         """End the jobs, then the daemons, then what is left of both, and its cgroups."""

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.framework.condor import processes
-from tests.unit.batch.test_submit_words import ENVIRONMENT, TEXT, WHOLE
+from tests.unit.batch.described import WHOLE
+from tests.unit.batch.test_submit_words import ENVIRONMENT, TEXT
 
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import IN_A_MACHINE

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.submit.description import _READERS, SubmittedJob, parse, read
+from dayfly.batch.submit.description import _READERS, parse, read
 from dayfly.errors import FileMistakes, NotFound
+from tests.unit.batch.described import WHOLE
 
-WHOLE = b"""
+TEXT = b"""
 image = "debian:12"
 command = ["./simulate.sh", "--name", "it's"]
 name = "sim"
@@ -21,7 +22,7 @@ directory = "runs"
 shares = ["/data:ro"]
 network = "nat"
 boot = "system"
-array = "1-3"
+array = "2-4"
 queue = "long"
 account = "physics"
 environment = { THREADS = "2", ODD = "a 'b' $c" }
@@ -31,26 +32,8 @@ errors = "err.txt"
 
 
 def test_a_whole_description() -> None:
-    job = parse(WHOLE, Path("/home/ada/job.toml"))
-    assert job == SubmittedJob(
-        image="debian:12",
-        command=("./simulate.sh", "--name", "it's"),
-        directory="/home/ada/runs",
-        name="sim",
-        cpus=2,
-        memory=2 << 30,
-        time=5400,
-        shares=("/data:ro",),
-        network="nat",
-        boot="system",
-        first=1,
-        last=3,
-        queue="long",
-        account="physics",
-        environment={"THREADS": "2", "ODD": "a 'b' $c"},
-        output="out.txt",
-        errors="err.txt",
-    )
+    job = parse(TEXT, Path("/home/ada/job.toml"))
+    assert job == WHOLE
     assert {field.name for field in fields(job)} - {"first", "last"} | {"array"} == set(_READERS)
 
 

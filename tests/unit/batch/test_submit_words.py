@@ -18,26 +18,8 @@ from dayfly.batch.torque.filter import rewrite
 from dayfly.errors import Refused
 from tests.framework import directives
 from tests.framework.directives import Options
+from tests.unit.batch.described import WHOLE
 
-WHOLE = SubmittedJob(
-    image="debian:12",
-    command=("./simulate.sh", "--name", "it's"),
-    directory="/home/ada/runs",
-    name="sim",
-    cpus=2,
-    memory=2 << 30,
-    time=5400,
-    shares=("/data:ro",),
-    network="nat",
-    boot="system",
-    first=2,
-    last=4,
-    queue="long",
-    account="physics",
-    environment={"THREADS": "2", "ODD": "a 'b' $c"},
-    output="out.txt",
-    errors="err.txt",
-)
 JOB = SubmittedJob("debian:12", ("true",), "/home/ada")
 READ: dict[str, Callable[[str], Options]] = {
     "slurm": directives.of_slurm,

@@ -7,7 +7,7 @@ import re
 from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import clock, mebibytes, of_tasks, one_share, script
-from dayfly.batch.submit.states import NoAnswer, State, furthest
+from dayfly.batch.submit.states import NoAnswer, State, furthest, nobody_tells, untold
 from dayfly.batch.submit.tasks import by_array
 from dayfly.errors import Refused
 
@@ -17,6 +17,8 @@ PARALLEL_ENVIRONMENT = "smp"
 """The parallel environment whose slots are all on one host, as sites call it."""
 outputs = of_tasks
 task = by_array
+told, status = nobody_tells, untold
+"""How a job ended, its usage records say: qacct reads a file that submit hosts need not see."""
 _NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9:-]+)?\n?")
 
 
@@ -78,18 +80,6 @@ def _state(letters: str) -> State:
     if "w" in letters:
         return State.HELD if "h" in letters else State.WAITING
     return State.RUNNING
-
-
-def told(number: str, tasks: int) -> list[str]:
-    """No command: how a job ended, its usage records say (qacct reads a file that submit hosts need not see)."""
-    del number, tasks
-    return []
-
-
-def status(answer: str, number: str, tasks: int) -> int | None:
-    """Nothing, as nobody is asked."""
-    del answer, number, tasks
-    return None
 
 
 def cancel(number: str) -> list[str]:

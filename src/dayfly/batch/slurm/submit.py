@@ -7,7 +7,7 @@ import re
 from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import mebibytes, of_tasks, script
-from dayfly.batch.submit.states import NoAnswer, State, furthest
+from dayfly.batch.submit.states import NoAnswer, State, furthest, nobody_tells, untold
 from dayfly.batch.submit.tasks import by_array
 from dayfly.errors import Refused
 
@@ -15,6 +15,8 @@ SUBMIT = ("sbatch", "--parsable")
 MARKS = ("sbatch",)
 outputs = of_tasks
 task = by_array
+told, status = nobody_tells, untold
+"""How a job ended, its usage records say: sacct needs accounting, which not every site has."""
 _NUMBER = re.compile(r"([0-9]{1,12})(;[^\n]*)?\n?")
 
 
@@ -68,18 +70,6 @@ def _state(word: str, reason: str) -> State:
     if word in ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"):
         return State.RUNNING
     return State.SUSPENDED if word in ("SUSPENDED", "STOPPED") else State.ENDED
-
-
-def told(number: str, tasks: int) -> list[str]:
-    """No command: how a job ended, its usage records say (sacct needs accounting, which not every site has)."""
-    del number, tasks
-    return []
-
-
-def status(answer: str, number: str, tasks: int) -> int | None:
-    """Nothing, as nobody is asked."""
-    del answer, number, tasks
-    return None
 
 
 def cancel(number: str) -> list[str]:

@@ -36,3 +36,15 @@ def first_failure(statuses: Mapping[int, int | None], tasks: int) -> int | None:
     """The status of a job by those of its tasks: that of the first one that failed, or 0. None: not all of them are known."""
     known = [status for _, status in sorted(statuses.items()) if status is not None]
     return next((status for status in known if status), 0) if len(known) >= tasks else None
+
+
+def nobody_tells(number: str, tasks: int) -> list[str]:
+    """No command: this batch system is not asked how a job ended."""
+    del number, tasks
+    return []
+
+
+def untold(answer: str, number: str, tasks: int) -> int | None:
+    """How a job ended, where nobody is asked: that is not known."""
+    del answer, number, tasks
+    return None
