@@ -23,7 +23,7 @@ from dayfly.batch.pbs import setup as pbs
 from dayfly.batch.torque import setup as torque
 from dayfly.settings import Settings
 from tests.framework.site import IMAGE, SECONDS, Site, eventually
-from tests.unit.batch.pbs_stand_in import job, launch_event, run
+from tests.unit.batch.pbs_stand_in import executed, job, launch_event, run
 
 ANSWER = b"dayfly-"
 SCRIPT = "echo $HELLO; uname -n; nproc; pwd; echo err >&2; exit 7\n"
@@ -31,11 +31,12 @@ SCRIPT = "echo $HELLO; uname -n; nproc; pwd; echo err >&2; exit 7\n"
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job as its batch system starts it: the hook's argv, its variables, what is on its stdin."""
+    """A job as its batch system starts it: the hook's argv, its variables, what is on its stdin, what is executed."""
 
     argv: list[str]
     environment: dict[str, str]
     stdin: bytes
+    executable: str | None = None
 
     def start(self, site: Site) -> subprocess.Popen[bytes]:
         """Start it as the leader of a session of its own, as batch systems do."""
@@ -49,6 +50,7 @@ class Submitted:
                 os.close(writer)
             started = subprocess.Popen(
                 self.argv,
+                executable=self.executable,
                 env=self.environment,
                 stdin=stdin,
                 stdout=subprocess.PIPE,
@@ -69,10 +71,11 @@ def program(path: Path, text: str) -> str:
 
 def of_pbs(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Submitted:
     """A script's name comes through a pipe to a login shell."""
-    event = launch_event(job("(n1:ncpus=1:mem=900mb)", vm_image=IMAGE, mem="900mb"), "-bash")
+    event = launch_event(job("(n1:ncpus=1:mem=900mb)", vm_image=IMAGE, mem="900mb"))
     assert run(monkeypatch, event, pbs.hook(Settings(), dayfly(site), str(site.settings_file))) == ""
     variables = {"PBS_JOBID": "7.head", "PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH"}
-    return Submitted([event.progname, *event.argv[1:]], own(variables), named(site, script))
+    executable, argv = executed(event)
+    return Submitted(argv, own(variables), named(site, script), executable)
 
 
 def of_torque(site: Site, script: str, monkeypatch: pytest.MonkeyPatch) -> Submitted:
