@@ -313,6 +313,18 @@ def test_what_is_applied_by_qmgr(tmp_path: Path) -> None:
     assert not any(line.startswith("create") for line in (state / "told").read_text().splitlines())
 
 
+def test_qmgr_is_found_where_pbs_is(tmp_path: Path) -> None:
+    (tmp_path / "pbs").mkdir()
+    program(tmp_path / "pbs/bin/qmgr", f'#!/bin/sh\necho "$2" >>{tmp_path}/told\n')
+    (tmp_path / "pbs.conf").write_text(f"PBS_SERVER=head\nPBS_EXEC={tmp_path}/pbs\n")
+    environment = {**os.environ, "PATH": "/usr/bin:/bin", "PBS_CONF_FILE": str(tmp_path / "pbs.conf")}
+    command = [sys.executable, "-m", "dayfly", "batch", "setup", "pbs", "--apply", "--program", "/opt/dayfly"]
+    assert execute(command, environment).returncode == 0
+    assert "set hook dayfly enabled = true" in (tmp_path / "told").read_text()
+    missing = execute(command, {**environment, "PBS_CONF_FILE": str(tmp_path / "none")})
+    assert (missing.returncode, "qmgr is not installed" in missing.stderr) == (125, True)
+
+
 def test_the_prologue_of_torque_makes_the_users_folder(tmp_path: Path) -> None:
     settings = Settings(records_folder=tmp_path / "{user}/records")
     prologue = program(tmp_path / "prologue", torque.files(settings, "/d", "", "")["prologue"])

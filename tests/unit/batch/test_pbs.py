@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.batch.allocation import Allocation
+from dayfly.batch.pbs.apply import exec_folder
 from dayfly.batch.pbs.job import allocation, folders, hosts, read
 from dayfly.batch.pbs.setup import files, hook
 from dayfly.batch.request import Request, parse
@@ -187,3 +188,10 @@ def test_what_qmgr_is_told() -> None:
     assert lines[0] == "create resource vm_image type=string,flag=m"
     assert 'set hook dayfly event = "queuejob,execjob_launch"' in lines
     assert lines.index("create hook dayfly") < lines.index("import hook dayfly application/x-python default dayfly_hook.py")
+
+
+def test_where_pbs_is() -> None:
+    assert exec_folder("PBS_SERVER=head\nPBS_EXEC=/usr/local/pbs # ours\n") == "/usr/local/pbs"
+    assert exec_folder("# PBS_EXEC=/none\nPBS_EXEC = /a\nPBS_EXEC=/b\n") == "/b"
+    for text in ("", "PBS_EXEC=\n", "PBS_EXEC=pbs\n", "PBS_HOME=/var/spool/pbs\n"):
+        assert exec_folder(text) == "/opt/pbs"
