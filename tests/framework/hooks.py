@@ -20,16 +20,17 @@ from dayfly.batch.pbs import setup as pbs
 from dayfly.batch.torque import setup as torque
 from dayfly.settings import Settings
 from tests.framework.site import Site
-from tests.unit.batch.pbs_stand_in import job, launch_event, run
+from tests.unit.batch.pbs_stand_in import executed, job, launch_event, run
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A job as its batch system starts it: the hook's argv, its variables, what is on its stdin."""
+    """A job as its batch system starts it: the hook's argv, its variables, what is on its stdin, what is executed."""
 
     argv: list[str]
     environment: dict[str, str]
     stdin: bytes
+    executable: str | None = None
 
     def start(
         self, site: Site, directory: Path | None = None, stdout: IO[bytes] | int = -1, stderr: IO[bytes] | int = -1
@@ -45,6 +46,7 @@ class Launched:
                 os.close(writer)
             started = subprocess.Popen(
                 self.argv,
+                executable=self.executable,
                 env=self.environment,
                 stdin=stdin,
                 stdout=stdout,
@@ -67,10 +69,13 @@ def by_pbs(
     shell: str = "/bin/bash",
 ) -> Launched:
     """A script's name comes through a pipe to a login shell."""
-    event = launch_event(job(vnodes, **resources), f"-{Path(shell).name}", progname=shell)
+    event = launch_event(job(vnodes, **resources), progname=shell)
     assert run(monkeypatch, event, pbs.hook(Settings(), dayfly(site), str(site.settings_file))) == ""
     of_pbs = {"PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH", **variables}
-    return Launched([event.progname, *event.argv[1:]], own(of_pbs), named(site, of_pbs["PBS_JOBID"], script))
+    executable, argv = executed(event)
+    name = named(site, of_pbs["PBS_JOBID"], script)
+    escaped = name.replace(b"[", rb"\[").replace(b"]", rb"\]")  # src/resmom/start_exec.c
+    return Launched(argv, own(of_pbs), escaped, executable)
 
 
 def by_torque(site: Site, script: str, variables: dict[str, str], shell: str = "/bin/bash") -> Launched:

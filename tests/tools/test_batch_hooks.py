@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.unit.batch.pbs_stand_in import QUEUEJOB, Event, job, launch_event, run
+from tests.unit.batch.pbs_stand_in import executed, job, launch_event, run, submit_event
 
 from dayfly.batch.htcondor import setup as htcondor
 from dayfly.batch.pbs import setup as pbs
@@ -54,12 +54,17 @@ def program(path: Path, text: str) -> Path:
     return path
 
 
-def execute(argv: list[str], environment: dict[str, str], stdin: str = "echo script\n") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=30)
+def execute(
+    argv: list[str], environment: dict[str, str], stdin: str = "echo script\n", executable: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end. `executable`: what is executed, where the first of `argv` is but a name for it."""
+    return subprocess.run(
+        argv, executable=executable, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=30
+    )
 
 
-def called(argv: list[str], environment: dict[str, str]) -> Called:
-    done = execute(argv, environment)
+def called(argv: list[str], environment: dict[str, str], executable: str | None = None) -> Called:
+    done = execute(argv, environment, executable=executable)
     assert done.stderr == ""
     return Called(**json.loads(done.stdout))
 
@@ -72,16 +77,19 @@ def check_handed_over(seen: Called, environment: dict[str, str]) -> None:
     assert seen.stdin == "echo script\n"
 
 
-def test_what_the_hook_of_pbs_launches(monkeypatch: pytest.MonkeyPatch, dayfly: str) -> None:
-    event = launch_event(job("(n1:ncpus=2:mem=2gb)", vm_image="debian:12", vm_network="nat"), "-bash")
+def test_what_the_hook_of_pbs_launches(monkeypatch: pytest.MonkeyPatch, dayfly: str, tmp_path: Path) -> None:
+    (tmp_path / ".bash_profile").write_text("echo profile")  # which is nothing for the host, though pbs_mom calls it "-bash"
+    (tmp_path / "env").write_text("echo env")
+    job_has = JOB | {"HOME": str(tmp_path), "BASH_ENV": str(tmp_path / "env")}
+    event = launch_event(job("(n1:ncpus=2:mem=2gb)", vm_image="debian:12", vm_network="nat"))
     assert run(monkeypatch, event, pbs.hook(Settings(), dayfly, "/etc/my site.toml")) == ""
-    executable, argv = event.progname, event.argv
-    seen = called([executable, *argv[1:]], JOB)
+    executable, argv = executed(event)
+    seen = called(argv, job_has, executable)
     assert seen.argv[:2] == ["job-shell", "pbs"]
     request = parse(seen.argv[2:])
     assert (request.image, request.network, request.settings) == ("debian:12", "nat", "/etc/my site.toml")
     assert (request.command, request.memory_mib, request.cpus_per_task) == (("/bin/bash", "-l"), 2048, 2)
-    check_handed_over(seen, JOB)
+    check_handed_over(seen, job_has)
 
 
 @pytest.mark.parametrize(
@@ -93,19 +101,35 @@ def test_pbs_asks_when_a_job_is_submitted(
     asked = tmp_path / "asked"
     script = f'#!/bin/sh\nprintf "%s\\n" "$@" >{asked}\nprintf "{said}" >&2\nexit {status}\n'
     text = pbs.hook(Settings(), str(program(tmp_path / "bin/dayfly", script)), "/s")
-    event = Event(type=QUEUEJOB, job=job(vm_image="$(touch x)"))
+    event = submit_event(job(vm_image="$(touch x)"))
     assert run(monkeypatch, event, text) == refused
     expected = ["batch", "check", "pbs", "image=$(touch x)", "memory_mib=0", "--queue", "short", "--settings", "/s"]
     assert asked.read_text().splitlines() == expected
 
 
+@pytest.mark.parametrize(
+    ("named", "default", "queue"), [("secure@head", "short", "secure"), ("@head", "secure", "secure"), ("", "secure", "secure")]
+)
+def test_pbs_asks_for_the_queue_that_the_job_goes_into(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, default: str, queue: str
+) -> None:
+    asked = tmp_path / "asked"
+    monkeypatch.setenv("PYTHONHOME", "/none")  # the server's own variables go no further
+    script = f'#!/bin/sh\necho "$PYTHONHOME$*" >{asked}\n'
+    of = job(select="ncpus=2:mem=4gb")
+    of.queue = named
+    text = pbs.hook(SECURE, str(program(tmp_path / "bin/dayfly", script)), "")
+    assert run(monkeypatch, submit_event(of), text, default_queue=default) == ""
+    assert asked.read_text() == f"batch check pbs memory_mib=4096 --queue {queue}\n"
+
+
 def test_pbs_goes_on_where_dayfly_is_not_there_or_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    event = Event(type=QUEUEJOB, job=job(vm_image="a:1"))
+    event = submit_event(job(vm_image="a:1"))
     assert run(monkeypatch, event, pbs.hook(Settings(), str(tmp_path / "none"), "")) == ""
     assert "cannot be asked" in event.logged[0]
     slow = pbs.hook(Settings(), str(program(tmp_path / "bin/dayfly", "#!/bin/sh\nexec sleep 30\n")), "")
     assert run(monkeypatch, event, slow.replace("PATIENCE = 20.0", "PATIENCE = 0.2")) == ""
-    assert "does not answer" in event.logged[0]
+    assert "does not answer" in event.logged[-1]
 
 
 def slot(tmp_path: Path, job_ad: str, machine_ad: str = "Cpus = 1\n") -> dict[str, str]:
@@ -213,19 +237,37 @@ ON_STDIN = (
 )
 
 
-@pytest.mark.parametrize("how", ["name on stdin", "name as argument", "script on stdin", "script through a pipe"])
+@pytest.mark.parametrize(
+    "how",
+    ["name on stdin", "name with brackets", "private sandbox", "name as argument", "script on stdin", "script through a pipe"],
+)
 def test_scripts_of_pbs_however_they_come(tmp_path: Path, how: str) -> None:
-    script = tmp_path / "mom_priv/jobs/7.head.SC"
+    name = "7[1].head" if how == "name with brackets" else "7.head"
+    script = tmp_path / f"mom_priv/jobs/{name}.SC"
     script.parent.mkdir(parents=True)
-    script.write_text("echo script; read line; echo $line\nits own line\n")
-    pipe = {"name on stdin": f"{script}\n", "script through a pipe": script.read_text()}
+    script.write_text("echo script; pwd; read line; echo $line\nits own line\n")
+    told = str(script).replace("[", "\\[").replace("]", "\\]") + "\n"
+    pipe = {
+        "name on stdin": told,
+        "name with brackets": told,
+        "private sandbox": f"cd {tmp_path};{told}",
+        "script through a pipe": script.read_text(),
+    }
     command = [sys.executable, "-c", ON_STDIN, "/bin/bash", *([str(script)] if how == "name as argument" else [])]
     if how in pipe:
         done = execute(command, dict(os.environ), pipe[how])
     else:
         with script.open() as file:
             done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False, timeout=30)
-    assert (done.stdout, done.stderr) == ("script\nits own line\n", "")
+    where = tmp_path if how == "private sandbox" else Path.cwd()
+    assert (done.stdout, done.stderr) == (f"script\n{where}\nits own line\n", "")
+
+
+def test_a_sandbox_that_is_not_there(tmp_path: Path) -> None:
+    told = f"cd {tmp_path}/none;{tmp_path}/mom_priv/jobs/7.head.SC\n"
+    done = execute([sys.executable, "-c", ON_STDIN, "/bin/bash"], dict(os.environ), told)
+    assert done.returncode == 1
+    assert f"the job's folder cannot be entered: {tmp_path}/none: No such file or directory" in done.stderr
 
 
 def test_the_name_of_a_script_is_enough_where_the_pipe_stays_open(tmp_path: Path) -> None:
@@ -269,6 +311,18 @@ def test_what_is_applied_by_qmgr(tmp_path: Path) -> None:
     (state / "told").unlink()
     assert execute(command, environment).returncode == 0
     assert not any(line.startswith("create") for line in (state / "told").read_text().splitlines())
+
+
+def test_qmgr_is_found_where_pbs_is(tmp_path: Path) -> None:
+    (tmp_path / "pbs").mkdir()
+    program(tmp_path / "pbs/bin/qmgr", f'#!/bin/sh\necho "$2" >>{tmp_path}/told\n')
+    (tmp_path / "pbs.conf").write_text(f"PBS_SERVER=head\nPBS_EXEC={tmp_path}/pbs\n")
+    environment = {**os.environ, "PATH": "/usr/bin:/bin", "PBS_CONF_FILE": str(tmp_path / "pbs.conf")}
+    command = [sys.executable, "-m", "dayfly", "batch", "setup", "pbs", "--apply", "--program", "/opt/dayfly"]
+    assert execute(command, environment).returncode == 0
+    assert "set hook dayfly enabled = true" in (tmp_path / "told").read_text()
+    missing = execute(command, {**environment, "PBS_CONF_FILE": str(tmp_path / "none")})
+    assert (missing.returncode, "qmgr is not installed" in missing.stderr) == (125, True)
 
 
 def test_the_prologue_of_torque_makes_the_users_folder(tmp_path: Path) -> None:

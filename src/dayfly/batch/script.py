@@ -4,6 +4,9 @@ pbs_mom keeps scripts in `mom_priv/jobs`, where nobody but root can list, and so
 tells the job's shell the script's name on stdin (`SHELL_INVOKE`) or as an argument (`SHELL_USE_ARGV`), or it makes the script
 itself the shell's stdin (src/resmom/start_exec.c of both). The last is what the shell in a machine gets, always.
 
+The name on stdin is a command for the shell: OpenPBS writes a backslash before each bracket, which tasks of job arrays have in
+their names, and `cd FOLDER;` in front for a job with a private sandbox (`finish_exec`).
+
 Imported only for jobs that have a machine under these batch systems.
 """
 
@@ -34,11 +37,16 @@ def on_stdin(command: Sequence[str]) -> tuple[str, ...]:
     return tuple(command)
 
 
-def named(content: bytes) -> str:
-    """The script whose name is all that pbs_mom wrote; empty: it wrote something else. Pure."""
-    name, newline, rest = content.partition(b"\n")
-    path = os.fsdecode(name)
-    return path if newline and not rest and _is_script(path) and "\0" not in path else ""
+def named(content: bytes) -> tuple[str, str]:
+    """The folder to go to first (empty: none) and the script, where they are all that pbs_mom wrote. Empty: it is not. Pure."""
+    line, newline, rest = content.partition(b"\n")
+    folder, path = "", os.fsdecode(line)
+    if path.startswith("cd /"):
+        folder, _, path = path.removeprefix("cd ").rpartition(";")
+    path = path.replace("\\[", "[").replace("\\]", "]")
+    if newline and not rest and _is_script(path) and "\0" not in folder + path:
+        return folder, path
+    return "", ""
 
 
 def _is_script(path: str) -> bool:
@@ -50,7 +58,9 @@ def _told() -> int:
     content = b""
     while chunk := os.read(0, 65536):
         content += chunk
-        if path := named(content):
+        folder, path = named(content)
+        if path:
+            _enter(folder)
             return _opened(path)
         if len(content) > _LIMIT:
             raise Refused("the job's script is larger than 16 MiB", "let it be a short one that calls another")
@@ -58,6 +68,15 @@ def _told() -> int:
     files.write_all(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def _enter(folder: str) -> None:
+    """The machine's shell starts where we are."""
+    try:
+        if folder:
+            os.chdir(folder)
+    except OSError as error:
+        raise DayflyError(f"the job's folder cannot be entered: {folder}: {error.strerror}") from error
 
 
 def _opened(path: str) -> int:

@@ -9,8 +9,9 @@ from dayfly.settings import USER, USERS_OWN, Settings
 
 WISHES = ("image", "boot", "network", "share")
 """What a job can ask for: `vm_image`, `DAYFLY_IMAGE`, `VMImage`, as its batch system writes it."""
-_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-HAND_OVER = f"exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i PATH={_PATH} LC_ALL=C.UTF-8"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+"""Where Dayfly, and what it calls, finds programs, whatever the job's variable says."""
+HAND_OVER = f"exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i PATH={PATH} LC_ALL=C.UTF-8"
 """What stands in bash before the job shell's command: the job's variables go along as an open file, since they are the job's.
 A PYTHONHOME of the user's is nothing for the job shell.
 """

@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 from dayfly.batch.allocation import Allocation
+from dayfly.batch.pbs.apply import exec_folder
 from dayfly.batch.pbs.job import allocation, folders, hosts, read
 from dayfly.batch.pbs.setup import files, hook
 from dayfly.batch.request import Request, parse
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings
-from tests.unit.batch.pbs_stand_in import QUEUEJOB, Event, job, launch_event, run
+from tests.unit.batch.pbs_stand_in import Event, executed, job, launch_event, run, submit_event
 
 MIB = 1024**2
 
 
 def words_of(event: Event) -> Request:
     """The job shell's words in what is launched."""
-    argv = event.argv
+    _, argv = executed(event)
     return parse(argv[argv.index("pbs") + 1 :])
 
 
@@ -29,17 +30,17 @@ def test_the_hook_is_for_old_pythons_too() -> None:
 
 
 def test_a_job_without_a_wish_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = launch_event(job(ncpus=2), "-bash")
+    event = launch_event(job(ncpus=2))
     assert run(monkeypatch, event) == ""
-    assert (event.progname, event.argv) == ("/bin/bash", ["-bash"])
+    assert executed(event) == ("/bin/bash", ["-bash"])
 
 
 def test_the_job_shell_is_launched_in_the_place_of_the_jobs_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = launch_event(job("(n1:ncpus=2:mem=4194304kb)", vm_image="debian:12", vm_boot="system"), "-bash")
+    event = launch_event(job("(n1:ncpus=2:mem=4194304kb)", vm_image="debian:12", vm_boot="system"))
     assert run(monkeypatch, event, hook(Settings(), "/opt/dayfly", "/etc/s.toml")) == ""
-    assert event.progname == "/bin/bash"
-    assert event.argv[:3] == ["bash", "-p", "-c"]
-    assert event.argv[5:9] == ["/opt/dayfly", "job-shell", "pbs", "environment=3"]
+    progname, argv = executed(event)
+    assert (progname, argv[:4]) == ("/bin/bash", ["-bash", "--noprofile", "-p", "-c"])
+    assert argv[6:10] == ["/opt/dayfly", "job-shell", "pbs", "environment=3"]
     assert words_of(event) == Request(
         ("/bin/bash", "-l"),
         image="debian:12",
@@ -63,14 +64,24 @@ def test_quotes_around_a_list_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch)
     assert (words_of(event).share, words_of(event).boot) == ("/data,/sw:ro", "")
 
 
-def test_a_shell_that_is_no_login_shell_stays_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for argv, progname, expected in (
-        (["bash"], "/bin/bash", ("/bin/bash",)),
-        (["-python3"], "/usr/bin/python3", ("/usr/bin/python3",)),
-    ):
-        event = launch_event(job(vm_image="a:1"), *argv, progname=progname)
-        run(monkeypatch, event)
-        assert words_of(event).command == expected
+@pytest.mark.parametrize(
+    ("progname", "argv", "expected"),
+    [
+        ("/bin/bash", [], ("/bin/bash", "-l")),  # a script's, or an interactive job's
+        ("/usr/bin/tcsh", [], ("/usr/bin/tcsh", "-l")),
+        ("/usr/bin/python3", [], ("/usr/bin/python3",)),  # qsub -S
+        ("/bin/bash", ["-bash"], ("/bin/bash", "-l")),  # as another hook left it
+        ("/bin/bash", ["bash"], ("/bin/bash",)),  # qsub -- bash
+        ("/bin/bash", ["bash", "-c", "hostname"], ("/bin/bash", "-c", "hostname")),
+        ("hostname", ["hostname"], ("hostname",)),  # pbsdsh
+    ],
+)
+def test_a_jobs_shell_is_a_login_shell(
+    monkeypatch: pytest.MonkeyPatch, progname: str, argv: list[str], expected: tuple[str, ...]
+) -> None:
+    event = launch_event(job(vm_image="a:1"), *argv, progname=progname)
+    run(monkeypatch, event)
+    assert words_of(event).command == expected
 
 
 @pytest.mark.parametrize(
@@ -80,7 +91,7 @@ def test_a_shell_that_is_no_login_shell_stays_none(monkeypatch: pytest.MonkeyPat
         ("(n2:ncpus=4:mem=8gb)+(n3:ncpus=4)", {"ncpus": 8, "mem": "16gb"}, (0, 0)),
         ("(machine[0]:vntype=x)", {"ncpus": 3, "mem": "512mw"}, (3, 4096)),
         ("", {"ncpus": 1, "mem": "1048576"}, (1, 1)),
-        ("(n1.example.org:ncpus=1:mem=10)", {}, (1, 0)),
+        ("(N1.example.org:ncpus=1:mem=10)", {}, (1, 0)),
         ("(n1:ncpus=many:mem=all)", {"ncpus": "x", "mem": "9" * 30}, (0, 0)),
     ],
 )
@@ -110,11 +121,14 @@ def test_queues_all_of_whose_jobs_have_machines(monkeypatch: pytest.MonkeyPatch)
     ):
         event = launch_event(job(), "bash")
         run(monkeypatch, event, hook(settings, "/opt/dayfly", ""))
-        assert ("job-shell" in event.argv) is launched
+        assert ("job-shell" in executed(event)[1]) is launched
 
 
 def test_what_asks_for_nothing_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, Event(type=QUEUEJOB, job=job(ncpus=1))) == ""  # no test here may start a process
+    of = job(ncpus=1)
+    assert run(monkeypatch, submit_event(of)) == ""  # no test here may start a process
+    of.Resource_List, of.queue = None, ""
+    assert run(monkeypatch, submit_event(of), hook(Settings(batch_queues={"long": Queue("always")}), "/none", "")) == ""
 
 
 VARIABLES = {
@@ -174,3 +188,10 @@ def test_what_qmgr_is_told() -> None:
     assert lines[0] == "create resource vm_image type=string,flag=m"
     assert 'set hook dayfly event = "queuejob,execjob_launch"' in lines
     assert lines.index("create hook dayfly") < lines.index("import hook dayfly application/x-python default dayfly_hook.py")
+
+
+def test_where_pbs_is() -> None:
+    assert exec_folder("PBS_SERVER=head\nPBS_EXEC=/usr/local/pbs # ours\n") == "/usr/local/pbs"
+    assert exec_folder("# PBS_EXEC=/none\nPBS_EXEC = /a\nPBS_EXEC=/b\n") == "/b"
+    for text in ("", "PBS_EXEC=\n", "PBS_EXEC=pbs\n", "PBS_HOME=/var/spool/pbs\n"):
+        assert exec_folder(text) == "/opt/pbs"

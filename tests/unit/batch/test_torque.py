@@ -131,16 +131,24 @@ def test_the_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "path"),
+    ("content", "told"),
     [
-        (b"/var/spool/pbs/mom_priv/jobs/1.head.SC\n", "/var/spool/pbs/mom_priv/jobs/1.head.SC"),
-        (b"/var/spool/torque/mom_priv/jobs/1.head.SC", ""),
-        (b"/var/spool/pbs/mom_priv/jobs/1.head.SC\necho\n", ""),
-        (b"/etc/passwd\n", ""),
-        (b"mom_priv/jobs/1.SC\n", ""),
-        (b"/a/mom_priv/jobs/\0.SC\n", ""),
-        (b"", ""),
+        (b"/var/spool/pbs/mom_priv/jobs/1.head.SC\n", ("", "/var/spool/pbs/mom_priv/jobs/1.head.SC")),
+        (b"/pbs/mom_priv/jobs/12\\[3\\].head.SC\n", ("", "/pbs/mom_priv/jobs/12[3].head.SC")),
+        (
+            b"cd /home/a;b/pbs.1.head.x8z;/pbs/mom_priv/jobs/1.head.SC\n",
+            ("/home/a;b/pbs.1.head.x8z", "/pbs/mom_priv/jobs/1.head.SC"),
+        ),
+        (b"/var/spool/torque/mom_priv/jobs/1.head.SC", ("", "")),
+        (b"/var/spool/pbs/mom_priv/jobs/1.head.SC\necho\n", ("", "")),
+        (b"/etc/passwd\n", ("", "")),
+        (b"cd /tmp;/etc/passwd\n", ("", "")),
+        (b"cd /tmp\n", ("", "")),
+        (b"mom_priv/jobs/1.SC\n", ("", "")),
+        (b"/a/mom_priv/jobs/\0.SC\n", ("", "")),
+        (b"cd /\0;/a/mom_priv/jobs/1.SC\n", ("", "")),
+        (b"", ("", "")),
     ],
 )
-def test_the_name_of_a_script(content: bytes, path: str) -> None:
-    assert named(content) == path
+def test_the_name_of_a_script(content: bytes, told: tuple[str, str]) -> None:
+    assert named(content) == told

@@ -114,7 +114,7 @@ def test_every_listing_has_json() -> None:
     listings = [
         parser for parser in subcommands(whole_parser()) if parser.prog.split()[-1] in ("list", "show", "ps", "verify", "doctor")
     ]
-    assert len(listings) == 11
+    assert len(listings) == 12
     for parser in listings:
         assert "--json" in parser.format_help()
 
