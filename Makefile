@@ -32,7 +32,7 @@ test: $(VENV)/.test lint
 test-machines:
 	$(PYTEST) -n $(WORKERS) --ignore tests/batch
 test-batch:
-	$(PYTEST) tests/batch
+	$(PYTEST) -n 2 --dist loadgroup tests/batch
 
 soak: $(VENV)/.test
 	$(MAKE) -C guest fuzz SECONDS=600

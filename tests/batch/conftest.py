@@ -1,11 +1,13 @@
 """Every test of the conformance suite runs on every batch system that is installed, and leaves nothing behind on any.
 
-One at a time: two Slurms on a host whose nodes have the same names would share those nodes' cgroups.
+`pytest -n 2 --dist loadgroup` runs both at the same time, each one's tests one after the other: two Slurms on a host whose nodes
+have the same names would share those nodes' cgroups. Each has a user of its own, by whom a test knows what its jobs left.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -41,20 +43,22 @@ def gridengine(library: Path, system_image: str) -> Iterator[GridEngine]:
         pytest.skip("this Grid Engine needs root, for its hosts' namespaces")
     folder = Path(tempfile.mkdtemp(prefix="dayfly-gridengine-", dir="/var/tmp"))
     try:
-        with Grid(folder, library) as grid:
+        with Grid(folder, library, user="games") as grid:
             yield GridEngine(grid)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of what only one batch system has run on that one."""
+    """Tests of what only one batch system has run on that one; those of each are a group."""
     others = {"cluster": "slurm", "grid": "gridengine"}
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         about = {others[name] for name in getattr(item, "fixturenames", ()) if name in others}
         on = item.callspec.params.get("system") if hasattr(item, "callspec") else None
+        item.add_marker(pytest.mark.xdist_group(str(on or "slurm")))
         (left_out if on and about - {on} else kept).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
@@ -82,7 +86,7 @@ def batch(system: BatchSystem, request: pytest.FixtureRequest) -> Iterator[Batch
     system.until_idle()
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(system.folder) in line]
     assert not list((system.folder / "scratch").iterdir())
-    assert not [path for path in files(system) - before if "dayfly" in path.name and not _is_roots(path)]
+    assert not [path for path in files(system) - before if "dayfly" in path.name and _is_users(path, system.user)]
     assert all(record["end"] for record in system.records() if record["machine"]["pid"] == 0)
     assert not list((system.folder / "records").rglob(".*")), "half-written records"
     system.until_idle()  # and not drained
@@ -102,12 +106,12 @@ def grid(batch: BatchSystem) -> Grid:
     return batch.grid
 
 
-def _is_roots(path: Path) -> bool:
-    """Whether a file is root's, as those of tests are that run beside these, or is gone."""
+def _is_users(path: Path, user: str) -> bool:
+    """Whether a file is this user's, and not one of tests that run beside these, or gone."""
     try:
-        return path.lstat().st_uid == 0
+        return path.lstat().st_uid == pwd.getpwnam(user).pw_uid
     except FileNotFoundError:
-        return True
+        return False
 
 
 def files(system: BatchSystem) -> set[Path]:

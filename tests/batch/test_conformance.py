@@ -222,7 +222,8 @@ def test_several_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
 def test_twenty_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
     jobs = [batch.submit(SHELL + "uname -n; exit 3\n", Wish(node=node)) for _ in range(10) for node in batch.nodes]
     ended = [batch.ended(job, 240) for job in jobs]
-    assert {(end.why, end.status) for end in ended} == {(Why.FAILED, 3)}, [batch.errors(job) for job in jobs]
+    others = {job: end for job, end in zip(jobs, ended, strict=True) if (end.why, end.status) != (Why.FAILED, 3)}
+    assert not others, [(batch.errors(job), batch.told_of(job)) for job in others]
     assert len({batch.output(job) for job in jobs}) == len(jobs)
     assert all(batch.record(job)["end"]["reason"] == "exit" for job in jobs)
 
@@ -237,12 +238,13 @@ def test_cancel_while_waiting(batch: BatchSystem) -> None:
 
 
 def test_cancel_while_booting(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "echo never\n")
+    """A batch system that takes its time may end it when it has just begun."""
+    job = batch.submit(SHELL + "sleep 60; echo never\n")
     eventually(lambda: batch.machine_of(job), "the machine was spawned", 20)
     batch.cancel(job)
     assert batch.ended(job).why is Why.CANCELLED
     assert batch.output(job) == b""
-    assert batch.record(job)["end"]["reason"] == "cancelled"
+    assert batch.record(job)["end"]["reason"] in ("cancelled", "signal")
 
 
 def test_cancel_while_running(batch: BatchSystem) -> None:

@@ -86,6 +86,7 @@ class BatchSystem(abc.ABC):
     cannot: ClassVar[Mapping[Ability, str]] = {}
     folder: Path
     work: Path
+    user: str
     nodes: tuple[str, ...]
 
     @abc.abstractmethod
@@ -163,6 +164,10 @@ class BatchSystem(abc.ABC):
     @abc.abstractmethod
     def leftovers(self) -> list[str]:
         """What is there of jobs that have ended: processes, cgroups, files of the batch system."""
+
+    @abc.abstractmethod
+    def told_of(self, job: str) -> Mapping[str, str]:
+        """What the batch system says of a job that has ended."""
 
     @abc.abstractmethod
     def neutral(self, text: str, job: str) -> str:

@@ -33,6 +33,7 @@ class GridEngine(BatchSystem):
         self.grid = grid
         self.folder = grid.folder
         self.work = grid.work
+        self.user = grid.user
         self.nodes = grid.nodes
         self._cancelled: set[str] = set()
 
@@ -149,6 +150,9 @@ class GridEngine(BatchSystem):
     def leftovers(self) -> list[str]:
         found = [f"process {pid}: {command}" for pid, command in self.grid.processes() if command.startswith("sge_shepherd")]
         return found + [str(path) for path in self.folder.glob("exec/*/active_jobs/*")]
+
+    def told_of(self, job: str) -> Mapping[str, str]:
+        return self.account(job)
 
     def neutral(self, text: str, job: str) -> str:
         return re.sub(rf"/({'|'.join(self.nodes)})/job_scripts/{job}\b", "/NODE/job_scripts/JOB", text)

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.framework.batch import BatchSystem, Ended, Ran, Refusal, State, Why, Wish
@@ -42,6 +42,7 @@ class Slurm(BatchSystem):
         self.cluster = cluster
         self.folder = cluster.folder
         self.work = cluster.work
+        self.user = cluster.user
         self.nodes = cluster.nodes
         self._put_back: dict[tuple[str, str], float] = {}
 
@@ -167,6 +168,9 @@ class Slurm(BatchSystem):
                     found += [f"process {pid} in {processes.parent}" for pid in processes.read_text().split()]
             found += [str(path) for path in (self.folder / f"spool.{node}").glob("job*")]
         return found
+
+    def told_of(self, job: str) -> Mapping[str, str]:
+        return self.cluster.job(job)
 
     def neutral(self, text: str, job: str) -> str:
         text = text.replace(f"job{int(job):05d}", "JOB")
