@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo gridengine-demo test test-machines test-batch soak lint unit bench man clean help
+.PHONY: demo slurm-demo gridengine-demo test test-machines test-slurm test-gridengine soak lint unit bench man clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,13 +26,13 @@ test: $(VENV)/.test lint
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
-	$(MAKE) --jobs 2 --output-sync=line test-machines test-batch
+	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-gridengine
 
 # At the same time: what batch systems do is mostly waiting.
 test-machines:
 	$(PYTEST) -n $(WORKERS) --ignore tests/batch
-test-batch:
-	$(PYTEST) -n 2 --dist loadgroup tests/batch
+test-slurm test-gridengine: test-%:
+	$(PYTEST) tests/batch --on $*
 
 soak: $(VENV)/.test
 	$(MAKE) -C guest fuzz SECONDS=600

@@ -1,7 +1,7 @@
 """Every test of the conformance suite runs on every batch system that is installed, and leaves nothing behind on any.
 
-`pytest -n 2 --dist loadgroup` runs both at the same time, each one's tests one after the other: two Slurms on a host whose nodes
-have the same names would share those nodes' cgroups. Each has a user of its own, by whom a test knows what its jobs left.
+One Slurm at a time: two on a host whose nodes have the same names would share those nodes' cgroups. Slurm and Grid Engine can run
+at the same time (`--on`): each has a user of its own, by whom a test knows what its jobs left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tests.framework.gridengine_adapter import GridEngine
 from tests.framework.installation import eventually
 from tests.framework.slurm import CGROUPS, Cluster
 from tests.framework.slurm_adapter import Slurm
+
+SYSTEMS = ("slurm", "gridengine")
 
 
 @pytest.fixture(scope="session")
@@ -49,22 +51,26 @@ def gridengine(library: Path, system_image: str) -> Iterator[GridEngine]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test` runs each batch system's tests beside the other's."""
+    parser.addoption("--on", choices=SYSTEMS, help="run the tests of this batch system alone")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of what only one batch system has run on that one; those of each are a group."""
+    """Tests of what only one batch system has run on that one."""
     others = {"cluster": "slurm", "grid": "gridengine"}
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         about = {others[name] for name in getattr(item, "fixturenames", ()) if name in others}
-        on = item.callspec.params.get("system") if hasattr(item, "callspec") else None
-        item.add_marker(pytest.mark.xdist_group(str(on or "slurm")))
-        (left_out if on and about - {on} else kept).append(item)
+        on = item.callspec.params["system"] if hasattr(item, "callspec") and "system" in item.callspec.params else SYSTEMS[0]
+        chosen = config.getoption("--on") in (None, on) and not about - {on}
+        (kept if chosen else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
 
 
-@pytest.fixture(scope="session", params=["slurm", "gridengine"])
+@pytest.fixture(scope="session", params=SYSTEMS)
 def system(request: pytest.FixtureRequest) -> BatchSystem:
     """One batch system after the other."""
     found: BatchSystem = request.getfixturevalue(request.param)
