@@ -30,13 +30,13 @@ test: $(VENV)/.test lint
 
 # At the same time: what batch systems do is mostly waiting.
 test-machines:
-	$(PYTEST) -n $(WORKERS) --ignore tests/batch
+	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/batch
 test-slurm test-gridengine: test-%:
 	$(PYTEST) tests/batch --on $*
 
 soak: $(VENV)/.test
 	$(MAKE) -C guest fuzz SECONDS=600
-	$(PYTEST) -n $(WORKERS) --ignore tests/batch --soak
+	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/batch --soak
 	$(PYTEST) tests/batch --soak
 
 unit: $(VENV)/.test
