@@ -8,8 +8,7 @@ from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import clock, mebibytes, of_tasks, one_share, script
 from dayfly.batch.submit.states import NoAnswer, State, furthest, nobody_tells, untold
-from dayfly.batch.submit.tasks import by_array
-from dayfly.errors import Refused
+from dayfly.batch.submit.tasks import by_array, number_in
 
 SUBMIT = ("qsub", "-terse")
 MARKS = ("qsub", "qconf")
@@ -51,10 +50,7 @@ def render(job: SubmittedJob) -> str:
 
 def number(answer: str) -> str:
     """The job's number in what `qsub -terse` says. Raises `Refused`."""
-    match = _NUMBER.fullmatch(answer)
-    if match is None:
-        raise Refused(f"qsub answered {answer[:200]!r}, and not with a job's number")
-    return match[1]
+    return number_in(answer, _NUMBER, "qsub")
 
 
 def ask(number: str) -> list[str]:

@@ -11,8 +11,7 @@ from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import commands, mebibytes, of_tasks, only_in_a_machine
 from dayfly.batch.submit.states import NoAnswer, State, first_failure, furthest
-from dayfly.batch.submit.tasks import by_process
-from dayfly.errors import Refused
+from dayfly.batch.submit.tasks import by_process, number_in
 
 SUBMIT = ("condor_submit", "-terse", "-")
 MARKS = ("condor_submit",)
@@ -81,10 +80,7 @@ def _arguments(line: str, rest: str) -> str:
 
 def number(answer: str) -> str:
     """The cluster's number in what `condor_submit -terse` says: its first and its last job. Raises `Refused`."""
-    match = _NUMBER.fullmatch(answer)
-    if match is None:
-        raise Refused(f"condor_submit answered {answer[:200]!r}, and not with a job's number")
-    return match[1]
+    return number_in(answer, _NUMBER, "condor_submit")
 
 
 def ask(number: str) -> list[str]:

@@ -8,8 +8,7 @@ from dayfly.batch.submit import rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import mebibytes, of_tasks, script
 from dayfly.batch.submit.states import NoAnswer, State, furthest, nobody_tells, untold
-from dayfly.batch.submit.tasks import by_array
-from dayfly.errors import Refused
+from dayfly.batch.submit.tasks import by_array, number_in
 
 SUBMIT = ("sbatch", "--parsable")
 MARKS = ("sbatch",)
@@ -44,10 +43,7 @@ def render(job: SubmittedJob) -> str:
 
 def number(answer: str) -> str:
     """The job's number in what `sbatch` says. Raises `Refused`."""
-    match = _NUMBER.fullmatch(answer)
-    if match is None:
-        raise Refused(f"sbatch answered {answer[:200]!r}, and not with a job's number")
-    return match[1]
+    return number_in(answer, _NUMBER, "sbatch")
 
 
 def ask(number: str) -> list[str]:

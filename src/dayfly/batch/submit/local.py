@@ -51,6 +51,7 @@ def start(job: SubmittedJob) -> str:
         ready = os.read(reader, 1)
         os.close(reader)
         if not ready:
+            shutil.rmtree(folder, ignore_errors=True)
             raise DayflyError(f"the job's process ended before it had begun, with status {started.wait()}")
         started.returncode = 0  # it is nobody's to wait for
     return number
@@ -157,7 +158,7 @@ def cancel(number: str) -> None:
 def remove(number: str) -> None:
     """Remove what is kept of a job. Raises `Refused` while it runs."""
     folder = _folder(number)
-    if folder.is_dir() and state(number) is State.RUNNING:
+    if (folder / "owner").exists() and state(number) is State.RUNNING:
         raise Refused(f"local:{number} runs", f"dayfly job cancel local:{number} ends it")
     shutil.rmtree(folder, ignore_errors=True)
 

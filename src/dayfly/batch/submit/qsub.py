@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 
 from dayfly.batch.submit.states import NoAnswer, State, first_failure, furthest
-from dayfly.batch.submit.tasks import without_index
-from dayfly.errors import Refused
+from dayfly.batch.submit.tasks import number_in, without_index
 
 _NUMBER = re.compile(r"([0-9]{1,12}(?:\[\])?(?:\.[A-Za-z0-9_-]{1,64}){0,8})\n?")
 _JOB = re.compile(r"Job Id: *(\S{1,600})\s*")
@@ -33,10 +32,7 @@ _BY_SIGNAL = 256
 
 def number(answer: str) -> str:
     """The job's id in what `qsub` says: `42.head`, or `42[].head` for an array. Raises `Refused`."""
-    match = _NUMBER.fullmatch(answer)
-    if match is None:
-        raise Refused(f"qsub answered {answer[:200]!r}, and not with a job's id")
-    return match[1]
+    return number_in(answer, _NUMBER, "qsub")
 
 
 def sequence(number: str) -> str:

@@ -1,10 +1,12 @@
-"""Which submitted job a machine's usage record belongs to: as each batch system calls its jobs and their tasks. Pure."""
+"""Jobs and tasks as each batch system calls them: in its answers, and in the usage records of their machines. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from dayfly.errors import Refused
 
 _BRACKETS = re.compile(r"\[[0-9]*\]")
 
@@ -30,6 +32,14 @@ def by_process(batch: Mapping[str, str]) -> Task:
     """HTCondor: `7.3` is a process of the cluster `7`."""
     cluster, _, process = batch.get("job", "").partition(".")
     return Task(cluster, _index(process))
+
+
+def number_in(answer: str, pattern: re.Pattern[str], program: str) -> str:
+    """A job's number, the pattern's first group, in what the program that took the job says. Raises `Refused`."""
+    match = pattern.fullmatch(answer)
+    if match is None:
+        raise Refused(f"{program} answered {answer[:200]!r}, and not with a job's number")
+    return str(match[1])
 
 
 def without_index(job: str) -> str:
