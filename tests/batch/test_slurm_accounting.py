@@ -56,8 +56,8 @@ def test_what_a_running_job_uses(batch: BatchSystem, cluster: Cluster) -> None:
     (batch.work / "go").unlink()
     average, most = shown.out.decode().strip().split("|")
     used = batch.record(job)["used"]
-    assert used["cpu_user"] > 0.3
-    assert seconds(average) >= int(used["cpu_user"]), (shown, used)
+    assert used["cpu_user"] > 0.3  # as the guest counts, for which the host's other load is its own
+    assert seconds(average) + 1 > used["cpu_host"] * 0.9, (shown, used)  # whole seconds are shown
     assert int(most) > 150 << 20
 
 

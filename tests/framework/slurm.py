@@ -53,7 +53,7 @@ MailProg=/bin/true
 SlurmdTimeout=30
 BatchStartTimeout=1
 TaskProlog={folder}/task-prolog
-KillWait=5
+KillWait=10
 MpiDefault=none
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory=4000
 PartitionName=request Nodes={nodes} Default=YES MaxTime=INFINITE OverSubscribe=NO

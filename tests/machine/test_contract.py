@@ -188,6 +188,19 @@ def test_a_job_ended_by_term(site: Site) -> None:
     assert site.record()["end"]["reason"] == "cancelled"
 
 
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGTERM, "cancelled"), (signal.SIGUSR1, "signal")])
+def test_signals_again_and_again(site: Site, number: signal.Signals, reason: str) -> None:
+    """Whoever cannot wait does not cut short what is written down at the end."""
+    with site.start("run", IMAGE, "--", "sh", "-c", "echo ready; exec sleep 600") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        while process.poll() is None:
+            process.send_signal(number)
+            time.sleep(0.001)
+    assert process.returncode == 128 + number
+    assert site.record()["end"]["reason"] == reason
+
+
 def test_term_while_booting(site: Site) -> None:
     with site.start("run", IMAGE, "--", "sleep", "600") as process:
         site.machine_of(process)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from dayfly import process
 from dayfly.build import capture
 from dayfly.cli.progress import Progress
@@ -9,7 +11,7 @@ from dayfly.errors import DayflyError, Refused
 from dayfly.image.reference import LibraryKind, Name, parse
 from dayfly.image.search import Libraries
 from dayfly.job.description import Capture, JobDescription
-from dayfly.job.start import run
+from dayfly.job.start import HELD_SIGNALS, run
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -38,6 +40,7 @@ def run_and_save(description: JobDescription, name: Name, settings: Settings, *,
             process.warn(f"no image was saved: the job ended with status {status} ({hint})")
         if not wanted.image:
             return status
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
         if wanted.image != parent.digest:
             raise DayflyError(f"no image was saved: {description.image} became another image when the job started", "try again")
         progress = Progress()

@@ -13,6 +13,7 @@ from pathlib import Path
 from dayfly import files
 from dayfly.image.layout import Layout
 
+_ATTEMPTS = 5
 OUTSIDE_PREFIX = "dayfly-work-"
 """How the name of a folder begins that a work folder's link `outside` may lead to."""
 
@@ -135,11 +136,16 @@ def _remove(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, also the files in it that belong to our subordinate user ids."""
+    """Remove a tree, also the files in it that belong to our subordinate user ids. Raises `ProgramFailed`.
+
+    Tried more than once: when a process namespace is killed, the lock goes with its first process, a moment before
+    the last ones, and these may still add a file.
+    """
     from dayfly import process  # noqa: PLC0415 (not on the way of a job)
 
     plain = ["rm", "--recursive", "--force", "--one-file-system", "--", str(path)]
-    if os.geteuid() != 0 and process.run(plain, check=False).status != 0:
-        process.run(["unshare", "--user", "--map-root-user", "--map-auto", "--", *plain])
-    elif os.geteuid() == 0:
-        process.run(plain)
+    commands = [plain] if os.geteuid() == 0 else [plain, ["unshare", "--user", "--map-root-user", "--map-auto", "--", *plain]]
+    for _ in range(_ATTEMPTS - 1):
+        if any(process.run(command, check=False).status == 0 for command in commands):
+            return
+    process.run(commands[-1])

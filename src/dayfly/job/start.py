@@ -41,6 +41,7 @@ end of the job, also while a template is made."""
 def run(description: JobDescription, settings: Settings, told: Told | None = None) -> int:
     """Run a job in a fresh machine; returns what to exit with. `told` hears of the record when the job starts, and at its end.
 
+    `HELD_SIGNALS` stay blocked afterwards: whoever has more to do that they may end unblocks them.
     Raises `DayflyError` for what is wrong with the job or its image; what happens later is told on stderr and in the record.
     """
     begun = time.monotonic()

@@ -9,10 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable
 
 from dayfly.machine.channel import INPUT_LIMIT
+
+
+def _start(work: Callable[[], None], name: str) -> None:
+    """Work in a thread that may outlive the job. No signal finds it there that the main thread blocks."""
+
+    def undisturbed() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        work()
+
+    threading.Thread(target=undisturbed, daemon=True, name=name).start()
 
 
 class Outlet:
@@ -27,7 +38,7 @@ class Outlet:
         self._ended = ended
         self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._write_on, daemon=True, name=f"outlet-{descriptor}").start()
+        _start(self._write_on, f"outlet-{descriptor}")
 
     def put(self, chunk: bytes) -> None:
         """Queue bytes to be written."""
@@ -68,7 +79,7 @@ class Inlet:
         self._changed = threading.Condition()
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._read_on, daemon=True, name=f"inlet-{descriptor}").start()
+        _start(self._read_on, f"inlet-{descriptor}")
 
     def grant(self, size: int) -> None:
         """Let `size` bytes more be read."""

@@ -19,6 +19,7 @@ from dayfly.job import identity
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
 from dayfly.job.runner import Outcome, Run, ended_before
+from dayfly.job.start import HELD_SIGNALS
 from dayfly.job.template import Origin
 from dayfly.job.terminal import raw
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
@@ -191,6 +192,8 @@ class _Supervisor:
                     outcome = await self._captured(machine, outcome)
                 remains = await machine.destroy()
         finally:
+            # Or one more of them ends us when the loop has taken its handlers with it, before the record is written.
+            signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
             if console is not None:
                 os.close(console)
         times = {**machine.times, "gone": time.monotonic()}

@@ -115,7 +115,7 @@ def test_the_programs_have_the_sites_rules(tmp_path: Path) -> None:
     assert "always='a.q vm'\n" in texts["starter"]
     assert "'/opt/day fly' job-shell gridengine environment=3 \"settings=/etc/own.toml\"" in texts["starter"]
     assert f'. "{tmp_path}/util/resources/jsv/jsv_include.sh"' in texts["jsv"]
-    assert "timeout 15 tail" in texts["method"]
+    assert "timeout 20 tail" in texts["method"]
     assert "always='*'\n" in setup.files(replace(settings, batch_vm="always"), "/x", "", tmp_path)["starter"]
     assert not any(word in text for text in texts.values() for word in ("ALWAYS", "PROGRAM", "SETTINGS", "GRACE", "INCLUDE"))
     assert shutil.which("bash")

@@ -16,6 +16,8 @@ _PROLOG = """\
 user=$1
 {folders}exit 0
 """
+_END = 10.0
+"""How long, in seconds, a job shell may take to write down how its job ended: on a busy disk, some."""
 _INCLUDE = "util/resources/jsv/jsv_include.sh"
 
 
@@ -27,7 +29,7 @@ def files(settings: Settings, program: str, settings_file: str, root: Path) -> M
     always = shlex.quote(" ".join(scripts.always(settings)))
     return {
         STARTER: scripts.filled(__package__, "starter.sh", ALWAYS=always, PROGRAM=quoted, SETTINGS=settings_file),
-        METHOD: scripts.filled(__package__, "method.sh", GRACE=f"{settings.job_grace + 5:g}"),
+        METHOD: scripts.filled(__package__, "method.sh", GRACE=f"{settings.job_grace + _END:g}"),
         JSV: scripts.filled(__package__, "jsv.sh", ALWAYS=always, INCLUDE=str(root / _INCLUDE), PROGRAM=quoted, SETTINGS=option),
         **({PROLOG: _PROLOG.format(folders=folders)} if folders else {}),
     }
