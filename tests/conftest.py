@@ -55,6 +55,12 @@ def build(recipe: str, library: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def rounds(pytestconfig: pytest.Config) -> int:
+    """How many times a test ends something at a moment that dice choose: 50 in a soak."""
+    return 50 if pytestconfig.getoption("--soak") else 15
+
+
+@pytest.fixture(scope="session")
 def library() -> Path:
     """A library that holds debian:12."""
     build("debian:12", TEST_LIBRARY)

@@ -12,7 +12,7 @@ import pytest
 from tests.framework.site import IMAGE, Site
 from tests.framework.templates import ready_template, start_of
 
-ROUNDS = 50
+CLONES = 50
 
 
 # Strangers
@@ -27,7 +27,7 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
         while read -r line; do echo $EPOCHREALTIME; done
     """
     seen: list[tuple[str, ...]] = []
-    for _ in range(ROUNDS):
+    for _ in range(CLONES):
         with site.start("run", IMAGE, "--network", "nat", "--", "bash", "-c", script, before=site.networked) as process:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -42,7 +42,7 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
         seen.append((random_bytes, uuid, machine_id, host, mac, boot))
     assert {record["machine"]["start"] for record in site.records()} == {"template"}
     for values in zip(*seen, strict=True):
-        assert len(set(values)) == ROUNDS
+        assert len(set(values)) == CLONES
 
 
 @pytest.mark.timeout(300)
@@ -50,14 +50,14 @@ def test_fifty_clones_have_host_keys_of_their_own(site: Site, ssh_image: str) ->
     """Of an image with an ssh server: the keys that were made when the image was built are nobody's any more."""
     seen = set()
     script = "ls /etc/ssh/ssh_host_*; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key | cut -d ' ' -f 2"
-    for _ in range(ROUNDS):
+    for _ in range(CLONES):
         finished = site.dayfly("run", f"user/{ssh_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
         assert finished.status == 0, finished.err
         *names, key = finished.out.decode().split()
         assert [Path(name).name for name in names] == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
         assert key.startswith("AAAAC3NzaC1lZDI1NTE5")
         seen.add(key)
-    assert len(seen) == ROUNDS
+    assert len(seen) == CLONES
     assert {record["machine"]["start"] for record in site.records()} == {"template"}
 
 
@@ -86,7 +86,7 @@ def digests(site: Site) -> dict[str, str]:
 
 def dirty(site: Site, clones: int, at_once: int) -> None:
     """Clones that write to all of their memory."""
-    script = "all = [bytes(1 << 20).replace(b'\\0', b'x') for _ in range(340)]\nprint(len(all))"
+    script = "all = [b'x' * (1 << 20) for _ in range(340)]\nprint(len(all))"
     left = clones
     while left:
         jobs = [site.start("run", IMAGE, "--user", "root", "--", "python3", "-c", script) for _ in range(min(at_once, left))]

@@ -21,8 +21,6 @@ from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import IMAGE, Finished, Site, eventually, kill
 
-ROUNDS = 50
-
 
 def one_line(finished: Finished) -> str:
     """The message: one line that begins `dayfly:`, and below it nothing but quoted lines of programs and consoles."""
@@ -45,10 +43,10 @@ def works(site: Site) -> None:
 
 @pytest.mark.parametrize("victim", ["dayfly", "qemu", "both"])
 @pytest.mark.timeout(900)
-def test_killed_at_any_moment(site: Site, victim: str) -> None:
-    """kill -9, 50 times each, from the first instruction to the machine's end: nothing is left, and the next run works."""
+def test_killed_at_any_moment(site: Site, victim: str, rounds: int) -> None:
+    """kill -9, many times, from the first instruction to the machine's end: nothing is left, and the next run works."""
     dice = random.Random(victim)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         with site.start("run", IMAGE, "--", "sh", "-c", "echo x > made; sleep 1") as process:
             time.sleep(dice.uniform(0, 1.5))  # a clone is there after 0.2 s, and the job takes one
             machines = [machine.pid for machine in running() if machine.owner == process.pid]

@@ -20,9 +20,6 @@ from tests.framework.site import IMAGE, Site, eventually, kill
 from tests.framework.templates import copy_sparse, folder_of, listed, ready_template, refingerprint, start_of
 from tests.machine.test_faults import in_small_disk, works
 
-ROUNDS = 50
-
-
 # Made, found, made again
 
 
@@ -223,10 +220,10 @@ def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Pa
 
 @pytest.mark.parametrize("victim", ["dayfly", "qemu"])
 @pytest.mark.timeout(900)
-def test_killed_while_it_is_made(site: Site, own_templates: Path, victim: str) -> None:
+def test_killed_while_it_is_made(site: Site, own_templates: Path, victim: str, rounds: int) -> None:
     """kill -9 at random moments from the first instruction to the save: no half of it is left, or it is noticed."""
     dice = random.Random(victim)
-    for _ in range(ROUNDS // 2):
+    for _ in range(rounds // 2):
         shutil.rmtree(own_templates, ignore_errors=True)
         with site.start("run", IMAGE, "--", "echo", "fine") as process:
             time.sleep(dice.uniform(0, 4))
