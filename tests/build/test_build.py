@@ -155,6 +155,7 @@ def test_a_root_with_a_kernel_files_and_users_of_its_own(library: Library, scrat
     assert (root / "opt/site/motd").read_bytes() == b"hello\n"
     assert "worker:x:1000:1000::/home/worker:/bin/bash" in (root / "etc/passwd").read_text().splitlines()
     assert not list((root / "boot").glob("initrd*"))
+    assert not (root / "var/lib/initramfs-tools").exists(), "none was made"
 
 
 def test_a_package_that_does_not_exist_is_said_in_the_programs_words(library: Library, scratch: Path) -> None:

@@ -54,6 +54,7 @@ def environment(folder: Path, date: int) -> dict[str, str]:
         "TMPDIR": str(folder),
         "SOURCE_DATE_EPOCH": str(date),
         "DEBIAN_FRONTEND": "noninteractive",
+        "INITRD": "No",  # for /etc/kernel/postinst.d: a machine has its own, and the half minute for this one would be lost
     }
 
 
