@@ -17,6 +17,8 @@ What is where (`~` as XDG says; a site's own folders are in the settings):
 | `LIBRARY/.dayfly/work/…` | builds and imports under way; each is locked by the process it belongs to |
 | `LIBRARY/.dayfly/pulls/HEX` | what was pulled of an image that is not whole yet, by its digest; locked by the pull |
 | `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
+| `~/.local/state/dayfly/submitted/SYSTEM-NUMBER.json` | a job that was submitted |
+| `~/.local/state/dayfly/local/NUMBER/…` | a described job of this host alone |
 | `/var/lib/dayfly/templates` | the site's templates |
 | `~/.cache/dayfly/templates` | the user's |
 | `TEMPLATES/NAME/memory`, `state`, `scratch` | a saved machine |

@@ -36,6 +36,24 @@ def test_tasks_run_one_after_the_other(site: Site) -> None:
     assert json.loads(site.dayfly("job", "status", job, "--json").out)["status"] == 1
 
 
+def test_each_task_has_the_files_that_are_named_and_its_errors_among_its_output(site: Site) -> None:
+    command = '["sh", "-c", "echo out $DAYFLY_TASK; echo bad >&2; echo more"]'
+    job = submitted(site, f'image = "debian:12"\ncommand = {command}\narray = "2-3"\noutput = "all"\nerrors = "all"\n')
+    assert site.dayfly("job", "wait", job).status == 0
+    for task in (2, 3):
+        assert (site.work / f"all.{task}").read_text().splitlines() == [f"out {task}", "bad", "more"]
+    assert site.dayfly("job", "logs", job).out.count(b"out") == 2
+
+
+def test_a_task_that_could_not_be_started(site: Site) -> None:
+    """Its output cannot be made: that is told, and the others run."""
+    (site.work / "out.1").mkdir()
+    job = submitted(site, 'image = "debian:12"\ncommand = ["echo", "here"]\narray = "1-2"\noutput = "out"\n')
+    assert site.dayfly("job", "wait", job).status == 125
+    assert json.loads(site.dayfly("job", "status", job, "--json").out)["message"] == f"Is a directory: {site.work}/out.1"
+    assert site.dayfly("job", "logs", job).out == b"here\n"
+
+
 def test_it_is_ended(site: Site, state: Path) -> None:
     job = submitted(site, 'image = "debian:12"\ncommand = ["sh", "-c", "echo up; sleep 100"]\narray = "1-9"\n')
     eventually(lambda: site.dayfly("job", "logs", job).out == b"up\n", 30)
@@ -66,4 +84,9 @@ def test_what_is_said_of_mistakes(site: Site) -> None:
 
     assert "3 mistakes" in told("cpu = 1\n", "--batch", "local")
     assert "there is no folder" in told('image = "x"\ncommand = ["y"]\ndirectory = "none"\n', "--batch", "local")
+    (site.work / "folder").mkdir()
+    wrong = told('image = "x"\ncommand = ["y"]\noutput = "none/out"\nerrors = "folder"\n', "--batch", "local")
+    assert "2 mistakes" in wrong
+    assert f"output: there is no folder {site.work}/none" in wrong
+    assert f"errors: {site.work}/folder is a folder (name a file)" in wrong
     assert "no job local:00000000 was submitted from here" in site.dayfly("job", "status", "local:00000000").err

@@ -53,12 +53,12 @@ def _status(arguments: argparse.Namespace) -> int:
     job: Submitted = arguments.job
     found = acting.standing(job, site.load())
     if arguments.json:
-        print_json(
-            {"id": job.id, "state": str(found.state), "status": found.status, "name": job.name, "submitted": job.submitted}
-        )
+        about = {"id": job.id, "name": job.name, "submitted": job.submitted}
+        print_json(about | {"state": str(found.state), "status": found.status, "message": found.message})
         return 0
     fields = {"job": job.id, "name": job.name, "submitted": job.submitted, "state": str(found.state)}
-    print_fields(fields | ({"status": _words(found)} if found.state is State.ENDED else {}))
+    fields |= {"status": _words(found)} if found.state is State.ENDED else {}
+    print_fields(fields | ({"message": found.message} if found.message else {}))
     return 0
 
 

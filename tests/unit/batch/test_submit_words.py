@@ -45,8 +45,8 @@ def test_slurms_words() -> None:
         "#!/bin/sh",
         "#SBATCH --job-name=sim",
         "#SBATCH --chdir=/home/ada/runs",
-        "#SBATCH --output=out.txt",
-        "#SBATCH --error=err.txt",
+        "#SBATCH --output=out.txt.%a",
+        "#SBATCH --error=err.txt.%a",
         "#SBATCH --vm-image=debian:12",
         "#SBATCH --vm-boot=system",
         "#SBATCH --vm-network=nat",
@@ -70,8 +70,8 @@ def test_grid_engines_words() -> None:
         "#$ -S /bin/sh",
         "#$ -N sim",
         "#$ -wd /home/ada/runs",
-        "#$ -o out.txt",
-        "#$ -e err.txt",
+        "#$ -o out.txt.$TASK_ID",
+        "#$ -e err.txt.$TASK_ID",
         "#$ -pe smp 2",
         "#$ -t 2-4",
         "#$ -q long",
@@ -93,8 +93,8 @@ def test_the_words_of_pbs() -> None:
         "#!/bin/sh",
         "#PBS -S /bin/sh",
         "#PBS -N sim",
-        "#PBS -o out.txt",
-        "#PBS -e err.txt",
+        "#PBS -o out.txt.^array_index^",
+        "#PBS -e err.txt.^array_index^",
         "#PBS -J 2-4",
         "#PBS -q long",
         "#PBS -A physics",
@@ -145,8 +145,8 @@ def test_htcondors_words() -> None:
         "executable = /bin/sh",
         f"arguments = \"-c '{QUOTED}; export THREADS=2; export ODD=''a ''\"\"''\"\"''b''\"\"''\"\"'' $(DOLLAR)c'';"
         " export DAYFLY_TASK=\"\"$(DOLLAR)1\"\"; exec ./simulate.sh --name ''it''\"\"''\"\"''s''' sim $INT(DayflyTask)\"",
-        "output = out.txt",
-        "error = err.txt",
+        "output = out.txt.$INT(DayflyTask)",
+        "error = err.txt.$INT(DayflyTask)",
         '+VMImage = "debian:12"',
         '+VMBoot = "system"',
         '+VMNetwork = "nat"',
@@ -210,6 +210,7 @@ def test_an_array_of_one_task_counts_as_the_description_does(system: str) -> Non
     if system == "pbs":  # which refuses -J 7-7
         assert "-J" not in said
         assert 'export DAYFLY_TASK="7"' in text
+        assert said["-o"] == "out.txt.7"
         assert SYSTEMS["pbs"].words.outputs(replace(job, output="", errors=""), "42.head") == ("sim.o42", "sim.e42")
     else:
         name, value = expected[system]
@@ -229,8 +230,22 @@ def test_where_output_goes() -> None:
     for function in named.values():
         assert function(replace(JOB, output="o", errors="e"), "42") == ("o", "e")
     given_names = replace(array, output="o", errors="e")
-    assert named["torque"](given_names, "42[].head") == ("o-{task}", "e-{task}"), "Torque puts the task behind any name"
-    assert named["pbs"](given_names, "42[].head") == ("o", "e")
+    for name, function in named.items():
+        expected = ("o-{task}", "e-{task}") if name == "torque" else ("o.{task}", "e.{task}")  # Torque's own way, for any name
+        assert function(given_names, "42") == expected
+
+
+@EVERYWHERE
+def test_errors_go_where_output_goes(system: str) -> None:
+    said = dict(READ[system](of(system, replace(JOB, output="all", errors="all"))))
+    expected = {
+        "slurm": {"--output": "all", "--error": "all"},
+        "htcondor": {"output": "all", "error": "all"},
+        "gridengine": {"-o": "all", "-j": "y"},
+        "pbs": {"-o": "all", "-j": "oe"},
+        "torque": {"-o": "all", "-j": "oe"},
+    }
+    assert {name: value for name, value in said.items() if value in ("all", "y", "oe")} == expected[system]
 
 
 def test_times() -> None:

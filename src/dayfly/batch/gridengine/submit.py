@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9:-]+)?\n?")
 
 def render(job: SubmittedJob) -> str:
     """The script for `qsub`. Raises `Refused` for what Grid Engine has no words for."""
-    output, errors = rendering.outputs(job, "$JOB_ID.$TASK_ID" if job.is_array else "$JOB_ID")
+    output, errors = rendering.outputs(job, "$JOB_ID", "$TASK_ID")
     asked = {
         "vm_image": job.image,
         "vm_boot": job.boot,
@@ -37,7 +37,8 @@ def render(job: SubmittedJob) -> str:
         "-N": job.name,
         "-wd": job.directory,
         "-o": output,
-        "-e": errors,
+        "-e": "" if job.joins_errors else errors,
+        "-j": "y" if job.joins_errors else "",
         "-pe": f"{PARALLEL_ENVIRONMENT} {job.cpus}" if job.cpus > 1 else "",
         "-t": f"{job.first}-{job.last}" if job.is_array else "",
         "-q": job.queue,

@@ -35,7 +35,7 @@ _BY_ITS_USER = ("1", "15")
 def render(job: SubmittedJob) -> str:
     """The submit description. Files are not transferred: the job runs in its own directory, as under other batch systems."""
     index = "$INT(DayflyTask)"
-    output, errors = rendering.outputs(job, f"$(Cluster).{index}" if job.is_array else "$(Cluster)")
+    output, errors = rendering.outputs(job, "$(Cluster)", index)
     line = _one_line([*only_in_a_machine(job), *commands(job, "$1")])
     said = {
         "universe": "vanilla",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dayfly.batch.submit import qsub
+from dayfly.batch.submit import qsub, rendering
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import clock, mebibytes, quoted, script
 from dayfly.batch.submit.tasks import by_brackets
 
 SUBMIT = ("qsub",)
 MARKS = ("qsub", "pbs_rstat")
+_INDEX = "^array_index^"
+"""What PBS puts a task's number in the place of, in the path of its output (User's Guide, "Job Arrays")."""
 task = by_brackets
 number = qsub.number
 state = qsub.state
@@ -18,11 +20,13 @@ status = qsub.status
 def render(job: SubmittedJob) -> str:
     """The script for `qsub`. The job starts in its user's home folder, so the one that it is to run in is shared and entered."""
     folders = ",".join((job.directory, *job.shares))
+    output, errors = rendering.outputs(job, "", _INDEX if _several(job) else str(job.first))
     said = {
         "-S": "/bin/sh",
         "-N": job.name,
-        "-o": job.output,
-        "-e": job.errors,
+        "-o": output if job.output else "",
+        "-e": errors if job.errors and not job.joins_errors else "",
+        "-j": "oe" if job.joins_errors else "",
         "-J": f"{job.first}-{job.last}" if _several(job) else "",
         "-q": job.queue,
         "-A": job.account,
@@ -46,9 +50,10 @@ def _several(job: SubmittedJob) -> bool:
 
 
 def outputs(job: SubmittedJob, number: str) -> tuple[str, str]:
-    """PBS has no word for a job's number in the names of its output, so these are as PBS calls them itself."""
+    """Where the description does not say, as PBS calls them itself: it has no word for a job's number in a name that is given."""
+    output, errors = rendering.of_tasks(job, number)
     name = f"{qsub.sequence(number)}{'.{task}' if _several(job) else ''}"
-    return job.output or f"{job.name}.o{name}", job.errors or f"{job.name}.e{name}"
+    return output if job.output else f"{job.name}.o{name}", errors if job.errors else f"{job.name}.e{name}"
 
 
 def ask(number: str) -> list[str]:

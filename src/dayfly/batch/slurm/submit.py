@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"([0-9]{1,12})(;[^\n]*)?\n?")
 
 def render(job: SubmittedJob) -> str:
     """The script for `sbatch`."""
-    output, errors = rendering.outputs(job, "%A.%a" if job.is_array else "%j")
+    output, errors = rendering.outputs(job, "%A" if job.is_array else "%j", "%a")
     said = {
         "job-name": job.name,
         "chdir": job.directory,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from dayfly import files, process
 from dayfly.batch.submit import kept, local, rendering
@@ -12,7 +13,7 @@ from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.kept import Submitted
 from dayfly.batch.submit.states import NoAnswer, State, first_failure
 from dayfly.batch.submit.systems import LOCAL, SYSTEMS, System, Words, check_command
-from dayfly.errors import ProgramFailed, Refused
+from dayfly.errors import FileMistakes, Mistake, ProgramFailed, Refused
 from dayfly.job.usage import Records
 from dayfly.settings import Settings
 from dayfly.values import dataclass
@@ -25,16 +26,22 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a job is; of one that has ended, its status as far as it is known here (None: it is not)."""
+    """Where a job is; of one that has ended, its status as far as it is known here (None: it is not).
+
+    `message` is what there is to say of why it did not run.
+    """
 
     state: State
     status: int | None = None
+    message: str = ""
 
 
 def submit(job: SubmittedJob, system: System | None) -> Submitted:
-    """Submit a job; without a system, start it on this host. Raises `Refused` for what the batch system refuses."""
-    if not os.path.isdir(job.directory):  # noqa: PTH112
-        raise Refused(f"there is no folder {job.directory}", "directory in the description says where the job runs")
+    """Submit a job; without a system, start it on this host.
+
+    Raises `Refused` for what the batch system refuses, and `FileMistakes` for folders that are not there.
+    """
+    _check_folders(job)
     kept.prepare()
     if system is None:
         number = local.start(job)
@@ -55,11 +62,22 @@ def submit(job: SubmittedJob, system: System | None) -> Submitted:
     return kept.remember(job, system.name, number, words.outputs(job, number))
 
 
+def _check_folders(job: SubmittedJob) -> None:
+    """Refuse, with `FileMistakes`, a job that could not run, or write, where it says: few batch systems tell anybody of that."""
+    folder = Path(job.directory)
+    written = {word: folder / path for word, path in (("output", job.output), ("errors", job.errors)) if path}
+    wanted = {"directory": folder, **{word: path.parent for word, path in written.items()}}
+    mistakes = [Mistake(word, f"there is no folder {path}") for word, path in wanted.items() if not path.is_dir()]
+    mistakes += [Mistake(word, f"{path} is a folder", "name a file") for word, path in written.items() if path.is_dir()]
+    if mistakes:
+        raise FileMistakes("the job's description", mistakes)
+
+
 def standing(job: Submitted, settings: Settings) -> Standing:
     """Where a job is now."""
     if job.system == LOCAL:
         state = local.state(job.number)
-        return Standing(state, local.status(job.number) if state is State.ENDED else None)
+        return Standing(state, local.status(job.number) if state is State.ENDED else None, local.told(job.number))
     words = SYSTEMS[job.system].words
     asked = process.run(words.ask(job.number), check=False)
     state = words.state(asked.output.decode(errors="replace"), asked.status, job.number)

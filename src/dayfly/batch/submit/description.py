@@ -31,7 +31,7 @@ class SubmittedJob:
     """What is wanted, whichever batch system runs it. `memory` is in bytes for the whole job, `time` in seconds (0: not said).
 
     Of an array, `first` and `last` are the numbers of its tasks; 0: it is none. `directory` is absolute; `output` and `errors`
-    are relative to it or absolute, and empty where `outputs` names them.
+    are relative to it or absolute, and empty where `outputs` names them; each task of an array has its own.
     """
 
     image: str
@@ -56,6 +56,11 @@ class SubmittedJob:
     def is_array(self) -> bool:
         """Whether it has several tasks."""
         return self.last > 0
+
+    @property
+    def joins_errors(self) -> bool:
+        """Whether its errors go into the file with its output."""
+        return self.output != "" and self.output == self.errors
 
 
 def read(path: Path) -> SubmittedJob:

@@ -3,6 +3,7 @@
 XDG_STATE_HOME/dayfly/local/NUMBER/job.json    what is to be run
 …/owner                                        held locked by the process that runs it, with its number
 …/status                                       how it ended: the status of the first task that failed, or 0
+…/told                                         what that process said: why a task could not be started
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -23,12 +25,13 @@ from dayfly import files, process
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import TASK, outputs
 from dayfly.batch.submit.states import State
-from dayfly.errors import DayflyError, NotFound, Refused
+from dayfly.errors import DayflyError, NotFound, Refused, in_words
 from dayfly.image.fields import decode
 from dayfly.settings import xdg
 
 _LIMIT = 64 * 1024 * 1024
 _STATUS_LIMIT = 64
+_LINE_LIMIT = 4096
 
 
 def start(job: SubmittedJob) -> str:
@@ -37,17 +40,19 @@ def start(job: SubmittedJob) -> str:
     folder = _folder(number)
     folder.mkdir(parents=True)
     files.write(folder / "job.json", json.dumps(asdict(job)).encode(), 0o600)
+    told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
     with subprocess.Popen(  # not by dayfly.process: what that starts ends with us
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=told,
         start_new_session=True,
         pass_fds=[writer],
     ) as started:
         os.close(writer)
+        os.close(told)
         ready = os.read(reader, 1)
         os.close(reader)
         if not ready:
@@ -100,11 +105,17 @@ class _Tasks:
         return statuses
 
     def _task(self, task: int) -> int:
+        try:
+            return self._ran(task)
+        except (DayflyError, OSError) as error:
+            process.warn(in_words(error))
+            return DayflyError.exit_status
+
+    def _ran(self, task: int) -> int:
         job = self._job
-        number = f"{self._number}.{task}" if job.is_array else self._number
-        output, errors = (Path(job.directory) / path for path in outputs(job, number))
+        output, errors = (Path(job.directory) / path for path in outputs(job, self._number, str(task)))
         variables = {**os.environ, **({TASK: str(task)} if job.is_array else {})}
-        with output.open("wb") as out, errors.open("wb") as err:
+        with output.open("wb") as out, nullcontext(out) if job.joins_errors else errors.open("wb") as err:
             self._child = process.spawn(words(job), stdout=out.fileno(), stderr=err.fileno(), env=variables, cwd=job.directory)
             if self._ended:
                 self._child.kill(self._ended)
@@ -146,6 +157,15 @@ def status(number: str) -> int:
         return int(files.read(_folder(number) / "status", _STATUS_LIMIT))
     except FileNotFoundError:
         return 137
+
+
+def told(number: str) -> str:
+    """What the job's process said first of a task that could not be started; empty: nothing."""
+    try:
+        with (_folder(number) / "told").open("rb") as file:
+            return file.readline(_LINE_LIMIT).decode(errors="replace").strip().removeprefix("dayfly: ")
+    except FileNotFoundError:
+        return ""
 
 
 def cancel(number: str) -> None:

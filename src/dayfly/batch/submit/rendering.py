@@ -44,14 +44,19 @@ def quoted(word: str) -> str:
     return shlex.quote(word).replace("\n", "\n''")
 
 
-def outputs(job: SubmittedJob, number: str) -> tuple[str, str]:
-    """Where the job's output and errors go, with `number` in the names where the description does not say."""
-    return job.output or f"{job.name}.{number}.out", job.errors or f"{job.name}.{number}.err"
+def outputs(job: SubmittedJob, number: str, task: str) -> tuple[str, str]:
+    """Where the job's output and errors go: as the description says, or by the job's number; each task has its own."""
+    mine = f".{task}" if job.is_array else ""
+    unsaid = f"{job.name}.{number}{mine}"
+    return (
+        f"{job.output}{mine}" if job.output else f"{unsaid}.out",
+        f"{job.errors}{mine}" if job.errors else f"{unsaid}.err",
+    )
 
 
 def of_tasks(job: SubmittedJob, number: str) -> tuple[str, str]:
     """The same by the number of the job, with `{task}` for that of a task."""
-    return outputs(job, f"{number}.{{task}}" if job.is_array else number)
+    return outputs(job, number, "{task}")
 
 
 def one_share(job: SubmittedJob, system: str) -> str:
