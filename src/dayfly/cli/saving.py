@@ -10,8 +10,9 @@ from dayfly.cli.progress import Progress
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.reference import LibraryKind, Name, parse
 from dayfly.image.search import Libraries
+from dayfly.job import signals
 from dayfly.job.description import Capture, JobDescription
-from dayfly.job.start import HELD_SIGNALS, run
+from dayfly.job.start import run
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -40,7 +41,7 @@ def run_and_save(description: JobDescription, name: Name, settings: Settings, *,
             process.warn(f"no image was saved: the job ended with status {status} ({hint})")
         if not wanted.image:
             return status
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HELD)
         if wanted.image != parent.digest:
             raise DayflyError(f"no image was saved: {description.image} became another image when the job started", "try again")
         progress = Progress()

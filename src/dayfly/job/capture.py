@@ -15,10 +15,10 @@ from typing import Any
 
 from dayfly import files
 from dayfly.errors import DayflyError, MachineFailed, NoSpace, Refused
+from dayfly.job import signals
 from dayfly.job.errand import Errand
 from dayfly.job.prepare import Prepared
-from dayfly.job.runner import HANDLED, Outcome
-from dayfly.job.start import ENDING_SIGNALS
+from dayfly.job.runner import Outcome
 from dayfly.machine.channel import Stream
 from dayfly.machine.guest.protocol import GuestIdentity, StartRequest, printable
 from dayfly.machine.machine import Machine
@@ -86,7 +86,7 @@ async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome) -> Out
     assert wanted is not None  # noqa: S101 (or nobody would have asked)
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[signal.Signals] = loop.create_future()
-    for number in HANDLED:
+    for number in signals.HANDLED:
         loop.add_signal_handler(number, _asked, asked, number)
     shares = [share.target for share in prepared.shares]
     kernel = prepared.image.config.kernel.version
@@ -108,7 +108,7 @@ async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome) -> Out
 
 
 def _asked(asked: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
-    if number in ENDING_SIGNALS and not asked.done():
+    if number in signals.ENDING and not asked.done():
         asked.set_result(number)
 
 

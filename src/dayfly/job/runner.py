@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dayfly.errors import MachineFailed, Refused
+from dayfly.job import signals
 from dayfly.job.streams import Inlet, Outlet
 from dayfly.job.terminal import size
 from dayfly.machine.channel import INPUT_WINDOW, OUTPUT_WINDOW, Frame, FromGuest, ProtocolBroken, Stream, ToGuest
@@ -31,8 +32,6 @@ from dayfly.machine.guest.protocol import (
 from dayfly.machine.machine import Machine, Remains, State
 from dayfly.values import dataclass
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-HANDLED = (*FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 TIMED_OUT = 124
 """What a job that ran out of its --timeout exits with, like timeout(1)'s."""
 
@@ -40,7 +39,6 @@ _GRANT_STEP = 256 * 1024
 _KILL_SECONDS = 5.0
 _STALE_SECONDS = 0.12
 """A clone that takes longer to start its job, on a busy host, may have heard START late: the clock in that was old by then."""
-_ASKED_TO_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,9 @@ class Run:
 
         Raises `StartFailed` when the machine does not come up.
         """
-        for number in HANDLED:
+        for number in signals.HANDLED:
             self._loop.add_signal_handler(number, self._signalled, number)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HANDLED)
         booting = self._loop.create_task(self._machine.ready(boot_timeout))
         first: set[asyncio.Future[Any]] = {booting, self._outcome}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -284,18 +282,18 @@ class Run:
             self._give_up_output(number)
         elif self._started:
             self._send_signal(number)
-        elif number in _ASKED_TO_END:
+        elif number in signals.ENDING:
             self._finish(ended_before(number))
         else:
             self._waiting_signals.append(number)
 
     def _give_up_output(self, number: signal.Signals) -> None:
         """The job has ended and only its output waits, for a reader that stalls: who ends us now does not want it."""
-        if number in _ASKED_TO_END:
+        if number in signals.ENDING:
             self._drained.set()
 
     def _send_signal(self, number: signal.Signals) -> None:
-        if number in _ASKED_TO_END:
+        if number in signals.ENDING:
             self._asked = number
         self._machine.send(ToGuest.SIGNAL, bytes([number]))
 

@@ -13,7 +13,7 @@ import time
 from dayfly import process
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.search import Libraries
-from dayfly.job import failing
+from dayfly.job import failing, signals
 from dayfly.job.description import JobDescription
 from dayfly.job.permission import permit_job
 from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
@@ -32,16 +32,11 @@ if TYPE_CHECKING:
 
     from dayfly.job.supervise import Told
 
-ENDING_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
-HELD_SIGNALS = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH}
-"""From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
-end of the job, also while a template is made."""
-
 
 def run(description: JobDescription, settings: Settings, told: Told | None = None) -> int:
     """Run a job in a fresh machine; returns what to exit with. `told` hears of the record when the job starts, and at its end.
 
-    `HELD_SIGNALS` stay blocked afterwards: whoever has more to do that they may end unblocks them.
+    `signals.HELD` stay blocked afterwards: whoever has more to do that they may end unblocks them.
     Raises `DayflyError` for what is wrong with the job or its image; what happens later is told on stderr and in the record.
     """
     begun = time.monotonic()
@@ -55,14 +50,14 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
         verdict = accelerator.Verdict(settings.cache_folder)
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
         planned = planned_for(prepared, accelerated)
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS - ENDING_SIGNALS)
-        for number in ENDING_SIGNALS:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD - signals.ENDING)
+        for number in signals.ENDING:
             signal.signal(number, _asked_to_end)
         try:
             if description.batch:
                 failing.check(settings, image.digest)
             template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
-            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
             launched, origin = _machine(prepared, settings, planned, template)
         except (DayflyError, OSError) as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
@@ -90,7 +85,7 @@ class _AskedToEnd(KeyboardInterrupt):
 
 
 def _asked_to_end(number: int, _: FrameType | None) -> NoReturn:
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # what is under way is tidied up undisturbed
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)  # what is under way is tidied up undisturbed
     raise _AskedToEnd(signal.Signals(number))
 
 

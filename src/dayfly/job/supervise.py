@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 from dayfly import process
 from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused, in_words
 from dayfly.image.library import OpenImage
-from dayfly.job import identity
+from dayfly.job import identity, signals
 from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
 from dayfly.job.runner import Outcome, Run, ended_before
-from dayfly.job.start import HELD_SIGNALS
 from dayfly.job.template import Origin
 from dayfly.job.terminal import raw
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
@@ -193,7 +192,7 @@ class _Supervisor:
                 remains = await machine.destroy()
         finally:
             # Or one more of them ends us when the loop has taken its handlers with it, before the record is written.
-            signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD)
             if console is not None:
                 os.close(console)
         times = {**machine.times, "gone": time.monotonic()}

@@ -16,7 +16,3 @@ def test_the_rest_is_imported_and_openssl_is_not_hidden_for_good(monkeypatch: py
     start._import_the_rest()
     assert "dayfly.job.supervise" in sys.modules
     assert sys.modules.get("ssl", start) is not None
-
-
-def test_signals_that_end_are_held_too() -> None:
-    assert start.ENDING_SIGNALS < start.HELD_SIGNALS

@@ -1,0 +1,13 @@
+"""The signals that mean something to a job and its machine. On the way to every job's start."""
+
+from __future__ import annotations
+
+from signal import SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH
+
+ENDING = frozenset((SIGTERM, SIGINT, SIGHUP, SIGQUIT))
+"""They ask for the job's end."""
+HELD = ENDING | {SIGUSR1, SIGUSR2, SIGTSTP, SIGWINCH}
+"""From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
+end of the job, also while a template is made."""
+HANDLED = HELD | {SIGCONT}
+"""They are listened to while the machine is there. CONT is never held: what is stopped goes on by it even where it is blocked."""
