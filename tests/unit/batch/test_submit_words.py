@@ -246,6 +246,7 @@ def test_errors_go_where_output_goes(system: str) -> None:
         "torque": {"-o": "all", "-j": "oe"},
     }
     assert {name: value for name, value in said.items() if value in ("all", "y", "oe")} == expected[system]
+    assert ("exec 2>&1; exec true" in said.get("arguments", "")) == (system == "htcondor")
 
 
 def test_times() -> None:

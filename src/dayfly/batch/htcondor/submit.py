@@ -36,7 +36,8 @@ def render(job: SubmittedJob) -> str:
     """The submit description. Files are not transferred: the job runs in its own directory, as under other batch systems."""
     index = "$INT(DayflyTask)"
     output, errors = rendering.outputs(job, "$(Cluster)", index)
-    line = _one_line([*only_in_a_machine(job), *commands(job, "$1")])
+    together = ["exec 2>&1"] if job.joins_errors else []  # the starter opens a file that is named twice twice
+    line = _one_line([*only_in_a_machine(job), *together, *commands(job, "$1")])
     said = {
         "universe": "vanilla",
         "batch_name": job.name,
