@@ -17,6 +17,11 @@ A PYTHONHOME of the user's is nothing for the job shell.
 """
 
 
+def made_by(system: str) -> str:
+    """What stands at the beginning of each whole file that `dayfly batch setup` makes: whose it is."""
+    return f"Made by `dayfly batch setup {system}`"
+
+
 def filled(package: str, name: str, **words: str) -> str:
     """A script of a package with words in it replaced, HAND_OVER among them."""
     content = resources.files(package).joinpath(name).read_text()

@@ -11,6 +11,10 @@ from pathlib import Path
 from dayfly import settings as site
 from dayfly.cli.parser import Parser, UsageMistake
 
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from dayfly.batch.site_files import Made, Places
+
 DESCRIPTION = """\
 Make a batch system's jobs run in machines: its configuration, from the site's settings, and what its nodes do after a job.
 """
@@ -33,11 +37,13 @@ PBS (OpenPBS, PBS Professional): a hook that puts machines under jobs, and refus
 allow, and what qmgr is told. With --apply, by qmgr, as a manager.
 """
 SETUP_HTCONDOR = """\
-HTCondor: a job wrapper, and lines of the configuration of hosts that run jobs and of those where they are submitted.
+HTCondor: a job wrapper, and two files of configuration, for hosts that run jobs and for those where they are submitted. With
+--apply, on each host, as root; condor_reconfig has them read.
 """
 SETUP_TORQUE = """\
 Torque: a job starter, a submit filter, the lines that name them and, where the settings' paths have {user} in them, a prologue
-that makes those folders.
+that makes those folders. With --apply, on each host, as root: dayfly's lines are in a marked block, and each file that is changed
+is kept beside the new one.
 """
 FILTER = """\
 Read a job's script on stdin and write it with what it asks for (#PBS -l vm_image=debian:12) as variables, which the batch system
@@ -53,6 +59,7 @@ End the machines of jobs that are gone from this node, and remove their empty cg
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
 
 
+_DONE = "everything is as it should be"
 _REJECTED = 255
 """The -1 with which a submit filter has qsub reject a job."""
 _SCRIPT_LIMIT = 64 * 1024**2
@@ -66,8 +73,10 @@ def configure(parser: Parser) -> None:
     _configure_slurm(systems.add_parser("slurm", help="Slurm", description=SETUP_SLURM))
     _configure_gridengine(systems.add_parser("gridengine", help="Grid Engine", description=SETUP_GRIDENGINE))
     _configure_pbs(systems.add_parser("pbs", help="OpenPBS, PBS Professional", description=SETUP_PBS))
-    _configure_rest(systems.add_parser("htcondor", help="HTCondor", description=SETUP_HTCONDOR), _setup_htcondor)
-    _configure_rest(systems.add_parser("torque", help="Torque", description=SETUP_TORQUE), _setup_torque)
+    htcondor = systems.add_parser("htcondor", help="HTCondor", description=SETUP_HTCONDOR)
+    _configure_host(htcondor, "--conf", "/etc/condor", "the folder of HTCondor's configuration", _setup_htcondor)
+    torque = systems.add_parser("torque", help="Torque", description=SETUP_TORQUE)
+    _configure_host(torque, "--home", "/var/spool/torque", "Torque's folder", _setup_torque)
     check = commands.add_parser("check", help="say why a job would be refused", description=CHECK)
     check.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help=" or ".join(SYSTEMS))
     check.add_argument(
@@ -124,13 +133,20 @@ def _configure_pbs(setup: argparse.ArgumentParser) -> None:
     setup.set_defaults(act=_setup_pbs)
 
 
-def _configure_rest(setup: argparse.ArgumentParser, act: Callable[[argparse.Namespace], int]) -> None:
-    _add_printing(setup)
+def _configure_host(
+    setup: argparse.ArgumentParser, option: str, default: str, what: str, act: Callable[[argparse.Namespace], int]
+) -> None:
+    """Of a batch system each of whose hosts has files of its own, in one place."""
+    _add_common(setup)
+    setup.add_argument(
+        option, dest="place", metavar="PATH", type=Path, default=Path(default), help=f"{what} (default: {default})"
+    )
     setup.add_argument(
         "--folder",
         metavar="PATH",
-        default="/usr/local/lib/dayfly",
-        help="where the hosts have the printed programs (default: /usr/local/lib/dayfly)",
+        type=Path,
+        default=Path("/usr/local/lib/dayfly"),
+        help="where the hosts have dayfly's programs (default: /usr/local/lib/dayfly)",
     )
     setup.set_defaults(act=act)
 
@@ -220,7 +236,7 @@ def _refuse_show(arguments: argparse.Namespace) -> None:
 
 
 def _setup_slurm(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.slurm.apply import Wanted, check_writable, plan, task_prolog, write  # noqa: PLC0415 (only where asked for)
+    from dayfly.batch.slurm.apply import Wanted, plan, task_prolog  # noqa: PLC0415 (only where it is asked for)
     from dayfly.batch.slurm.setup import files  # noqa: PLC0415
 
     settings, program = _settings(arguments), _program(arguments)
@@ -228,14 +244,22 @@ def _setup_slurm(arguments: argparse.Namespace) -> int:
     if not arguments.apply:
         return _print(arguments, files(settings, arguments.plugin, program, arguments.settings, conf.parent, task_prolog(conf)))
     _refuse_show(arguments)
-    planned = plan(Wanted(conf, arguments.plugin, program, arguments.settings), settings)
-    check_writable(planned)
+    return _write(
+        plan(Wanted(conf, arguments.plugin, program, arguments.settings), settings), "restart slurmctld and the slurmds"
+    )
+
+
+def _write(planned: Mapping[Path, Made], then: str) -> int:
+    """Write a site's files, and say so; `then` is what the administrator has to do."""
+    from dayfly.batch.site_files import check_writable, write  # noqa: PLC0415 (only where it is asked for)
+
+    check_writable(planned, "the batch system's files")
     kept = write(planned)
     for path in planned:
         print(f"wrote {path}")
     for path in kept:
         print(f"kept  {path}")
-    print("restart slurmctld and the slurmds" if planned else "everything is as it should be")
+    print(then if planned else _DONE)
     return 0
 
 
@@ -256,7 +280,7 @@ def _setup_gridengine(arguments: argparse.Namespace) -> int:
         }
         return _print(arguments, texts)
     _refuse_show(arguments)
-    for line in do(plan(wanted, settings)) or ["everything is as it should be"]:
+    for line in do(plan(wanted, settings)) or [_DONE]:
         print(line)
     return 0
 
@@ -278,12 +302,28 @@ def _setup_pbs(arguments: argparse.Namespace) -> int:
 
 
 def _setup_htcondor(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.htcondor.setup import files  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.htcondor import apply, setup  # noqa: PLC0415 (only where it is asked for)
 
-    return _print(arguments, files(_settings(arguments), _program(arguments), arguments.settings, arguments.folder))
+    return _setup_host(arguments, setup.files, apply.plan, "have the daemons read it: condor_reconfig")
 
 
 def _setup_torque(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.torque.setup import files  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.torque import apply, setup  # noqa: PLC0415 (only where it is asked for)
 
-    return _print(arguments, files(_settings(arguments), _program(arguments), arguments.settings, arguments.folder))
+    return _setup_host(arguments, setup.files, apply.plan, "have pbs_mom read it: a HUP")
+
+
+def _setup_host(
+    arguments: argparse.Namespace,
+    files: Callable[[site.Settings, str, str, str], Mapping[str, str]],
+    plan: Callable[[Places, site.Settings], Mapping[Path, Made]],
+    then: str,
+) -> int:
+    from dayfly.batch.site_files import Places  # noqa: PLC0415 (only where it is asked for)
+
+    settings = _settings(arguments)
+    places = Places(arguments.place, arguments.folder, _program(arguments), arguments.settings)
+    if not arguments.apply:
+        return _print(arguments, files(settings, places.program, places.settings_file, str(places.hooks)))
+    _refuse_show(arguments)
+    return _write(plan(places, settings), then)

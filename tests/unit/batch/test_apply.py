@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.slurm.apply import BEGIN, END, Wanted, plan, task_prolog, write
+from dayfly.batch.site_files import END, write
+from dayfly.batch.slurm.apply import BLOCK, Wanted, plan, task_prolog
 from dayfly.batch.slurm.setup import EPILOG, PROLOG
 from dayfly.errors import FileMistakes
 from dayfly.settings import Settings
@@ -43,7 +44,7 @@ def test_everything_is_written_once_and_then_nothing(wanted: Wanted) -> None:
     assert apply(wanted) == sorted(folder / name for name in (EPILOG, "job_submit.lua", "plugstack.conf", "slurm.conf"))
     lines = wanted.conf.read_text().splitlines()
     assert "\n".join(lines).startswith(CONF)
-    block = lines[lines.index(BEGIN) + 1 : lines.index(END)]
+    block = lines[lines.index(BLOCK.begin) + 1 : lines.index(END)]
     assert block == [f"PlugStackConfig={folder}/plugstack.conf", "JobSubmitPlugins=lua", f"Epilog={folder}/{EPILOG}"]
     assert (folder / EPILOG).stat().st_mode & 0o777 == 0o755
     (kept,) = folder.glob("slurm.conf.before-dayfly-*")
@@ -74,7 +75,7 @@ def test_the_sites_lines_stay_and_changed_settings_are_brought_in(wanted: Wanted
         [plugstack, wanted.conf.parent / "job_submit.lua"]
     )
     lines = plugstack.read_text().splitlines()
-    assert (lines[0], lines[1], lines[3:]) == ("optional /lib/other.so", BEGIN, [END, "optional /lib/third.so"])
+    assert (lines[0], lines[1], lines[3:]) == ("optional /lib/other.so", BLOCK.begin, [END, "optional /lib/third.so"])
     assert lines[2].endswith("partitions=*")
 
 
@@ -98,13 +99,13 @@ def test_what_the_site_says_already_is_used(wanted: Wanted, tmp_path: Path) -> N
 
 def test_all_mistakes_at_once(wanted: Wanted) -> None:
     folder = wanted.conf.parent
-    wanted.conf.write_text(f"Epilog=/opt/epilog\nJobSubmitPlugins=throttle\nInclude gone.conf\n{BEGIN}\n")
+    wanted.conf.write_text(f"Epilog=/opt/epilog\nJobSubmitPlugins=throttle\nInclude gone.conf\n{BLOCK.begin}\n")
     (folder / "plugstack.conf").write_text("required /lib/dayfly_spank.so\n")
     (folder / "job_submit.lua").write_text("-- our rules\n")
     Path(wanted.plugin).unlink()
     said = mistakes(wanted)
     for what in (
-        "Epilog=/opt/epilog",
+        "has Epilog /opt/epilog",
         "make it JobSubmitPlugins=throttle,lua",
         "gone.conf: is not there",
         "slurm.conf: has more or less than one beginning and end",

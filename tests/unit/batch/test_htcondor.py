@@ -151,7 +151,7 @@ def test_the_files() -> None:
     assert list(shown) == ["wrapper", "50-dayfly.conf", "50-dayfly-submit.conf"]
     assert "'/opt/my dayfly' job-shell htcondor environment=3 settings=/etc/s.toml -- " in shown["wrapper"]
     assert "\nalways=secure\n" in shown["wrapper"]
-    assert shown["50-dayfly.conf"] == "USER_JOB_WRAPPER = /lib/dayfly/wrapper\n"
+    assert shown["50-dayfly.conf"] == "# Made by `dayfly batch setup htcondor`.\nUSER_JOB_WRAPPER = /lib/dayfly/wrapper\n"
 
 
 def test_what_is_refused_when_a_job_is_submitted() -> None:

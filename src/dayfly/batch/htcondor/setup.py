@@ -12,6 +12,8 @@ from dayfly.settings import Settings
 _MIB = 1024**2
 _NATIVE = 'isUndefined(VMImage) || VMImage == "none"'
 _NAMED = "VMImage"
+HEAD = f"# {scripts.made_by('htcondor')}.\n"
+"""The first line of our files of configuration."""
 WRAPPER, CONFIGURATION, SUBMIT = "wrapper", "50-dayfly.conf", "50-dayfly-submit.conf"
 
 
@@ -24,7 +26,11 @@ def files(settings: Settings, program: str, settings_file: str, folder: str) -> 
         PROGRAM=shlex.quote(program),
         SETTINGS=shlex.quote(settings_file),
     )
-    return {WRAPPER: wrapper, CONFIGURATION: f"USER_JOB_WRAPPER = {folder}/{WRAPPER}\n", SUBMIT: submit(settings)}
+    return {
+        WRAPPER: wrapper,
+        CONFIGURATION: f"{HEAD}USER_JOB_WRAPPER = {folder}/{WRAPPER}\n",
+        SUBMIT: HEAD + submit(settings),
+    }
 
 
 def submit(settings: Settings) -> str:

@@ -16,16 +16,16 @@ from dayfly.settings import Queue, Settings
 _MIB = 1024**2
 PROLOG = "dayfly-prolog.sh"
 EPILOG = "dayfly-epilog.sh"
-MADE = "by `dayfly batch setup slurm`"
+_MADE = scripts.made_by("slurm")
 _EPILOG = """\
 #!/bin/sh
-# Made {made}: ends what a job that is gone left on its node. A failing epilog would drain the node.
+# {made}: ends what a job that is gone left on its node. A failing epilog would drain the node.
 {program} batch epilog slurm >/dev/null 2>&1
 exit 0
 """
 _PROLOG = """\
 #!/bin/sh
-# Made {made}: makes the folders that the site's settings give a job's user, who could not make them.
+# {made}: makes the folders that the site's settings give a job's user, who could not make them.
 # A failing prolog would drain the node.
 {folders}exit 0
 """
@@ -55,7 +55,7 @@ def wanted(settings: Settings, folder: Path) -> Mapping[str, str]:
 
 def epilog(program: str) -> str:
     """What a node does after a job."""
-    return _EPILOG.format(made=MADE, program=shlex.quote(program))
+    return _EPILOG.format(made=_MADE, program=shlex.quote(program))
 
 
 def prolog(settings: Settings) -> str:
@@ -64,7 +64,7 @@ def prolog(settings: Settings) -> str:
     `settings` have `{user}` in their paths.
     """
     folders = scripts.users_folders(settings, "SLURM_JOB_USER")
-    return _PROLOG.format(made=MADE, folders=folders) if folders else ""
+    return _PROLOG.format(made=_MADE, folders=folders) if folders else ""
 
 
 def plugstack(settings: Settings, plugin: str, program: str, settings_file: str, task_prolog: str = "") -> str:

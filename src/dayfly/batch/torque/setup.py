@@ -9,6 +9,8 @@ from dayfly.batch import scripts
 from dayfly.settings import Settings
 
 STARTER, FILTER, PROLOGUE = "starter", "qsub_filter", "prologue"
+MOM, SUBMIT = "mom_priv/config", "torque.cfg"
+"""Files in Torque's folder that say where the programs are: for pbs_mom, and for qsub."""
 _FILTER = """\
 #!/bin/sh
 # Made by `dayfly batch setup torque`: qsub's submit filter, which reads a job's wish for a machine. Where it cannot run, the
@@ -41,6 +43,6 @@ def files(settings: Settings, program: str, settings_file: str, folder: str) -> 
         ),
         FILTER: _FILTER.format(program=shlex.quote(program), settings=option),
         **({PROLOGUE: _PROLOGUE.format(folders=folders)} if folders else {}),
-        "mom_priv/config": f"$job_starter {folder}/{STARTER}\n",
-        "torque.cfg": f"SUBMITFILTER {folder}/{FILTER}\n",
+        MOM: f"$job_starter {folder}/{STARTER}\n",
+        SUBMIT: f"SUBMITFILTER {folder}/{FILTER}\n",
     }
