@@ -43,6 +43,18 @@ def test_what_grid_engine_would_not_refuse_itself(grid: Grid) -> None:
     assert "no suitable queues" in refused(grid, "-l", "vm_image=debian:12,m_mem_free=99G")
 
 
+def test_settings_with_mistakes_are_told_in_one_answer_and_the_jsv_goes_on(grid: Grid) -> None:
+    before = grid.settings.read_text()
+    grid.settings.write_text(f"more = 1\nnonsense = 2\n{before}")
+    try:
+        told = refused(grid, "-l", "vm_image=debian:12")
+    finally:
+        grid.settings.write_text(before)
+    assert "2 mistakes" in told
+    assert "nonsense" in told
+    assert "is not allowed here" in refused(grid, "-l", "vm_image=el:9")
+
+
 def test_the_prolog_makes_the_users_folders(grid: Grid, engine: GridEngine) -> None:
     """Those that the site's settings name after users; nobody else makes them here."""
     job = submitted(grid, SHELL + "true\n", "-l", "vm_image=debian:12")

@@ -42,10 +42,11 @@ def test_a_job_from_its_description_to_its_logs(batch: BatchSystem) -> None:
 
 
 def test_tasks_of_an_array(batch: BatchSystem) -> None:
-    text = 'image = "debian:12"\ncommand = ["sh", "-c", "echo $DAYFLY_TASK; exit $((DAYFLY_TASK - 1))"]\n'
-    job = submitted(batch, text + 'array = "1-2"\nqueue = "request"\n')
+    """Each has a file of its own, where both streams go."""
+    text = 'image = "debian:12"\ncommand = ["sh", "-c", "echo $DAYFLY_TASK; echo bad >&2; exit $((DAYFLY_TASK - 1))"]\n'
+    job = submitted(batch, text + 'array = "1-2"\nqueue = "request"\noutput = "all"\nerrors = "all"\n')
     assert batch.dayfly("job", "wait", job).status == 1
-    assert batch.dayfly("job", "logs", job).out == b"1\n2\n"
+    assert batch.dayfly("job", "logs", job).out == b"1\nbad\n2\nbad\n"
 
 
 def test_a_job_is_cancelled(batch: BatchSystem) -> None:

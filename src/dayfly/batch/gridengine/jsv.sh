@@ -11,8 +11,9 @@ jsv_on_start() {
 	return
 }
 
+# In one line, which is what an answer of a JSV's has.
 refuse() {
-	jsv_reject "dayfly: $1"
+	jsv_reject "dayfly: ${1//[[:cntrl:]]/ }"
 }
 
 # Take what was asked for by -l vm_NAME out of the hard requests, and put it into the job's environment.
