@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.machine.processes import Running
-from tests.framework.batch import Ability, BatchSystem, Refusal, State, Why, Wish
+from tests.framework.batch import Ability, BatchSystem, Interactive, NewTimeLimit, Refusal, Signals, State, Why, Wish
 from tests.framework.inside import dayfly_in
 from tests.framework.installation import eventually
 from tests.framework.refusals import NESTED, REFUSED
@@ -45,6 +45,7 @@ def test_streams_are_apart_and_byte_exact(batch: BatchSystem) -> None:
 @pytest.mark.needs(Ability.INTERACTIVE)
 def test_stdin_reaches_an_interactive_job(batch: BatchSystem) -> None:
     sent = os.urandom(1_000_000)
+    assert isinstance(batch, Interactive)
     done = batch.interactive(["sha256sum"], stdin=sent)
     assert (done.status, done.out.split()[0].decode()) == (0, hashlib.sha256(sent).hexdigest()), done.err
 
@@ -268,6 +269,7 @@ def test_cancel_of_a_job_that_does_not_listen(batch: BatchSystem) -> None:
 def test_a_signal_of_the_users_choice(batch: BatchSystem) -> None:
     job = batch.submit(SHELL + "trap 'echo one' USR1; trap 'echo two; exit 0' USR2\necho up\nwhile :; do sleep 0.1; done\n")
     started(batch, job)
+    assert isinstance(batch, Signals)
     batch.signal(job, "USR1")
     eventually(lambda: b"one" in batch.output(job), "USR1 arrived")
     batch.signal(job, "USR2")
@@ -279,6 +281,7 @@ def test_a_signal_of_the_users_choice(batch: BatchSystem) -> None:
 def test_time_limit(batch: BatchSystem) -> None:
     job = batch.submit(SHELL + "trap 'echo told; exit 0' TERM\necho up\nsleep 100 & wait\n")
     started(batch, job)
+    assert isinstance(batch, NewTimeLimit)
     batch.leave(job, 2)
     assert batch.ended(job).why is Why.OUT_OF_TIME
     assert batch.output(job) == b"up\ntold\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Why, Wish
+from tests.framework.batch import BatchSystem, Interactive, Why, Wish
 from tests.framework.slurm import Cluster
 
 SHELL = "#!/bin/sh\n"
@@ -110,6 +110,7 @@ def test_nodes_that_are_all_broken(batch: BatchSystem, cluster: Cluster, broken:
 
 def test_who_cannot_be_put_back(batch: BatchSystem, broken: Callable[[str], None]) -> None:
     broken("*")
+    assert isinstance(batch, Interactive)
     done = batch.interactive(["true"])
     assert done.status == 125
     assert "fails: Slurm puts only batch jobs back" in done.err

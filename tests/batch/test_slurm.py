@@ -20,7 +20,7 @@ from dayfly.image.search import Libraries
 from dayfly.job.templating import build
 from dayfly.machine.spec import Network
 from dayfly.machine.template.store import Kind
-from tests.framework.batch import BatchSystem, Refusal, State, Why, Wish
+from tests.framework.batch import BatchSystem, NewTimeLimit, Refusal, State, Why, Wish
 from tests.framework.installation import eventually
 from tests.framework.slurm import CGROUPS, Cluster
 
@@ -150,6 +150,7 @@ def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) ->
     done = cluster.run("sbatch", "--parsable", "--job-name=named", stdin=script.encode())
     job = done.out.decode().strip()
     eventually(lambda: [path for path in batch.work.glob(f"named.{job}.*") if path.read_bytes()], "the job is up", 30)
+    assert isinstance(batch, NewTimeLimit)
     batch.leave(job, 45)  # slurmctld looks every 30 seconds
     assert batch.ended(job, 80).why is Why.DONE
     (output,) = batch.work.glob(f"named.{job}.*")

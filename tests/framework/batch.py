@@ -94,10 +94,6 @@ class BatchSystem(abc.ABC):
         """Submit a script as a job; its number. Fails with `Refusal` when the batch system refuses it."""
 
     @abc.abstractmethod
-    def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:
-        """Run a command as a job with the caller's streams."""
-
-    @abc.abstractmethod
     def dayfly(self, *words: str) -> Ran:
         """Run the command `dayfly` as the user, where jobs are submitted."""
 
@@ -118,10 +114,6 @@ class BatchSystem(abc.ABC):
         """End the job, as its owner."""
 
     @abc.abstractmethod
-    def signal(self, job: str, name: str) -> None:
-        """Send the job a signal, as its owner."""
-
-    @abc.abstractmethod
     def suspend(self, job: str) -> None:
         """Suspend the job, as the administrator."""
 
@@ -132,10 +124,6 @@ class BatchSystem(abc.ABC):
     @abc.abstractmethod
     def requeue(self, job: str) -> None:
         """Put a running job back into the queue."""
-
-    @abc.abstractmethod
-    def leave(self, job: str, seconds: int) -> None:
-        """Make a running job's time run out in so many seconds."""
 
     @abc.abstractmethod
     def worker(self, job: str) -> int:
@@ -205,6 +193,30 @@ class BatchSystem(abc.ABC):
         """A job's machine, if it runs."""
         ids = {record["id"] for record in self.records() if record["batch"].get("job") == job}
         return next((machine for machine in running() if machine.identity in ids), None)
+
+
+class Interactive(abc.ABC):
+    """`Ability.INTERACTIVE`."""
+
+    @abc.abstractmethod
+    def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:
+        """Run a command as a job with the caller's streams."""
+
+
+class Signals(abc.ABC):
+    """`Ability.SIGNALS`."""
+
+    @abc.abstractmethod
+    def signal(self, job: str, name: str) -> None:
+        """Send the job a signal, as its owner."""
+
+
+class NewTimeLimit(abc.ABC):
+    """`Ability.NEW_TIME_LIMIT`."""
+
+    @abc.abstractmethod
+    def leave(self, job: str, seconds: int) -> None:
+        """Make a running job's time run out in so many seconds."""
 
 
 class Refusal(Exception):

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,9 +65,6 @@ class GridEngine(BatchSystem):
         options += [("-h",)] if wish.held else []
         return options + ([] if wish.bare_environment else [("-V",)])
 
-    def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:  # noqa: B008
-        raise NotImplementedError(self.cannot[Ability.INTERACTIVE])
-
     def dayfly(self, *words: str) -> Ran:
         return self.grid.run(str(self.grid.program), *words, extra={"DAYFLY_SETTINGS": str(self.grid.users_settings)})
 
@@ -107,9 +104,6 @@ class GridEngine(BatchSystem):
         assert done.status == 0 or b"does not exist" in done.out, done  # it may just have ended
         self._cancelled.add(job)
 
-    def signal(self, job: str, name: str) -> None:
-        raise NotImplementedError(self.cannot[Ability.SIGNALS])
-
     def suspend(self, job: str) -> None:
         done = self.grid.admin("qmod", "-sj", job)
         assert done.status == 0, done
@@ -121,9 +115,6 @@ class GridEngine(BatchSystem):
     def requeue(self, job: str) -> None:
         done = self.grid.admin("qmod", "-rj", job)
         assert done.status == 0, done
-
-    def leave(self, job: str, seconds: int) -> None:
-        raise NotImplementedError(self.cannot[Ability.NEW_TIME_LIMIT])
 
     def worker(self, job: str) -> int:
         (path,) = self.folder.glob(f"exec/*/active_jobs/{job}.*/pid")

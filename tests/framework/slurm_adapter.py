@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.framework.batch import BatchSystem, Ended, Ran, Refusal, State, Why, Wish
+from tests.framework.batch import BatchSystem, Ended, Interactive, NewTimeLimit, Ran, Refusal, Signals, State, Why, Wish
 from tests.framework.installation import eventually
 from tests.framework.slurm import CGROUPS, Cluster
 
@@ -33,7 +33,7 @@ _ENDS = {
 }
 
 
-class Slurm(BatchSystem):
+class Slurm(BatchSystem, Interactive, Signals, NewTimeLimit):
     """The adapter over a running `Cluster`."""
 
     name = "slurm"
