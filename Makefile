@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo gridengine-demo test test-machines test-slurm test-gridengine soak lint unit bench man clean help
+.PHONY: demo slurm-demo gridengine-demo test test-machines test-slurm test-quick test-gridengine soak lint unit bench man clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,11 +26,15 @@ test: $(VENV)/.test lint
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
-	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-gridengine
+	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-quick test-gridengine
 
-# At the same time: what batch systems do is mostly waiting.
+# At the same time: what batch systems do is mostly waiting. The quick ones have their turn while the images are built that all
+# others need, and Grid Engine's after them.
+QUICK := tests/unit tests/library tests/process tests/tools
 test-machines:
-	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/batch
+	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/batch $(QUICK:%=--ignore %)
+test-quick:
+	$(PYTEST) $(QUICK)
 test-slurm test-gridengine: test-%:
 	$(PYTEST) tests/batch --on $*
 
