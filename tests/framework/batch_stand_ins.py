@@ -12,6 +12,7 @@ import re
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -106,8 +107,9 @@ class StandIn(ABC):
         return self.dayfly("submit", "--batch", self.name, *words, str(description))
 
     def start(self, task: Task) -> subprocess.Popen[bytes]:
-        """Start a task."""
-        with task.output.open("wb") as out, task.errors.open("wb") as err:
+        """Start a task. PBS and Torque join its streams where `-j oe` says so."""
+        joined = ("-j", "oe") in of_pbs(self.script)
+        with task.output.open("wb") as out, nullcontext(out) if joined else task.errors.open("wb") as err:
             return task.launched.start(self.site, task.directory, out, err)
 
     @abstractmethod
@@ -143,7 +145,8 @@ class Pbs(StandIn):
             variables["PBS_JOBNAME"] = said["-N"]
             launched = by_pbs(self.site, self.script, self._monkeypatch, f"(n1:{select[1]})", resources, variables, said["-S"])
             end = f"42.{index}" if index else "42"
-            out, err = (self.workdir / said.get(f"-{letter}", f"{said['-N']}.{letter}{end}") for letter in "oe")
+            named = (said.get(f"-{letter}", f"{said['-N']}.{letter}{end}") for letter in "oe")
+            out, err = (self.workdir / name.replace("^array_index^", str(index)) for name in named)
             yield Task(launched, self.home, out, err, index)
 
     def shows(self, word: str) -> None:

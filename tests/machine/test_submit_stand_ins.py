@@ -92,6 +92,16 @@ def test_where_output_is_said(batch: StandIn) -> None:
     assert batch.dayfly("job", "logs", job, "--errors").out == b"err\n"
 
 
+def test_each_task_has_the_file_that_is_named_for_both_its_streams(batch: StandIn) -> None:
+    lines = ('array = "3-4"', 'output = "all"', 'errors = "all"')
+    job = submitted(batch, *lines, command="echo out $DAYFLY_TASK; echo err >&2; echo more")
+    for task in batch.tasks():
+        with batch.start(task) as started:
+            assert started.wait(SECONDS) == 0
+    batch.forgets({})
+    assert batch.dayfly("job", "logs", job).out == b"out 3\nerr\nmore\nout 4\nerr\nmore\n"
+
+
 def test_where_records_cannot_be_seen_the_batch_system_is_asked(batch: StandIn) -> None:
     """The job itself is not run."""
     job = submitted(batch, 'array = "9-11"')
