@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo gridengine-demo test test-machines test-slurm test-quick test-gridengine soak lint unit bench man clean help
+.PHONY: demo slurm-demo gridengine-demo test test-c test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,19 +22,23 @@ demo: $(VENV)/.demo
 slurm-demo gridengine-demo: %-demo: $(VENV)/.test
 	@$(BIN)/python -m tools.batch_demo $*
 
-test: $(VENV)/.test lint
+test: $(VENV)/.test
+	$(MAKE) --jobs 2 --output-sync=target lint test-c
+	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-quick test-gridengine test-builds
+
+test-c:
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
-	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-quick test-gridengine
 
 # At the same time: what batch systems do is mostly waiting. The quick ones have their turn while the images are built that all
-# others need, and Grid Engine's after them.
-QUICK := tests/unit tests/library tests/process tests/tools
+# others need; Grid Engine's and the builds follow where one has ended.
 test-machines:
-	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/batch $(QUICK:%=--ignore %)
+	$(PYTEST) -n $(WORKERS) --dist worksteal tests/machine
+test-builds:
+	$(PYTEST) tests/build
 test-quick:
-	$(PYTEST) $(QUICK)
+	$(PYTEST) --ignore tests/machine --ignore tests/build --ignore tests/batch
 test-slurm test-gridengine: test-%:
 	$(PYTEST) tests/batch --on $*
 
