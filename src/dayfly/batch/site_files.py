@@ -134,9 +134,12 @@ def _standing(folder: Path) -> Path:
 
 
 def write(planned: Mapping[Path, Made]) -> list[Path]:
-    """Write the files, in their order; each appears whole. What was there before is kept beside it, as the returned paths."""
+    """Write the files, in their order; each appears whole. What was there before is kept beside it, as the returned paths.
+
+    Their names end in a tilde: what reads all files of a folder leaves those out.
+    """
     kept: list[Path] = []
-    suffix = time.strftime(".before-dayfly-%Y%m%dT%H%M%SZ", time.gmtime())
+    suffix = time.strftime(".before-dayfly-%Y%m%dT%H%M%SZ~", time.gmtime())
     for path, made in planned.items():
         mode = made.mode
         if path.exists():

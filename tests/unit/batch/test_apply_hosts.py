@@ -11,6 +11,7 @@ from dayfly.batch.site_files import END, Places, write
 from dayfly.batch.torque import apply as torque
 from dayfly.errors import FileMistakes
 from dayfly.settings import Settings
+from dayfly.values import replace
 
 USERS = Settings(records_folder=Path("/var/spool/dayfly/{user}"))
 
@@ -43,6 +44,15 @@ def test_htcondors_files_are_written_once_and_then_nothing(places: Places) -> No
     assert condor(places) == []
     assert condor(places, Settings(batch_vm="always", batch_image="debian:12")) == ["wrapper"]
     assert len([*places.hooks.glob("wrapper.before-dayfly-*")]) == 1
+
+
+def test_what_was_there_is_kept_and_not_read_by_htcondor(places: Places) -> None:
+    condor(places)
+    elsewhere = replace(places, hooks=places.hooks.parent / "others")
+    assert condor(elsewhere) == ["50-dayfly.conf", "wrapper"]
+    (kept,) = (places.system / "config.d").glob("*before-dayfly*")
+    assert kept.name.endswith("~")
+    assert condor(elsewhere) == []
 
 
 def test_a_wrapper_of_the_sites_own_has_to_call_ours(places: Places, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from dayfly.errors import FileMistakes, Mistake
 from dayfly.settings import Settings
 
 _NAME = "USER_JOB_WRAPPER"
+_LEFT_OUT = re.compile(r"\..*|#.*|.*~|.*\.rpm(save|new)")
+"""Files that HTCondor does not read: the default of LOCAL_CONFIG_DIR_EXCLUDE_REGEXP."""
 _SAID = re.compile(rf"^\s*{_NAME}\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -44,5 +46,5 @@ def _named(conf: Path, ours: Path, mistakes: list[Mistake]) -> Iterator[tuple[Pa
     """The wrappers that the site's own files name, and where."""
     main = (conf / "condor_config", conf / "condor_config.local")
     for path in (*main, *sorted((conf / "config.d").glob("*"))):
-        if path != ours and path.is_file():
+        if path != ours and not _LEFT_OUT.fullmatch(path.name) and path.is_file():
             yield from ((path, value) for value in _SAID.findall(read(path, mistakes)))
