@@ -201,6 +201,23 @@ def test_signals_again_and_again(site: Site, number: signal.Signals, reason: str
     assert site.record()["end"]["reason"] == reason
 
 
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGCONT,), (signal.SIGTSTP, signal.SIGCONT)], ids=["continued", "suspended-and-continued"]
+)
+def test_ended_just_after_it_was_told_to_go_on(site: Site, rounds: int, numbers: tuple[signal.Signals, ...]) -> None:
+    """As batch systems cancel a job. QEMU ends while somebody is about to talk to it."""
+    for moment in range(rounds):
+        with site.start("run", IMAGE, "--", "sleep", "600") as process:
+            site.machine_of(process)
+            time.sleep(moment * 0.01)
+            for number in (*numbers, signal.SIGTERM):
+                process.send_signal(number)
+            told = process.communicate(timeout=30)[1].decode()
+        assert "Traceback" not in told, told
+        assert process.returncode == 143, told
+        assert site.record()["end"]["reason"] == "cancelled"
+
+
 def test_term_while_booting(site: Site) -> None:
     with site.start("run", IMAGE, "--", "sleep", "600") as process:
         site.machine_of(process)

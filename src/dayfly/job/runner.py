@@ -90,7 +90,9 @@ class Run:
         self._waiting_signals: list[signal.Signals] = []
         self._timed_out = False
         self._asked = 0
-        self._pausing: asyncio.Task[None] | None = None
+        self._suspended = self._paused = False
+        self._obeying = asyncio.Lock()
+        self._obedience: asyncio.Task[None] | None = None
         self._write_error = ""
         self.times = machine.times
         self._while_starting = {FromGuest.STARTED: self._job_started, FromGuest.FAILED: self._failed}
@@ -274,7 +276,8 @@ class Run:
 
     def _signalled(self, number: signal.Signals) -> None:
         if number in (signal.SIGTSTP, signal.SIGCONT):
-            self._pausing = self._loop.create_task(self._pause() if number == signal.SIGTSTP else self._go_on())
+            self._suspended = number == signal.SIGTSTP
+            self._obedience = self._loop.create_task(self._obey())
         elif number == signal.SIGWINCH:
             if self._terminal and self._started:
                 self._machine.send(ToGuest.WINDOW, size(0).encode())
@@ -297,22 +300,25 @@ class Run:
             self._asked = number
         self._machine.send(ToGuest.SIGNAL, bytes([number]))
 
-    async def _pause(self) -> None:
-        """Stop the machine, then this process, as the sender of TSTP expects of a process."""
-        try:
-            await self._machine.pause()
-        except MachineFailed as error:
-            self._finish(Outcome(125, "machine-failed", error.message, error.hint))
-            return
-        os.kill(os.getpid(), signal.SIGSTOP)
+    async def _obey(self) -> None:
+        """Pause the machine, and stop this process, as the sender of TSTP expects of a process; or let the machine go on.
 
-    async def _go_on(self) -> None:
+        Batch systems send CONT to jobs that nobody has suspended, before TERM; and CONT may come while QEMU still pauses.
+        """
         try:
-            await self._machine.resume()
+            async with self._obeying:
+                if self._suspended and not self._paused:
+                    await self._machine.pause()
+                    self._paused = True
+                if not self._suspended and self._paused:
+                    await self._machine.resume()
+                    self._paused = False
         except MachineFailed as error:
             self._finish(Outcome(125, "machine-failed", error.message, error.hint))
             return
-        if self._started:
+        if self._suspended:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif self._started:
             self._machine.send(ToGuest.CLOCK, encode_clock(time.time_ns()))
 
     def _out_of_time(self) -> None:

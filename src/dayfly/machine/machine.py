@@ -168,7 +168,7 @@ class Machine:
         """What the guest did against the protocol; the machine is ended for it."""
         self._launched = launched
         self._console = _Console(console_log, self._lost_one)
-        self._monitor: Monitor | None = None
+        self._monitor: asyncio.Task[Monitor] | None = None
         self._greeted = self.state is not State.STARTING
         self._ready: asyncio.Future[None] = loop.create_future()
         if self.state is not State.STARTING:
@@ -298,21 +298,26 @@ class Machine:
             os.close(self._launched.stderr)
             if self._monitor is None:
                 self._launched.monitor.close()
-            else:
-                await self._monitor.close()
+            else:  # who asked for it may still wait for QEMU's greeting, and hears first that there is none
+                with contextlib.suppress(MachineFailed):
+                    await (await self._monitor).close()
         return Remains(self._status, self._cpu, self._reason, self._complaints)
 
     async def _save(self, state: int) -> None:
         await (await self._commands()).save(state)
 
     async def _commands(self) -> Monitor:
-        """The monitor, connected when it is needed first: most jobs never do."""
+        """The monitor, connected when it is needed first: most jobs never do. Raises `MachineFailed`."""
         if self._monitor is None:
-            from dayfly.machine.monitor import Monitor  # noqa: PLC0415 (qemu.qmp, which most jobs do without)
+            self._monitor = asyncio.get_running_loop().create_task(self._connected())
+        return await asyncio.shield(self._monitor)
 
-            self._monitor = Monitor()
-            await self._monitor.connect(self._launched.monitor)
-        return self._monitor
+    async def _connected(self) -> Monitor:
+        from dayfly.machine.monitor import Monitor  # noqa: PLC0415 (qemu.qmp, which most jobs do without)
+
+        monitor = Monitor()
+        await monitor.connect(self._launched.monitor)
+        return monitor
 
     def _wrong(self, call: str, required: State) -> StateError:
         return StateError(call, self.state, required)
