@@ -141,13 +141,15 @@ class Slurm(BatchSystem, Interactive, Signals, NewTimeLimit):
         self.cluster.start(node)
 
     def fail_node(self, node: str) -> None:
-        time.sleep(12)  # slurmctld misses no batch job that began within BatchStartTimeout and ten seconds
         self.cluster.kill(node)
         there = [pid for pid, _ in self.cluster.processes() if self._is_on(pid, node)]
         assert there, f"nothing runs on {node}"
         for pid in there:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        # When the node comes up, slurmctld misses no batch job that it has heard of within BatchStartTimeout and ten seconds, and
+        # it hears of jobs whenever it asks a node for them.
+        time.sleep(12)
         self.cluster.start(node)
 
     @staticmethod
