@@ -252,6 +252,19 @@ def test_tstp_and_cont_pause_the_machine(site: Site) -> None:
         assert process.wait(30) == 0
 
 
+def test_tstp_twice_and_cont_once(site: Site) -> None:
+    with site.start("run", IMAGE, "--", "sh", "-c", "echo ready; sleep 1; echo on") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGTSTP)
+            time.sleep(0.003)  # so that each is heard, while QEMU still pauses
+        eventually(lambda: state(process.pid) == "T")
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == b"on\n"
+        assert process.wait(30) == 0
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 

@@ -318,6 +318,7 @@ class Run:
             return
         if self._suspended:
             os.kill(os.getpid(), signal.SIGSTOP)
+            self._suspended = False  # CONT is what we went on by, and a second TSTP before it means nothing any more
         elif self._started:
             self._machine.send(ToGuest.CLOCK, encode_clock(time.time_ns()))
 
