@@ -98,17 +98,17 @@ def check_made(path: Path, system: str, mistakes: list[Mistake]) -> None:
         mistakes.append(Mistake(path.name, "is the site's own", hint))
 
 
-def is_free(name: str, theirs: str, ours: Path, where: str, mistakes: list[Mistake]) -> bool:
-    """Whether a setting that names one program is ours to make: not where the site's own program calls ours. A mistake where it
-    does not."""
-    if theirs and theirs != str(ours) and not _calls(theirs, ours):
+def is_free(name: str, theirs: str, ours: Path, where: str, mistakes: list[Mistake], known_by: str = "") -> bool:
+    """Whether a setting that names one program is ours to make: not where the site's own program calls ours, which is `known_by`
+    a word in it (default: our whole path). A mistake where it does not."""
+    if theirs and theirs != str(ours) and not _says(theirs, known_by or str(ours)):
         mistakes.append(Mistake(where, f"has {name} {theirs}", f"let that call {ours}"))
     return not theirs
 
 
-def _calls(program: str, ours: Path) -> bool:
+def _says(program: str, word: str) -> bool:
     try:
-        return str(ours) in Path(program).read_text(errors="replace")
+        return word in Path(program).read_text(errors="replace")
     except OSError:
         return False
 

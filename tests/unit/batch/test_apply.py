@@ -89,7 +89,7 @@ def test_a_task_prolog_of_the_site(wanted: Wanted) -> None:
 
 def test_what_the_site_says_already_is_used(wanted: Wanted, tmp_path: Path) -> None:
     (tmp_path / "slurm/more.conf").write_text("JobSubmitPlugins=throttle,lua\n")
-    (tmp_path / "epilog").write_text(f"#!/bin/sh\n{tmp_path}/slurm/{EPILOG}\n")
+    (tmp_path / "epilog").write_text(f'#!/bin/sh\n"$(dirname "$0")/slurm/{EPILOG}"\n')
     wanted.conf.write_text(f"{CONF}Include more.conf\nPlugStackConfig={tmp_path}/stack\nEpilog={tmp_path}/epilog # ours\n")
     before = wanted.conf.read_text()
     assert tmp_path / "stack" in apply(wanted)

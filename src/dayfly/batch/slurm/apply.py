@@ -64,7 +64,8 @@ def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[Mi
         mistakes.append(Mistake("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
     for name in ("Prolog", "Epilog"):
         if name in wanted:
-            is_free(name, said.get(name.lower(), ""), Path(wanted[name]), "slurm.conf", mistakes)
+            ours = Path(wanted[name])
+            is_free(name, said.get(name.lower(), ""), ours, "slurm.conf", mistakes, known_by=ours.name)
     tracking = said.get("proctracktype", "")
     if tracking != "proctrack/cgroup":
         hint = "with ProctrackType=proctrack/cgroup, suspending and killing reach everything"
