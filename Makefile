@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 QEMU ?= qemu-system-x86_64
 WORKERS ?= 2
 PYTEST := DAYFLY_TEST_QEMU=$(QEMU) $(BIN)/pytest
-SOURCES := pyproject.toml hatch_build.py src/dayfly/machine/guest/initramfs.py $(wildcard guest/*.[ch])
+SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/machine/guest/initramfs.py $(wildcard guest/*.[ch])
 
 help:
 	@sed -n '1,2s/^# //p' Makefile

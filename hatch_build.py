@@ -1,4 +1,4 @@
-"""Compile the guest agent and pack it as the wheel carries it. Needs a C compiler and nothing else."""
+"""Compile the launcher and the guest agent, and pack the agent as the wheel carries it. Needs a C compiler and nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 GUEST = Path("src/dayfly/machine/guest")
 ARCHIVE = GUEST / "agent.cpio"
+LAUNCHER = Path("launcher/dayfly")
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-fno-ident")
 
 
@@ -39,6 +40,7 @@ class AgentBuildHook(BuildHookInterface[Any]):
         root = Path(self.root)
         sources = sorted(str(path) for path in (root / "guest").glob("*.c"))
         compiler = shlex.split(os.environ.get("CC", "cc"))
+        subprocess.run([*compiler, *FLAGS, "-o", str(root / LAUNCHER), str(root / LAUNCHER.with_name("launcher.c"))], check=True)
         with tempfile.TemporaryDirectory() as folder:
             agent = Path(folder) / "agent"
             subprocess.run([*compiler, *FLAGS, "-o", str(agent), *sources], check=True)

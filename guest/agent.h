@@ -49,6 +49,7 @@ int network_configure(const struct ipv4 *network, const uint8_t *mac); /* either
 struct job {
     pid_t pid; /* of the main process; it stays set after its end */
     int in, out[3]; /* our ends of the streams; -1: closed. out[0] is not used */
+    int unread; /* from the end of stdin on: a reader of its pipe, which tells how much the job has left in it; or -1 */
     int terminal; /* the pseudo-terminal's master, or -1 */
     int cgroup, kill, events, cpu, peak, oom; /* the cgroup and files of it, see job_prepare(); -1 where the kernel has none */
     bool ended; /* the main process was reaped: status is set */

@@ -48,7 +48,7 @@ static struct {
     struct part parts[PARTS_MOST];
     struct known *known[BUCKETS];
     struct rule *parents; /* what is taken from the parent's root, and not from the machine's */
-    char **made; /* folders that were made for the job: nothing but what is in them counts */
+    char **made; /* folders and links that were made for the job: of the folders, nothing but what is in them counts */
     size_t parent_count, made_count;
     int before; /* the parent's root, or -1 */
     bool of_parent; /* that is what is being read */
@@ -331,12 +331,13 @@ static bool is_parents(const char *name, size_t length)
     return false;
 }
 
-static bool is_made(void)
+/* Whether a folder or a link was made for the machine: it is not what the image's own root has there, if anything. */
+static bool is_made(mode_t kind, struct stat *own)
 {
-    struct stat status;
+    *own = (struct stat){0};
     for (size_t i = 0; i < c->made_count && !c->of_parent; i++)
         if (strcmp(c->made[i], c->path) == 0)
-            return c->before < 0 || fstatat(c->before, c->path, &status, AT_SYMLINK_NOFOLLOW);
+            return c->before < 0 || fstatat(c->before, c->path, own, AT_SYMLINK_NOFOLLOW) || (own->st_mode & S_IFMT) != kind;
     return false;
 }
 
@@ -345,7 +346,7 @@ static void walk(const char *name, size_t length, int depth);
 /* A file in the folder that is the working directory. Devices and sockets are the machine's and not its image's. */
 static void entry(const char *name, size_t length, int depth)
 {
-    struct stat status;
+    struct stat status, own;
     const char *first = NULL;
     if (lstat(name, &status)) {
         if (errno == ENOENT)
@@ -353,9 +354,14 @@ static void entry(const char *name, size_t length, int depth)
         stop("/%s", c->path);
     }
     if (S_ISDIR(status.st_mode)) {
-        if (!is_made())
+        if (!is_made(S_IFDIR, &own))
             write_plain_entry('5', name, &status, "");
         walk(name, length, depth + 1);
+        return;
+    }
+    if (S_ISLNK(status.st_mode) && is_made(S_IFLNK, &own)) {
+        if (S_ISDIR(own.st_mode)) /* an empty folder, for nothing else is replaced */
+            write_plain_entry('5', name, &own, "");
         return;
     }
     if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode) && !S_ISFIFO(status.st_mode))

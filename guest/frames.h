@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum {
-    PROTOCOL_VERSION = 2,
+    PROTOCOL_VERSION = 3,
     FRAME_HEADER = 8,
     FRAME_INPUT_LIMIT = 64 << 10, /* of a frame of stdin */
     FRAME_OUTPUT_LIMIT = 256 << 10, /* of stdout or stderr */

@@ -29,7 +29,7 @@ enum { PIPE_SIZE = 1 << 20, TTY_GROUP = 5 };
 struct report { bool failed; uint8_t kind; int error; char step[24]; };
 
 const struct job no_job = {
-    .in = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1, .cpu = -1, .peak = -1, .oom = -1,
+    .in = -1, .unread = -1, .out = {-1, -1, -1}, .terminal = -1, .cgroup = -1, .kill = -1, .events = -1, .cpu = -1, .peak = -1, .oom = -1,
 };
 
 static int adjustment = -1; /* the agent's own oom_score_adj, where it was lowered */
@@ -132,7 +132,7 @@ void job_prepare(struct job *job)
 void job_forget(struct job *job)
 {
     int *const all[] = {
-        &job->in, &job->out[0], &job->out[1], &job->out[2], &job->terminal, &job->kill, &job->events, &job->cpu, &job->peak, &job->oom, &job->cgroup,
+        &job->in, &job->unread, &job->out[0], &job->out[1], &job->out[2], &job->terminal, &job->kill, &job->events, &job->cpu, &job->peak, &job->oom, &job->cgroup,
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         close_fd(all[i]);
@@ -175,15 +175,14 @@ static void take_identity(const struct child *child)
         give_up(child, KIND_IDENTITY, "user");
 }
 
-/* Everything as a program started by a shell finds it: no signal blocked or ignored. */
-static void reset_signals(void)
+/* Signals are ignored and blocked as they were for the caller, and none of them otherwise. */
+static void set_signals(const struct start *s)
 {
-    struct sigaction standard = {.sa_handler = SIG_DFL};
-    sigset_t none;
-    for (int signal = 1; signal < 32; signal++)
-        sigaction(signal, &standard, NULL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (int signal = 1; signal <= 64; signal++) {
+        struct sigaction action = {.sa_handler = s->ignored >> (signal - 1) & 1 ? SIG_IGN : SIG_DFL};
+        sigaction(signal, &action, NULL); /* fails for those that nobody can change */
+    }
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &s->blocked, NULL, sizeof s->blocked); /* its set is 64 bits, as in the protocol */
 }
 
 /* execvp's rules, with the PATH of the job and not the agent's: the C library takes it from environ. */
@@ -214,14 +213,14 @@ static void __attribute__((noreturn)) child_main(const struct child *child)
     if (s->terminal && ioctl(child->fds[0], TIOCSCTTY, 0))
         give_up(child, KIND_RESOURCES, "terminal");
     for (int i = 0; i < 3; i++)
-        if (dup2(child->fds[i], i) < 0)
+        if (s->closed >> i & 1 ? close(i) && errno != EBADF : dup2(child->fds[i], i) < 0)
             give_up(child, KIND_RESOURCES, "streams");
     setpriority(PRIO_PROCESS, 0, 0);
     umask(s->has_umask ? s->umask : 022);
     take_identity(child);
     if (chdir(s->directory))
         give_up(child, KIND_DIRECTORY, "");
-    reset_signals();
+    set_signals(s);
     execute(s->argv, s->envp);
     int error = errno;
     bool orphan = error == ENOENT && strchr(s->argv[0], '/') && access(s->argv[0], F_OK) == 0;

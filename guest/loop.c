@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -134,14 +135,22 @@ static void flush(void)
     l.out_at = l.out_end = 0;
 }
 
+/* What is in stdin's pipe, of which this is an end, was not read by the job. */
+static void count_unread(int pipe)
+{
+    int unread = 0;
+    if (pipe >= 0 && l.job.terminal < 0 && ioctl(pipe, FIONREAD, &unread) == 0)
+        l.bytes_in -= (uint64_t)unread;
+}
+
 /* The job reads no more, or is no more. */
 static void close_input(void)
 {
-    int unread = 0;
+    count_unread(l.job.unread);
+    close_fd(&l.job.unread);
     if (l.job.in < 0)
         return;
-    if (l.job.terminal < 0 && ioctl(l.job.in, FIONREAD, &unread) == 0)
-        l.bytes_in -= (uint64_t)unread;
+    count_unread(l.job.in);
     close_fd(&l.job.in);
     l.ring_have = 0;
     if (!l.input_ended)
@@ -153,6 +162,9 @@ static void end_input(void)
 {
     struct termios settings;
     if (l.job.terminal < 0) {
+        char path[32];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", l.job.in); /* opened once more, a pipe's writer becomes a reader */
+        l.job.unread = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         close_fd(&l.job.in);
         return;
     }

@@ -109,6 +109,23 @@ static bool mount_share(const struct share *share, struct failure *why)
     return done;
 }
 
+/* A path of the host's that leads through a link does so in the machine too. What the image has there stays, unless it is an empty folder. */
+static void make_link(const struct link *link)
+{
+    struct stat status;
+    char *parent, *target = NULL;
+    if (lstat(link->path, &status) == 0 && (!S_ISDIR(status.st_mode) || rmdir(link->path)))
+        return;
+    if ((parent = strdup(link->path)))
+        *strrchr(parent, '/') = 0; /* the parser has seen that there is one */
+    if (!parent || asprintf(&target, "%s%s%s", *link->target == '/' ? "" : parent, *link->target == '/' ? "" : "/", link->target) < 0)
+        say("no memory for the link %s", link->path);
+    else if ((*parent && make_directories(parent)) || symlink(link->target, link->path) || make_directories(target))
+        say("cannot make the link %s: %s", link->path, strerror(errno));
+    free(parent);
+    free(target);
+}
+
 /* The overlay copies up what will be changed: files when they are opened for writing, a folder when something is made in it. */
 void settle_prepare(void)
 {
@@ -125,6 +142,8 @@ void settle_prepare(void)
 
 bool settle(const struct start *start, struct failure *why)
 {
+    for (size_t i = 0; i < start->link_count; i++)
+        make_link(&start->links[i]); /* before the home directory, on the way to which they may be */
     if (!add_user(start, why))
         return false;
     if ((start->has_network || start->mac) && network_configure(start->has_network ? &start->network : NULL, start->mac)) {

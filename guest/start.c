@@ -9,7 +9,7 @@
 
 enum tag {
     TAG_ARGUMENT = 1, TAG_ENVIRONMENT, TAG_DIRECTORY, TAG_IDENTITY, TAG_USER, TAG_GROUP, TAG_UMASK, TAG_LIMIT, TAG_TERMINAL, TAG_MERGED,
-    TAG_SHARE, TAG_HOSTNAME, TAG_SEED, TAG_CLOCK, TAG_NETWORK, TAG_MACHINE_ID, TAG_MAC, TAG_END,
+    TAG_SHARE, TAG_HOSTNAME, TAG_SEED, TAG_CLOCK, TAG_NETWORK, TAG_MACHINE_ID, TAG_MAC, TAG_SIGNALS, TAG_CLOSED, TAG_LINK, TAG_END,
 };
 enum { FIELD_HEADER = 8, GROUPS_MOST = 65536, NO_ID = -1 };
 
@@ -34,6 +34,9 @@ static const struct shape { uint32_t least, most, count; } shapes[TAG_END] = {
     [TAG_NETWORK] = {0, UINT32_MAX, 1},
     [TAG_MACHINE_ID] = {32, 32, 1},
     [TAG_MAC] = {MAC_LENGTH, MAC_LENGTH, 1},
+    [TAG_SIGNALS] = {16, 16, 1},
+    [TAG_CLOSED] = {1, 1, 1},
+    [TAG_LINK] = {3, UINT32_MAX, LINKS_MOST},
 };
 
 /* The next field, or false at the end and where the frame is cut short (then *error is set). */
@@ -109,20 +112,45 @@ static const char *parse_limit(struct start *s, const struct field *f)
     return limit->resource < LIMITS_MOST ? NULL : "START: limit: unknown resource";
 }
 
-static const char *parse_share(struct start *s, struct field *f)
+/* Two C strings of a field, from the offset `skip` on: a NUL ends the first. False where there are not two, or the first is empty. */
+static bool pair_of(const struct field *f, uint32_t skip, char **first, char **second)
+{
+    uint8_t *at = f->value + skip, *zero = memchr(at, 0, f->length - skip);
+    if (!zero || zero == at)
+        return false;
+    struct field rest = {.value = zero + 1, .length = (uint32_t)(f->value + f->length - (zero + 1))};
+    *second = string_of(&rest); /* overwrites the NUL before it: the first string moves as well */
+    memmove(at - 1, at, (size_t)(zero - at));
+    zero[-1] = 0;
+    *first = (char *)at - 1;
+    return *second;
+}
+
+static const char *parse_share(struct start *s, const struct field *f)
 {
     uint32_t flags = get_u32(f->value);
-    uint8_t *tag = f->value + 4, *zero = memchr(tag, 0, f->length - 4);
-    if (flags > 1 || !zero || zero == tag || zero - tag > 31)
+    char *tag, *path;
+    if (flags > 1 || !pair_of(f, 4, &tag, &path) || strlen(tag) > 31)
         return "START: share: wrong flags or tag";
-    struct field rest = {.value = zero + 1, .length = (uint32_t)(f->value + f->length - (zero + 1))};
-    char *path = string_of(&rest); /* overwrites the tag's NUL: the tag moves as well */
-    memmove(tag - 1, tag, (size_t)(zero - tag));
-    zero[-1] = 0;
-    if (!path || *path != '/')
+    if (*path != '/')
         return "START: share: not an absolute path";
-    s->shares[s->share_count++] = (struct share){.read_only = flags & 1, .tag = (char *)tag - 1, .path = path};
+    s->shares[s->share_count++] = (struct share){.read_only = flags & 1, .tag = tag, .path = path};
     return NULL;
+}
+
+static const char *parse_link(struct start *s, const struct field *f)
+{
+    char *path, *target;
+    if (!pair_of(f, 0, &path, &target) || *path != '/' || !*target)
+        return "START: link: not an absolute path and a target";
+    s->links[s->link_count++] = (struct link){.path = path, .target = target};
+    return NULL;
+}
+
+static const char *parse_closed(struct start *s, const struct field *f)
+{
+    s->closed = *f->value;
+    return s->closed > 7 ? "START: closed: not a standard stream" : NULL;
 }
 
 static const char *parse_hostname(struct start *s, struct field *f)
@@ -200,6 +228,12 @@ static const char *parse_field(struct start *s, struct field *f, struct cursors 
         return NULL;
     case TAG_NETWORK: return parse_network(s, f);
     case TAG_MACHINE_ID: return parse_machine_id(s, f);
+    case TAG_SIGNALS:
+        s->ignored = get_u64(f->value);
+        s->blocked = get_u64(f->value + 8);
+        return NULL;
+    case TAG_CLOSED: return parse_closed(s, f);
+    case TAG_LINK: return parse_link(s, f);
     default: return parse_mac(s, f);
     }
 }

@@ -7,10 +7,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { LIMITS_MOST = 16, SHARES_MOST = 64, MAC_LENGTH = 6 };
+enum { LIMITS_MOST = 16, SHARES_MOST = 64, LINKS_MOST = 256, MAC_LENGTH = 6 };
 
 struct limit { uint32_t resource; uint64_t soft, hard; };
 struct share { bool read_only; char *tag; char *path; };
+struct link { char *path, *target; };
 struct window { uint16_t rows, columns, width, height; };
 struct ipv4 { uint32_t address, mask, gateway, nameserver; }; /* in network byte order */
 
@@ -31,6 +32,10 @@ struct start {
     struct window window;
     struct share shares[SHARES_MOST];
     size_t share_count;
+    struct link links[LINKS_MOST];
+    size_t link_count;
+    uint64_t ignored, blocked; /* signals: bit n - 1 is signal n */
+    uint8_t closed; /* standard streams that the job does not have: bit n is descriptor n */
     char *hostname, *machine_id;
     uint8_t *seed;
     size_t seed_length;

@@ -35,13 +35,14 @@ FULL = b"".join(
             tlv(14, bytes(8)),
         ),
         *(tlv(15, b"10.0.2.15/24 10.0.2.2 10.0.2.3"), tlv(16, b"0" * 32), tlv(17, bytes.fromhex("525400123456"))),
+        *(tlv(18, bytes(16)), tlv(19, b"\1"), tlv(20, b"/home\0net/home")),
     )
 )
 STARTS = (
     MINIMAL,
     FULL,
     FULL[:-1],
-    FULL + tlv(18, b""),
+    FULL + tlv(21, b""),
     MINIMAL + tlv(7, b""),
     MINIMAL + tlv(11, bytes(4) + b"\0/"),
     MINIMAL + tlv(17, bytes(6)),

@@ -73,7 +73,7 @@ static uint8_t *put_field(uint8_t *at, uint8_t tag, const void *value, uint32_t 
     return at + 8 + length;
 }
 
-static void start(const char *script)
+static void start_with(const char *script, uint8_t tag, const void *value, uint32_t length)
 {
     uint8_t payload[4096], *at = payload;
     uint32_t identity[2] = {getuid(), getgid()};
@@ -82,8 +82,15 @@ static void start(const char *script)
     at = put_field(at, 1, script, (uint32_t)strlen(script));
     at = put_field(at, 3, "/", 1);
     at = put_field(at, 4, identity, sizeof identity);
+    if (tag)
+        at = put_field(at, tag, value, length);
     expect(GUEST_STAGE);
     send_frame(HOST_START, 0, payload, (uint32_t)(at - payload));
+}
+
+static void start(const char *script)
+{
+    start_with(script, 0, NULL, 0);
 }
 
 static void end(void)
@@ -149,6 +156,35 @@ static void test_input_and_its_credit(void)
     send_frame(HOST_END, 0, "", 0);
     struct frame frame = follow(counts);
     CHECK(frame.payload[1] == 0 && counts[1] == 7 && get_u64(frame.payload + 40) == WINDOW_INPUT);
+    end();
+}
+
+/* What a job leaves of its input is known to the byte, also after the input's end. */
+static void test_input_left(void)
+{
+    size_t counts[3] = {0};
+    begin();
+    start("read line; echo $line");
+    expect(GUEST_STARTED);
+    send_frame(HOST_DATA, 0, "one\ntwo\nthree\n", 14);
+    send_frame(HOST_END, 0, "", 0);
+    struct frame frame = follow(counts);
+    CHECK(counts[1] == 4 && get_u64(frame.payload + 40) == 4);
+    end();
+}
+
+static void test_signals_and_closed_streams(void)
+{
+    static const uint64_t signals[2] = {1 << (SIGHUP - 1) | 1ull << (SIGPIPE - 1), 1 << (SIGUSR1 - 1)};
+    size_t counts[3] = {0};
+    begin();
+    start_with("exec grep -c -e 'SigIgn:.0000000000001001$' -e 'SigBlk:.0000000000000200$' /proc/self/status", 18, signals, sizeof signals);
+    expect(GUEST_STARTED);
+    CHECK(follow(counts).payload[1] == 0 && counts[1] == 2);
+    send_frame(HOST_AGAIN, 0, "", 0);
+    start_with("test -e /proc/self/fd/0 || test -e /proc/self/fd/2 || echo two are closed", 19, "\5", 1);
+    expect(GUEST_STARTED);
+    CHECK(follow(counts).payload[1] == 0 && counts[1] == 2 + 15);
     end();
 }
 
@@ -230,6 +266,8 @@ int main(void)
     test_output_and_code();
     test_leftovers_are_killed();
     test_input_and_its_credit();
+    test_input_left();
+    test_signals_and_closed_streams();
     test_again();
     test_again_too_early();
     test_malformed_start();

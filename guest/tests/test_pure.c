@@ -72,6 +72,9 @@ static void test_whole_start(void)
     text(15, "10.0.2.15/24 10.0.2.2 10.0.2.3");
     field(17, "\x52\x54\0\0\0\1", 6);
     field(10, "", 0);
+    field(18, "\0\x10\0\0\0\0\0\0" "\1\0\0\0\0\0\0\x80", 16);
+    field(19, "\5", 1);
+    field(20, "/home\0net/home", 14);
     CHECK(!parse(&s));
     CHECK(!strcmp(s.argv[0], "sh") && !strcmp(s.argv[1], "") && !strcmp(s.argv[2], "last") && !s.argv[3]);
     CHECK(!strcmp(s.envp[0], "A=") && !strcmp(s.envp[1], "B=c=d") && !s.envp[2]);
@@ -80,6 +83,8 @@ static void test_whole_start(void)
     CHECK(s.share_count == 2 && s.shares[0].read_only && !strcmp(s.shares[0].tag, "tag") && !strcmp(s.shares[0].path, "/data"));
     CHECK(!s.shares[1].read_only && !strcmp(s.shares[1].tag, "work") && !strcmp(s.shares[1].path, "/w"));
     CHECK(!memcmp(s.mac, "\x52\x54\0\0\0\1", 6));
+    CHECK(s.ignored == 0x1000 && s.blocked == (1ull << 63 | 1) && s.closed == 5);
+    CHECK(s.link_count == 1 && !strcmp(s.links[0].path, "/home") && !strcmp(s.links[0].target, "net/home"));
     CHECK(s.has_network && s.network.mask == htonl(0xffffff00) && s.network.gateway == htonl(0x0a000202));
     start_free(&s);
 }
@@ -98,7 +103,7 @@ static void test_refused_starts(void)
     buffer[2] = 1;
     CHECK(says(parse(&s), "reserved"));
     start_free(&s);
-    CHECK(says(with(18, "", 0), "unknown"));
+    CHECK(says(with(21, "", 0), "unknown"));
     CHECK(says(with(0, "", 0), "unknown"));
     CHECK(says(with(3, "/", 1), "twice"));
     CHECK(says(with(1, "a\0b", 3), "NUL"));
@@ -122,6 +127,12 @@ static void test_refused_starts(void)
     CHECK(says(with(17, "\x52\x54\0\0\0", 5), "wrong length"));
     CHECK(says(with(17, "\x53\x54\0\0\0\1", 6), "mac"));
     CHECK(says(with(17, "\0\0\0\0\0\0", 6), "mac"));
+    CHECK(says(with(18, "\0\0\0\0\0\0\0\0", 8), "wrong length"));
+    CHECK(says(with(19, "\x08", 1), "stream"));
+    CHECK(says(with(20, "/home", 5), "target"));
+    CHECK(says(with(20, "/home\0", 6), "target"));
+    CHECK(says(with(20, "home\0x", 6), "absolute"));
+    CHECK(says(with(20, "/home\0x\0y", 9), "target"));
     CHECK(says(with(5, "pat:x:1:1:Pat:/home", 19), "fields"));
     CHECK(says(with(6, "lab:x:5:\n", 9), "line"));
     CHECK(says(with(5, ":x:1:1:Pat:/home:/bin/sh", 24), "line"));
@@ -160,7 +171,7 @@ static void test_decoder(void)
 static void test_encoders(void)
 {
     uint8_t out[FRAME_HEADER + FRAME_FAILED_LIMIT];
-    CHECK(encode_hello(out, "1", "6.1") == FRAME_HEADER + 8 + 5 && !memcmp(out + 8, "DFLY\2\0\0\0" "1\0" "6.1", 13));
+    CHECK(encode_hello(out, "1", "6.1") == FRAME_HEADER + 8 + 5 && !memcmp(out + 8, "DFLY\3\0\0\0" "1\0" "6.1", 13));
     char kernel[400];
     memset(kernel, 'k', sizeof kernel - 1);
     kernel[sizeof kernel - 1] = 0;

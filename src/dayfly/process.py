@@ -291,14 +291,3 @@ def warn(line: str) -> None:
         sys.stderr.flush()
     except OSError:  # closed or full
         return
-
-
-def open_standard_streams() -> None:
-    """Lead the standard descriptors that we were started without to /dev/null, before a file of ours gets their numbers."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
-    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (open as long as we are)
-    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115

@@ -265,6 +265,37 @@ def test_tstp_twice_and_cont_once(site: Site) -> None:
         assert process.wait(30) == 0
 
 
+def test_a_job_hears_that_it_goes_on(site: Site) -> None:
+    """`trap … CONT`, after its machine was suspended, and where nobody suspended it."""
+    script = "trap 'echo goes on' CONT; echo ready; while :; do sleep 0.1; done"
+    with site.start("run", IMAGE, "--", "sh", "-c", script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTSTP)
+        eventually(lambda: state(process.pid) == "T")
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == b"goes on\n"
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == b"goes on\n"
+        process.terminate()
+        assert process.wait(30) == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGTSTP])
+def test_what_the_caller_ignores_stays_ignored(site: Site, number: signal.Signals) -> None:
+    """`nohup dayfly run …`, `trap '' INT`: from the first moment to the last."""
+    ignore = lambda: signal.signal(number, signal.SIG_IGN)  # noqa: E731
+    with site.start("run", IMAGE, "--", "sh", "-c", "echo up; sleep 2; kill -HUP $$; echo on", preexec_fn=ignore) as process:
+        assert process.stdout is not None
+        machine = site.machine_of(process)
+        process.send_signal(number)
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(number)
+        assert process.stdout.read() == (b"on\n" if number == signal.SIGHUP else b"")
+        assert process.wait(30) == (0 if number == signal.SIGHUP else 129)
+    assert machine.owner == process.pid
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,9 @@ from dayfly.machine.guest.initramfs import agent_archive, modules_archive
 from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import IMAGE, Finished, Site, eventually, kill
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
 
 def one_line(finished: Finished) -> str:
@@ -100,6 +105,106 @@ def test_a_qemu_that_fails(site: Site) -> None:
     assert "QEMU exited with 3" in one_line(finished)
     assert "  | it does not start" in finished.err
     assert site.record()["end"]["reason"] == "qemu-failed"
+
+
+def test_a_qemu_that_crashes(site: Site) -> None:
+    """Its last lines are told, and are in the record."""
+    broken = site.work / "qemu-broken"
+    broken.write_text("#!/bin/sh\necho 'assertion failed: somewhere' >&2\nkill -ABRT $$\n")
+    broken.chmod(0o755)
+    site.configure(machine_qemu=str(broken))
+    finished = site.run("true")
+    assert finished.status == 125
+    assert "QEMU crashed with signal 6" in one_line(finished)
+    assert "  | assertion failed: somewhere" in finished.err
+    end = site.record()["end"]
+    assert end["reason"] == "qemu-failed"
+    assert "assertion failed: somewhere" in end["message"]
+
+
+@pytest.mark.parametrize("options", [(), ("--cold",)], ids=["clone", "cold"])
+def test_a_qemu_that_stops_the_machine(site: Site, options: tuple[str, ...]) -> None:
+    """As after an internal error of KVM: nobody asked for it, and nothing would ever come of it."""
+    socket_path = site.scratch / "qmp"
+    wrapper = site.work / "qemu-watched"
+    qemu = shutil.which(os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64"))
+    wrapper.write_text(f'#!/bin/sh\nexec {qemu} "$@" -qmp unix:{socket_path},server=on,wait=off\n')
+    wrapper.chmod(0o755)
+    site.configure(machine_qemu=str(wrapper), templates_user=str(site.folder / "cache/templates"))
+    site.run("true")  # or the machine that is made a template would be met
+    with site.start("run", IMAGE, *options, "--", "sh", "-c", "echo up; sleep 600") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(socket_path))
+            monitor.sendall(b'{"execute": "qmp_capabilities"}\n{"execute": "stop"}\n')
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 125
+    assert b"QEMU does not run it any more: paused" in err
+    assert site.record()["end"]["reason"] == "machine-halted"
+
+
+HALTS = {
+    "halted": "python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0xcdef0123)'",
+    "suspended": "echo mem >/sys/power/state",
+}
+
+
+@pytest.mark.parametrize("how", HALTS)
+def test_a_machine_that_stands_still_ends_its_job(site: Site, how: str) -> None:
+    finished = site.shell(f"{HALTS[how]}; sleep 600", "--user", "root", seconds=60)
+    assert finished.status == 125
+    assert "stood still before the job ended" in one_line(finished)
+    assert site.record()["end"]["reason"] == "machine-halted"
+
+
+def test_a_second_term_ends_the_machine(site: Site) -> None:
+    """Whatever the job makes of it. One that comes with the first is the same request: timeout(1) sends two."""
+    site.configure(job_grace="2s")
+    script = "trap 'echo term' TERM; echo up; while :; do sleep 0.1; done"
+    with site.start("run", IMAGE, "--", "sh", "-c", script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.terminate()
+        assert process.stdout.readline() == b"term\n"
+        process.terminate()
+        time.sleep(4)
+        assert process.poll() is None
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert b"a second TERM" in err
+    assert site.record()["end"]["reason"] == "cancelled"
+
+
+LIMITS = {
+    "v": (resource.RLIMIT_AS, 500_000 * 1024, "500000 KiB"),
+    "d": (resource.RLIMIT_DATA, 100_000 * 1024, "100000 KiB"),
+    "t": (resource.RLIMIT_CPU, 2, "2 s"),
+    "n": (resource.RLIMIT_NOFILE, 12, "12"),
+    "f": (resource.RLIMIT_FSIZE, 4096, "ulimit -f"),
+}
+
+
+@pytest.mark.parametrize("option", LIMITS)
+def test_a_limit_of_the_callers_is_named(site: Site, option: str) -> None:
+    number, value, shown = LIMITS[option]
+    limit = lambda: resource.setrlimit(number, (value, value))  # noqa: E731
+    finished = site.shell("while :; do :; done", "--cold", preexec_fn=limit)
+    assert finished.status == 125
+    assert f"ulimit -{option}" in finished.err
+    assert shown in finished.err
+    assert "Traceback" not in finished.err
+
+
+@needs_root
+def test_a_limit_of_processes_is_named(site: Site) -> None:
+    site.give_to(4243)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NPROC, (2, 2))  # noqa: E731
+    finished = site.shell("true", "--cold", preexec_fn=limit)
+    assert finished.status == 125
+    assert "ulimit -u" in finished.err
+    assert "Traceback" not in finished.err
 
 
 def test_memory_that_the_host_does_not_have(site: Site) -> None:

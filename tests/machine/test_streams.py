@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -103,12 +105,79 @@ def test_a_closed_reader_ends_the_job_as_sigpipe(site: Site) -> None:
         assert process.wait(30) == 141
 
 
-def test_a_full_disk_behind_stdout_is_told(site: Site) -> None:
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "script",
+    ["cat /dev/zero", "echo small", "echo small; exit 3", "sleep 1; printf x", "exec 3>&1; (sleep 1; echo late >&3) & wait"],
+)
+def test_output_on_a_full_disk_is_not_lost_in_silence(site: Site, stream: str, script: str) -> None:
+    """However little it is, and whatever the job exits with."""
     with Path("/dev/full").open("wb") as full:
-        finished = site.run("cat", "/dev/zero", stdout=full)
-    assert finished.status == 141
-    assert "No space left" in finished.err
+        script = script if stream == "stdout" else f"{{ {script}; }} >&2"
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        finished = site.shell(script, **streams)
+    assert finished.status == 125
+    if stream == "stdout":
+        assert "stdout cannot be written: No space left" in finished.err
     assert site.record()["end"]["reason"] == "output-lost"
+
+
+@pytest.mark.parametrize(("ignored", "status"), [("", 141), ("trap '' PIPE; ", 125)])
+def test_small_output_to_a_reader_that_has_gone(site: Site, ignored: str, status: int) -> None:
+    """Natively SIGPIPE ends the job, or where the caller ignores it, the job hears of an error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    launcher = Path(sys.executable).parent / "dayfly"
+    site.command = ["sh", "-c", f'{ignored}exec "$@"', "sh", str(launcher)]
+    finished = site.shell("echo small", stdout=writer)
+    os.close(writer)
+    assert finished.status == status, finished.err
+
+
+def test_a_limit_of_the_files_size_behind_stdout(site: Site) -> None:
+    """A quota, or `ulimit -f`, that is reached in the middle."""
+    with (site.work / "out").open("wb") as out:
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+        finished = site.run("head", "-c", "200000", "/dev/zero", stdout=out, preexec_fn=limit, options=("--scratch", "64M"))
+    assert finished.status == 125, finished.err
+
+
+LOOPS = {
+    "not-read": ("echo $line", "one\ntwo\nthree\nfour\n"),
+    "a-line-each": ("read x; echo $line and $x", "one and two\nthree and four\n"),
+    "all": ("cat >/dev/null; echo $line", "one\n"),
+    "fails-to-start": ("", "failed\nfailed\nfailed\nfailed\n"),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_a_job_leaves_of_a_file_is_its_callers(site: Site, loop: str) -> None:
+    """`while read` around jobs goes on with the next line that no job has read."""
+    job, output = LOOPS[loop]
+    command = f"sh -c 'line=$1; {job}' sh $line" if job else "no-such-command || echo failed"
+    script = f'while read line; do "$@" {command}; done <list'
+    (site.work / "list").write_text("one\ntwo\nthree\nfour\n")
+    finished = site.dayfly("run", IMAGE, "--", before=["sh", "-c", script, "sh"])
+    assert (finished.status, finished.out.decode()) == (0, output), finished.err
+
+
+def test_a_script_on_stdin_goes_on_after_a_job(site: Site) -> None:
+    """bash reads its script by the line where it can, so that what it calls may read on."""
+    dayfly = " ".join([*site.command, "run", IMAGE, "--"])
+    (site.work / "script").write_text(f"echo one\n{dayfly} echo two\n{dayfly} sh -c 'read x; echo $x'\nthree\necho four\n")
+    with (site.work / "script").open("rb") as script:
+        finished = subprocess.run(["bash"], stdin=script, capture_output=True, cwd=site.work, env=site.environment())
+    assert finished.stdout == b"one\ntwo\nthree\nfour\n", finished.stderr
+
+
+@pytest.mark.parametrize("option", ["-n", "--stdin=none"])
+def test_no_stdin_for_the_job(site: Site, option: str) -> None:
+    """As ssh's -n: what is in the pipe is the next one's."""
+    script = f'while read line; do "$@" run {option} {IMAGE} -- sh -c "cat; echo job $line"; done'
+    finished = subprocess.run(
+        ["sh", "-c", script, "sh", *site.command], input=b"1\n2\n", capture_output=True, cwd=site.work, env=site.environment()
+    )
+    assert finished.stdout == b"job 1\njob 2\n", finished.stderr
 
 
 def test_the_end_of_stdin(site: Site) -> None:

@@ -47,10 +47,17 @@ class Screen:
 
 @contextmanager
 def screen(site: Site, *words: str) -> Iterator[Screen]:
+    with started(site, [*COMMAND, "run", *words]) as at:
+        yield at
+
+
+@contextmanager
+def started(site: Site, command: list[str]) -> Iterator[Screen]:
+    """A command that leads the session of a terminal of its own."""
     master, slave = pty.openpty()
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
     process = subprocess.Popen(
-        [*COMMAND, "run", *words],
+        command,
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -143,4 +150,54 @@ def test_full_screen_program(site: Site) -> None:
         at.type(b"G")
         at.expect(rb"line 199")
         at.type(b"q")
+        assert at.process.wait(30) == 0
+
+
+DAYFLY = " ".join(COMMAND)
+
+
+def test_timeout_in_a_script_at_a_terminal(site: Site) -> None:
+    """timeout(1) puts what it runs into the terminal's background. The job runs there, and its TERM is obeyed."""
+    script = f"timeout 8 {DAYFLY} run {IMAGE} -- sh -c 'echo runs; sleep 600'; echo status $?; stty -a | grep -c ' icanon'"
+    with started(site, ["sh", "-c", script]) as at:
+        at.expect(rb"runs\r\n")
+        at.expect(rb"status 124\r\n", 30)
+        at.expect(rb"1\r\n")  # and the terminal is as it was
+        assert at.process.wait(10) == 0
+
+
+def test_timeout_of_a_job_that_reads_the_terminal(site: Site) -> None:
+    """Natively it would be stopped by TTIN, and ended by TERM and CONT; here it waits for input that is not its own."""
+    with started(site, ["sh", "-c", f"timeout 8 {DAYFLY} run {IMAGE} -- cat; echo status $?"]) as at:
+        at.type(b"not for the job\r")
+        assert b"not for the job\r\nnot for" not in at.expect(rb"[^$]*status 124\r\n", 30).group()
+
+
+def test_a_job_in_the_background_of_a_shell(site: Site) -> None:
+    """It runs there, and gets the terminal when it is brought to the foreground."""
+    script = "echo runs; read line; echo got $line; stty -a | grep -o ' echo '"
+    with started(site, ["bash", "--norc", "-i"]) as at:
+        at.type(f"stty -echo; PS1=; {DAYFLY} run {IMAGE} -- sh -c '{script}' &\r".encode())
+        at.expect(rb"runs\r\n")
+        at.type(b"jobs -r | wc -l\r")
+        at.expect(rb"1\r\n")
+        at.type(b"fg\r")
+        at.expect(rb"run ")
+        time.sleep(0.5)  # until the shell has handed the terminal over: nothing tells when
+        at.type(b"a line\r")
+        at.expect(rb"got a line\r\n echo ")
+        at.type(b"exit\r")
+        at.process.wait(10)
+
+
+def test_a_suspended_job_leaves_the_terminal_as_it_was(site: Site) -> None:
+    with screen(site, IMAGE, "--", "sh", "-c", "echo runs; read line; echo got $line") as at:
+        at.expect(rb"runs\r\n")
+        raw = termios.tcgetattr(at.master)[3] & termios.ICANON
+        at.process.send_signal(signal.SIGTSTP)
+        os.waitid(os.P_PID, at.process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert (raw, termios.tcgetattr(at.master)[3] & termios.ICANON) == (0, termios.ICANON)
+        at.process.send_signal(signal.SIGCONT)
+        at.type(b"on\r")
+        at.expect(rb"got on\r\n")
         assert at.process.wait(30) == 0

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dayfly import process
+from dayfly import inherited, process
 from dayfly import settings as site
 from dayfly.batch import policy
 from dayfly.batch.allocation import Host, shape
@@ -55,7 +55,7 @@ def serve(
     Without a machine the job takes this process over, and this does not return. Raises `DayflyError`.
     """
     request = parse(words)
-    environment = dict(os.environb) if request.environment < 0 else variables(_content(request.environment))
+    environment = inherited.environment() if request.environment < 0 else variables(_content(request.environment))
     for name in _OURS:
         if name in environment:
             os.environb[name] = environment[name]
@@ -108,7 +108,7 @@ def description(
         command=job.command or request.command,
         shape=shape(job.allocation, host, settings.batch_overhead, most),
         scratch=settings.scratch_size,
-        directory=os.getcwd(),  # noqa: PTH109 (on the way to every job's start)
+        directory=inherited.directory(os.fsdecode(environment.get(b"PWD", b""))),
         environment=tuple(name + b"=" + value for name, value in environment.items()),
         shares=_shares(request, job, settings),
         network=network(request.network),
@@ -165,8 +165,10 @@ def _content(descriptor: int) -> bytes:
 def _become(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
     """Be the job, as if nobody had been here before it."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if inherited.ignored(number) else signal.SIG_DFL)
     sys.stdout.flush()
+    for descriptor in inherited.closed_streams():
+        os.close(descriptor)
     try:
         os.execvpe(command[0], list(command), environment)
     except FileNotFoundError:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dayfly import __version__, process
+from dayfly import __version__, inherited, process
 from dayfly.errors import DayflyError
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -49,7 +49,7 @@ def entry() -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dayfly` with these arguments; returns what to exit with."""
-    process.open_standard_streams()
+    inherited.open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _dispatch(words)
@@ -67,12 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             _drop_output()
             process.warn(f"stdout cannot be written to: {error.strerror}")
             return DayflyError.exit_status
-        if error.filename is None:
+        limit = _limit_behind(error)
+        if error.filename is None and not limit:
             raise  # nobody could do anything about it: a mistake of ours
-        hint = "`dayfly doctor` checks the folders that Dayfly uses"
-        process.warn(f"{error.filename}: {error.strerror} ({hint})")
+        hint = limit or "`dayfly doctor` checks the folders that Dayfly uses"
+        process.warn(f"{error.filename or 'dayfly'}: {error.strerror} ({hint})")
+        return DayflyError.exit_status
+    except (MemoryError, RuntimeError) as error:  # RuntimeError: a thread that could not be started
+        limit = _limit_behind(error)
+        if not limit:
+            raise
+        process.warn(f"{str(error) or 'Cannot allocate memory'} ({limit})")
         return DayflyError.exit_status
     return status
+
+
+def _limit_behind(error: Exception) -> str:
+    from dayfly.machine import ends  # noqa: PLC0415 (only where something failed)
+
+    text = "Cannot allocate memory" if isinstance(error, MemoryError) else str(error)
+    return ends.behind(text, process.limits())
 
 
 def _drop_output() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from dayfly import inherited
 from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
 from dayfly.job.description import JobDescription, parse_folder
@@ -64,6 +65,13 @@ def configure(parser: Parser) -> None:
         default=None,
         help="give it a terminal (default: when stdin and stdout are terminals)",
     )
+    job.add_argument(
+        "--stdin",
+        choices=["inherit", "none"],
+        default="inherit",
+        help="inherit (the default), or none: the job reads nothing, and what is there is left to the caller",
+    )
+    job.add_argument("-n", action="store_const", const="none", dest="stdin", help="as --stdin none, like ssh's -n")
     job.add_argument("-T", "--no-terminal", action="store_false", dest="terminal", help="give it no terminal")
     job.add_argument(
         "-e",
@@ -118,6 +126,8 @@ def _target(text: str) -> Name:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the job."""
+    if arguments.stdin == "none":
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     settings = site.load()
     job = description(arguments, settings)
     if arguments.save_as is None:
@@ -139,7 +149,7 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
         shape=Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory),
         scratch=arguments.scratch or settings.scratch_size,
         directory=_working_directory(),
-        environment=environment(dict(os.environb), arguments.env),
+        environment=environment(inherited.environment(), arguments.env),
         own_path=any(change.startswith("PATH=") for change in arguments.env),
         shares=tuple(arguments.share),
         share_directory=not arguments.no_share,
@@ -166,6 +176,6 @@ def environment(variables: dict[bytes, bytes], changes: list[str]) -> tuple[byte
 
 def _working_directory() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109 (on the way to every job's start)
+        return inherited.directory(os.environ.get("PWD", ""))
     except FileNotFoundError:
         raise UsageMistake("the working directory does not exist any more", "change to one that does") from None

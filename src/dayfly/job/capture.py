@@ -47,9 +47,9 @@ def modules_of(kernel: str) -> str:
     return f"usr/lib/modules/{kernel}"
 
 
-def made_for(shares: Iterable[str]) -> list[str]:
-    """The folders that a machine has at least for its shares to be mounted on, and those above them."""
-    paths = [[part for part in share.split("/") if part] for share in shares]
+def made_for(places: Iterable[str]) -> list[str]:
+    """The folders that a machine has at least for its shares to be mounted on, its links, and the folders above them."""
+    paths = [[part for part in place.split("/") if part] for place in places]
     return sorted({"/".join(parts[:end]) for parts in paths for end in range(1, len(parts) + 1)})
 
 
@@ -86,11 +86,11 @@ async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome) -> Out
     assert wanted is not None  # noqa: S101 (or nobody would have asked)
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[signal.Signals] = loop.create_future()
-    for number in signals.HANDLED:
+    for number in signals.heeded(signals.HANDLED):
         loop.add_signal_handler(number, _asked, asked, number)
-    shares = [share.target for share in prepared.shares]
+    places = [*(share.target for share in prepared.shares), *(link.path for link in prepared.links)]
     kernel = prepared.image.config.kernel.version
-    writing = loop.create_task(capture(machine, prepared.boot, kernel, shares, wanted.descriptor))
+    writing = loop.create_task(capture(machine, prepared.boot, kernel, places, wanted.descriptor))
     first: set[asyncio.Future[Any]] = {writing, asked}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     machine.times["captured"] = time.monotonic()
@@ -112,15 +112,15 @@ def _asked(asked: asyncio.Future[signal.Signals], number: signal.Signals) -> Non
         asked.set_result(number)
 
 
-async def capture(machine: Machine, boot: Boot, kernel: str, shares: Iterable[str], descriptor: int) -> None:
+async def capture(machine: Machine, boot: Boot, kernel: str, places: Iterable[str], descriptor: int) -> None:
     """Write the root of a machine whose job has ended, without what was put there for the job, to an open file.
 
-    `kernel` is the version of the image's, `shares` are where folders were mounted.
+    `kernel` is the version of the image's, `places` are where folders were mounted and links made.
     Raises `MachineFailed`, `Refused` for more than there may be, or `NoSpace`.
     """
     await machine.again(PATIENCE)
     rules = [f"parents:{path}" for path in (*_OF_THE_PARENT, modules_of(kernel))]
-    rules += [f"made:{path}" for path in ("usr/lib/modules", *made_for(shares))]
+    rules += [f"made:{path}" for path in ("usr/lib/modules", *made_for(places))]
     await _written(machine, boot, ["/", *rules], descriptor)
 
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 
 from dayfly.errors import Refused
+from dayfly.job.links import followed
 from dayfly.machine.command import MOST_SHARES
-from dayfly.machine.spec import Boot, Network, Shape, Share
+from dayfly.machine.spec import Boot, Link, Network, Shape, Share
 from dayfly.units import format_size
-from dayfly.values import dataclass, field
+from dayfly.values import dataclass, field, replace
 
 LEAST_MEMORY = 128 * 1024**2
 LEAST_SCRATCH = 16 * 1024**2
@@ -62,7 +63,7 @@ class JobDescription:
 
     Without a `command`, the image's own is run. With `own_path` the PATH was said for this very job, and is used as it is.
 
-    `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
+    `directory` is the caller's, as it shows it, shared unless `share_directory` is False; the job starts there, or in `workdir`.
     A `cold` job's machine boots, whatever templates there are.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
     system, for its record; with `as_signal` its death by a signal is told as the signal's negative number, not as 128 + n.
@@ -95,6 +96,8 @@ def parse_folder(text: str) -> Folder:
     path, _, mode = text.rpartition(":")
     if not path or mode not in ("ro", "rw"):
         path, mode = text, "rw"
+    if not path:
+        raise Refused("the path of a folder to share is empty", "is a variable in it not set?")
     path = os.path.abspath(path)  # noqa: PTH100 (unlike Path.absolute, it takes `..` out)
     if not os.path.isdir(path):  # noqa: PTH112 (on the way to every job's start)
         raise Refused(f"{path} is not a folder that could be shared", "--share takes folders of this host")
@@ -103,23 +106,36 @@ def parse_folder(text: str) -> Folder:
     return Folder(path, mode == "ro")
 
 
+def leads_to(folder: Folder) -> tuple[Folder, tuple[Link, ...]]:
+    """The folder by the path to which its own leads, and the links on the way.
+
+    A folder whose own path is its only name that would not hide the image's keeps it.
+    """
+    path, links = followed(folder.path)
+    return (folder, ()) if hides_image(path) else (replace(folder, path=path), links)
+
+
 def hides_image(path: str) -> bool:
     """Whether a folder shared at this path would take the place of the guest's operating system."""
     return path in _OF_THE_IMAGE
 
 
-def mounts(folders: Sequence[Folder]) -> tuple[Share, ...]:
-    """The machine's shares for these folders: each path once (a later one says how), parents before what is below them.
+def mounts(folders: Sequence[Folder]) -> tuple[tuple[Share, ...], tuple[Link, ...]]:
+    """The machine's shares for these folders, and the links on the way to them.
 
+    Each folder is shared once (a later one says how), at the path to which its own leads, parents before what is below them.
     Raises `Refused` when there are more than a machine has places for.
     """
-    by_path = {folder.path: folder for folder in folders}
+    followed_folders = [leads_to(folder) for folder in folders]
+    by_path = {folder.path: folder for folder, _ in followed_folders}
+    links = dict.fromkeys(link for _, ways in followed_folders for link in ways)
     if len(by_path) > MOST_SHARES:
         raise Refused(f"{len(by_path)} shared folders are more than the {MOST_SHARES} that a machine can have", "share a parent")
-    return tuple(
+    shares = tuple(
         Share(f"share{index}", folder.path, folder.path, folder.readonly)
         for index, folder in enumerate(sorted(by_path.values(), key=lambda folder: folder.path.split("/")))
     )
+    return shares, tuple(links)
 
 
 def check_shape(shape: Shape, scratch: int) -> None:

@@ -9,14 +9,14 @@ import os
 import time
 from pathlib import Path
 
-from dayfly import files, process
+from dayfly import files, inherited, process
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import OpenImage
 from dayfly.image.manifest import ImageConfig
-from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, mounts
+from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, leads_to, mounts
 from dayfly.machine import scratch
 from dayfly.machine.launch import Launched, launch
-from dayfly.machine.spec import Accelerator, Boot, Disk, MachineSpec, Network, Shape, Share
+from dayfly.machine.spec import Accelerator, Boot, Disk, Link, MachineSpec, Network, Shape, Share
 from dayfly.settings import Settings
 from dayfly.values import dataclass, replace
 
@@ -35,8 +35,10 @@ class Prepared:
     boot: Boot
     terminal: bool
     shares: tuple[Share, ...]
+    links: tuple[Link, ...]
     directory: str
     limits: tuple[tuple[int, int], ...]
+    signals: tuple[int, int]
     begun: float
     begun_at: float
 
@@ -48,7 +50,7 @@ def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prep
     if boot.by_firmware and description.capture is not None:
         name = image.name or image.digest
         raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "images with a kernel of their own can be")
-    shares, directory = _folders(description, image.config)
+    shares, links, directory = _folders(description, image.config)
     return Prepared(
         description=description,
         image=image,
@@ -57,8 +59,10 @@ def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prep
         boot=boot,
         terminal=_terminal(description),
         shares=shares,
+        links=links,
         directory=directory,
         limits=process.limits(),
+        signals=inherited.signals(),
         begun=begun,
         begun_at=time.time() - (time.monotonic() - begun),
     )
@@ -177,19 +181,19 @@ def _command(description: JobDescription, image: OpenImage) -> tuple[str, ...]:
     return command
 
 
-def _folders(description: JobDescription, config: ImageConfig) -> tuple[tuple[Share, ...], str]:
-    """What the machine shares, and the directory that the job starts in.
+def _folders(description: JobDescription, config: ImageConfig) -> tuple[tuple[Share, ...], tuple[Link, ...], str]:
+    """What the machine shares, the links to it, and the directory that the job starts in.
 
     The image's own command starts in the image's own directory; any other does so only where the caller's is not shared.
     """
-    wanted = description.share_directory
-    shared = wanted and not hides_image(description.directory)
+    wanted, callers_own = description.share_directory, Folder(description.directory)
+    shared = wanted and not hides_image(leads_to(callers_own)[0].path)
     if wanted and not shared:
         process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
-    own = (Folder(description.directory),) if shared else ()
-    callers = description.directory if shared else ""
+    own = (callers_own,) if shared else ()
+    callers = leads_to(callers_own)[0].path if shared else ""
     choice = (callers, config.directory) if description.command else (config.directory, callers)
-    return mounts((*own, *description.shares)), description.workdir or choice[0] or choice[1] or _home(description)
+    return *mounts((*own, *description.shares)), description.workdir or choice[0] or choice[1] or _home(description)
 
 
 def _home(description: JobDescription) -> str:

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Mapping
 
+from dayfly import inherited
 from dayfly.job import identity
 from dayfly.job.description import JobDescription
 from dayfly.job.prepare import Prepared, mac
 from dayfly.job.terminal import same_file, size
-from dayfly.machine.guest.protocol import Mount, StartRequest
+from dayfly.machine.guest.protocol import Mount, Signals, StartRequest
 from dayfly.machine.spec import Network
 
 SLIRP = "10.0.2.15/24 10.0.2.2 10.0.2.3"
@@ -36,6 +37,9 @@ def request(prepared: Prepared) -> StartRequest:
         network=SLIRP if description.network is Network.NAT else "",
         machine_id=os.urandom(16).hex(),
         mac=mac(prepared.identity) if description.network is Network.NAT else "",
+        signals=Signals(*prepared.signals),
+        closed=inherited.closed_streams(),
+        links=prepared.links,
     )
 
 

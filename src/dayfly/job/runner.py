@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from dayfly import inherited, process
 from dayfly.errors import MachineFailed, Refused
 from dayfly.job import signals
 from dayfly.job.streams import Inlet, Outlet
-from dayfly.job.terminal import size
+from dayfly.job.terminal import CallersTerminal, size
 from dayfly.machine.channel import INPUT_WINDOW, OUTPUT_WINDOW, Frame, FromGuest, ProtocolBroken, Stream, ToGuest
+from dayfly.machine.ends import crashed, why
 from dayfly.machine.events import Event
 from dayfly.machine.guest.protocol import (
     Exited,
@@ -30,13 +32,14 @@ from dayfly.machine.guest.protocol import (
     parse_grant,
 )
 from dayfly.machine.machine import Machine, Remains, State
-from dayfly.values import dataclass
+from dayfly.values import dataclass, replace
 
 TIMED_OUT = 124
 """What a job that ran out of its --timeout exits with, like timeout(1)'s."""
 
 _GRANT_STEP = 256 * 1024
 _KILL_SECONDS = 5.0
+_SAME_REQUEST_SECONDS = 1.0
 _STALE_SECONDS = 0.12
 """A clone that takes longer to start its job, on a busy host, may have heard START late: the clock in that was old by then."""
 
@@ -60,7 +63,7 @@ class Run:
         machine: Machine,
         request: Callable[[], bytes],
         *,
-        terminal: bool,
+        terminal: CallersTerminal | None,
         timeout: float | None,
         grace: float,
         up: Callable[[], None],
@@ -90,10 +93,12 @@ class Run:
         self._waiting_signals: list[signal.Signals] = []
         self._timed_out = False
         self._asked = 0
+        self._first_term: float | None = None
+        self._last_grace = False
         self._suspended = self._paused = False
         self._obeying = asyncio.Lock()
         self._obedience: asyncio.Task[None] | None = None
-        self._write_error = ""
+        self._lost_output: tuple[Stream, OSError] | None = None
         self.times = machine.times
         self._while_starting = {FromGuest.STARTED: self._job_started, FromGuest.FAILED: self._failed}
         self._while_running = {
@@ -110,7 +115,7 @@ class Run:
 
         Raises `StartFailed` when the machine does not come up.
         """
-        for number in signals.HANDLED:
+        for number in signals.heeded(signals.HANDLED):
             self._loop.add_signal_handler(number, self._signalled, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HANDLED)
         booting = self._loop.create_task(self._machine.ready(boot_timeout))
@@ -134,7 +139,9 @@ class Run:
         outcome = await self._outcome
         await self._drained.wait()
         ended.cancel()
-        return outcome
+        if self._inlet is not None and outcome.exited is not None:
+            self._inlet.leave_unread(outcome.exited.bytes_in)
+        return self._with_output(outcome)
 
     async def _watch(self) -> None:
         """A machine that ends before its job said that it ended: say why."""
@@ -173,9 +180,11 @@ class Run:
             self._machine.send(ToGuest.CLOCK, encode_clock(time.time_ns()))
         self._tell_started()
         self._open(Stream.STDOUT)
-        if not self._terminal:
+        if self._terminal is None:
             self._open(Stream.STDERR)
-        self._inlet = Inlet(0, INPUT_WINDOW, self._stdin)
+        else:
+            self._terminal.take()
+        self._inlet = Inlet(0, INPUT_WINDOW, self._stdin, self._at_terminal)
         if self._timeout is not None:
             self._loop.call_later(self._timeout, self._out_of_time)
         for number in self._waiting_signals:
@@ -209,8 +218,7 @@ class Run:
             self._owed[stream] = 0
 
     def _reader_gone(self, stream: Stream, error: OSError) -> None:
-        if error.errno != errno.EPIPE and not self._write_error:
-            self._write_error = f"cannot write the job's {stream.name.lower()}: {os.strerror(error.errno or 0)}"
+        self._lost_output = self._lost_output or (stream, error)
         self._machine.send(ToGuest.CLOSED, stream=stream)
 
     def _stream_ended(self, frame: Frame) -> None:
@@ -261,11 +269,30 @@ class Run:
             message = f"the job ran out of memory: the guest killed {exited.oom_kills} of its processes"
             reason = "out-of-memory" if exited.status else "exit"
             return Outcome(exited.status, reason, message, "ask for more with --memory", exited)
-        if self._write_error:
-            return Outcome(exited.status, "output-lost", self._write_error, exited=exited)
         if self._asked and exited.signal == self._asked:
             return Outcome(exited.status, "cancelled", exited=exited)
         return Outcome(exited.status, "signal" if exited.signal else "exit", exited=exited)
+
+    def _with_output(self, outcome: Outcome) -> Outcome:
+        """The outcome, after all that the job wrote was passed on: a job whose output was lost has not ended well.
+
+        Of a reader that went away a program hears by SIGPIPE; one that had written all before it could hear so ends as it would.
+        """
+        if self._lost_output is None or outcome.exited is None or self._timed_out:
+            return outcome
+        stream, error = self._lost_output
+        if error.errno == errno.EPIPE and not inherited.ignored(signal.SIGPIPE):
+            if outcome.status != 0:
+                return outcome
+            died = replace(outcome.exited, code=0, signal=int(signal.SIGPIPE))
+            return replace(outcome, status=died.status, reason="signal", exited=died)
+        message = f"the job's {stream.name.lower()} cannot be written: {os.strerror(error.errno or 0)}"
+        exited = replace(outcome.exited, signal=0)
+        return Outcome(125, "output-lost", message, "some of the job's output is lost", exited)
+
+    def _at_terminal(self) -> None:
+        if self._terminal is not None and not self._outcome.done():
+            self._terminal.take()
 
     def _failed(self, frame: Frame) -> None:
         failed = parse_failed(frame.payload)
@@ -279,7 +306,7 @@ class Run:
             self._suspended = number == signal.SIGTSTP
             self._obedience = self._loop.create_task(self._obey())
         elif number == signal.SIGWINCH:
-            if self._terminal and self._started:
+            if self._terminal is not None and self._started:
                 self._machine.send(ToGuest.WINDOW, size(0).encode())
         elif self._outcome.done():
             self._give_up_output(number)
@@ -299,6 +326,24 @@ class Run:
         if number in signals.ENDING:
             self._asked = number
         self._machine.send(ToGuest.SIGNAL, bytes([number]))
+        if number == signal.SIGTERM:
+            self._term_again()
+
+    def _term_again(self) -> None:
+        """A second TERM ends the job's machine when its grace is over, whatever the job or the guest makes of it.
+
+        One that follows on the heels of the first is the same request: timeout(1) sends it to its child and to the whole group.
+        """
+        now = self._loop.time()
+        if self._first_term is None:
+            self._first_term = now
+        elif now - self._first_term >= _SAME_REQUEST_SECONDS and not self._last_grace:
+            self._last_grace = True
+            self._loop.call_later(self._grace, self._end_by_term)
+
+    def _end_by_term(self) -> None:
+        message = f"the job did not end within {self._grace:g} s of a second TERM, and its machine was ended"
+        self._finish(Outcome(128 + signal.SIGTERM, "cancelled", message))
 
     async def _obey(self) -> None:
         """Pause the machine, and stop this process, as the sender of TSTP expects of a process; or let the machine go on.
@@ -317,10 +362,16 @@ class Run:
             self._finish(Outcome(125, "machine-failed", error.message, error.hint))
             return
         if self._suspended:
+            if self._terminal is not None:
+                self._terminal.give_back()
             os.kill(os.getpid(), signal.SIGSTOP)
             self._suspended = False  # CONT is what we went on by, and a second TSTP before it means nothing any more
         elif self._started:
             self._machine.send(ToGuest.CLOCK, encode_clock(time.time_ns()))
+            self._send_signal(signal.SIGCONT)
+            self._at_terminal()
+            if self._inlet is not None:
+                self._inlet.look_again()
 
     def _out_of_time(self) -> None:
         if not self._outcome.done():
@@ -365,10 +416,10 @@ def lost(machine: Machine, remains: Remains) -> Outcome:
     if panic:
         said = "".join(f"\n  | {line}" for line in console[panic[-1] :][:12])
         return Outcome(125, "guest-panic", f"the guest's kernel panicked{said}")
-    if remains.status < 0:
-        message = f"QEMU was killed by signal {-remains.status}"
-        return Outcome(125, "machine-killed", message, "by somebody, or by the host for want of memory")
-    if remains.reason.startswith("guest-"):
+    if remains.halted:
+        return Outcome(125, "machine-halted", f"the machine stood still before the job ended: {remains.halted}")
+    if remains.status >= 0 and remains.reason.startswith("guest-"):
         return Outcome(125, "guest-shutdown", "the machine was switched off from inside before the job ended")
-    how = "".join(f"\n  | {line}" for line in remains.complaints.splitlines())
-    return Outcome(125, "machine-failed", f"QEMU exited with {remains.status} under the job{how}")
+    message, hint = why(remains.status, remains.complaints, remains.cpu, process.limits())
+    killed = remains.status < 0 and not crashed(remains.status)
+    return Outcome(125, "machine-killed" if killed else "machine-failed", message, hint)

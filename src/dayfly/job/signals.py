@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from signal import SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH
+from signal import SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH, Signals
+
+from dayfly import inherited
+
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ENDING = frozenset((SIGTERM, SIGINT, SIGHUP, SIGQUIT))
 """They ask for the job's end."""
@@ -11,3 +17,8 @@ HELD = ENDING | {SIGUSR1, SIGUSR2, SIGTSTP, SIGWINCH}
 end of the job, also while a template is made."""
 HANDLED = HELD | {SIGCONT}
 """They are listened to while the machine is there. CONT is never held: what is stopped goes on by it even where it is blocked."""
+
+
+def heeded(numbers: Iterable[Signals]) -> list[Signals]:
+    """Those of the signals that the caller does not ignore. A stopped machine goes on by CONT in any case."""
+    return [number for number in numbers if number == SIGCONT or not inherited.ignored(number)]

@@ -51,7 +51,7 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
         accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
         planned = planned_for(prepared, accelerated)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD - signals.ENDING)
-        for number in signals.ENDING:
+        for number in signals.heeded(signals.ENDING):
             signal.signal(number, _asked_to_end)
         try:
             if description.batch:

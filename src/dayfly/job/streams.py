@@ -7,12 +7,17 @@ that may block in it, while signals, the other streams and the exit status go on
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import queue
+import select
 import signal
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from dayfly.job.terminal import in_foreground
 from dayfly.machine.channel import INPUT_LIMIT
 
 
@@ -32,6 +37,7 @@ class Outlet:
     def __init__(
         self, descriptor: int, passed_on: Callable[[int], None], broken: Callable[[OSError], None], ended: Callable[[], None]
     ) -> None:
+        """`broken` is called once when output is lost: the descriptor does not take it, or reports so when it is flushed."""
         self._descriptor = descriptor
         self._passed_on = passed_on
         self._broken = broken
@@ -49,7 +55,7 @@ class Outlet:
         self._chunks.put(None)
 
     def _write_on(self) -> None:
-        failed = False
+        written, failed = 0, False
         while (chunk := self._chunks.get()) is not None:
             if failed:
                 continue
@@ -61,8 +67,18 @@ class Outlet:
                 failed = True
                 self._tell(self._broken, error)
             else:
+                written += len(chunk)
                 self._tell(self._passed_on, len(chunk))
+        if written and not failed:
+            self._flush()
         self._tell(self._ended)
+
+    def _flush(self) -> None:
+        """Hear what a network filesystem says only at a close (close(2), "Dealing with error returns")."""
+        try:
+            os.close(os.dup(self._descriptor))
+        except OSError as error:
+            self._tell(self._broken, error)
 
     def _tell(self, function: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():
@@ -72,11 +88,19 @@ class Outlet:
 class Inlet:
     """Reads one of our descriptors for the job, never more than the job was granted."""
 
-    def __init__(self, descriptor: int, window: int, read: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, descriptor: int, window: int, read: Callable[[bytes], None], at_terminal: Callable[[], None] = lambda: None
+    ) -> None:
+        """`at_terminal` is called before each piece that is read from a terminal, in whose foreground we are then."""
         self._descriptor = descriptor
         self._read = read
+        self._at_terminal = at_terminal
+        self._terminal = _Terminal(descriptor) if os.isatty(descriptor) else None
+        self._seekable = _is_seekable(descriptor)
         self._credit = window
         self._changed = threading.Condition()
+        self._reading = threading.Lock()  # of a file, whose read comes back: held until it is counted
+        self._taken = 0
         self._closed = False
         self._loop = asyncio.get_running_loop()
         _start(self._read_on, f"inlet-{descriptor}")
@@ -93,13 +117,22 @@ class Inlet:
             self._closed = True
             self._changed.notify()
 
+    def look_again(self) -> None:
+        """We may be in the terminal's foreground now."""
+        if self._terminal is not None:
+            self._terminal.look_again()
+
+    def leave_unread(self, used: int) -> None:
+        """Close, and set a file back to where the job has read to, after `used` bytes: the rest is whoever's reads it next."""
+        self.close()
+        if self._seekable:
+            with self._reading, contextlib.suppress(OSError):
+                os.lseek(self._descriptor, min(0, used - self._taken), os.SEEK_CUR)
+
     def _read_on(self) -> None:
         """Read until the end, which is told as an empty chunk."""
         while (size := self._next_size()) > 0:
-            try:
-                chunk = os.read(self._descriptor, size)
-            except OSError:  # a terminal that hung up, a folder as stdin: the job sees the end
-                chunk = b""
+            chunk = self._next_chunk(size)
             with self._changed:
                 self._credit -= len(chunk)
                 if self._closed:
@@ -113,3 +146,54 @@ class Inlet:
         with self._changed:
             self._changed.wait_for(lambda: self._credit > 0 or self._closed)
             return 0 if self._closed else min(self._credit, INPUT_LIMIT)
+
+    def _next_chunk(self, size: int) -> bytes:
+        while True:
+            if self._terminal is not None:
+                self._terminal.wait_for_foreground()
+                if not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self._at_terminal)
+            try:
+                with self._held():
+                    chunk = os.read(self._descriptor, size)
+                    self._taken += len(chunk)
+            except OSError as error:
+                if error.errno == errno.EIO and self._terminal is not None and not in_foreground(self._descriptor):
+                    continue  # it went into the background
+                return b""  # a terminal that hung up, what is not open for reading: the job sees the end
+            return chunk
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        if not self._seekable:
+            yield
+            return
+        with self._reading:
+            if self._closed:
+                raise OSError(errno.ECANCELED, "nobody reads any more")
+            yield
+
+
+class _Terminal:
+    """A terminal as stdin. From its background nothing is read: that would stop us, although the job may not read at all."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def look_again(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    def wait_for_foreground(self) -> None:
+        """Looks when something new is typed: a shell says nothing to a job that it brings to the foreground while it runs."""
+        if in_foreground(self._descriptor):
+            return
+        with select.epoll() as events:
+            events.register(self._descriptor, select.EPOLLIN | select.EPOLLET)
+            events.register(self._wake, select.EPOLLIN | select.EPOLLET)
+            while not in_foreground(self._descriptor):
+                events.poll()
+
+
+def _is_seekable(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)

@@ -20,7 +20,7 @@ from dayfly.job.prepare import Prepared, planned_for, spawn
 from dayfly.job.request import request
 from dayfly.job.runner import Outcome, Run, ended_before
 from dayfly.job.template import Origin
-from dayfly.job.terminal import raw
+from dayfly.job.terminal import CallersTerminal
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
 from dayfly.machine.accelerator import NO_KVM, TRIAL_SECONDS, Verdict
 from dayfly.machine.launch import Launched
@@ -141,12 +141,10 @@ class _Supervisor:
                 process.warn(NO_KVM)
 
     def _started(self, machine: Machine) -> None:
-        """From now on the terminal is the job's. Until then Ctrl-C ends the waiting."""
+        """The job runs. Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
         gc.enable()  # which `start` has switched off for as long as nothing but imports happens
         if self._told is not None:
             self._told(replace(self._record, phases=_phases(self._prepared.begun, machine.times)))
-        if self._prepared.terminal:
-            self._until_the_end.enter_context(raw(0))
 
     def _is_captured(self, outcome: Outcome) -> bool:
         """Whether the files of a machine whose job ended so are wanted."""
@@ -176,10 +174,13 @@ class _Supervisor:
         self._record = record
         try:
             async with Machine(launched, console) as machine:
+                terminal = CallersTerminal(0) if self._prepared.terminal else None
+                if terminal is not None:
+                    self._until_the_end.callback(terminal.give_back)
                 run = Run(
                     machine,
                     lambda: request(self._prepared).encode(),
-                    terminal=self._prepared.terminal,
+                    terminal=terminal,
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
                     up=lambda: self._up(spec.accelerator),

@@ -1,4 +1,4 @@
-"""The frames between host and agent: docs/reference/guest-protocol.md, version 2. Pure: bytes in, values out, and back.
+"""The frames between host and agent: docs/reference/guest-protocol.md, version 3. Pure: bytes in, values out, and back.
 
 A machine is run by its user, so whatever comes out of it is hostile: every frame is checked, and no more is kept than one frame.
 """
@@ -12,7 +12,7 @@ from enum import IntEnum
 from dayfly.errors import Refused
 from dayfly.values import dataclass
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"DFLY"
 INPUT_LIMIT = 64 * 1024
 OUTPUT_LIMIT = 256 * 1024

@@ -94,7 +94,7 @@ def _sockets(ends: Endpoints) -> list[str]:
         *("-device", f"virtio-serial-pci,id=serial,max_ports=3,addr={_CHANNEL_SLOT:#x}"),
         *("-device", "virtconsole,bus=serial.0,nr=2,chardev=console"),
         *("-chardev", f"socket,id=channel,fd={ends.channel}"),
-        *("-device", f"virtserialport,bus=serial.0,nr=1,chardev=channel,name={CHANNEL_PORT}"),
+        *("-device", f"virtserialport,id=agent,bus=serial.0,nr=1,chardev=channel,name={CHANNEL_PORT}"),
     ]
 
 

@@ -65,8 +65,7 @@ class Listener:
             elif "error" in message:
                 yield Refusal(_field(message["error"], "desc"))
             elif "event" in message:
-                data_of = message.get("data")
-                yield Event(str(message["event"]), _field(data_of, "reason") or _field(data_of, "action"))
+                yield Event(str(message["event"]), _detail(message.get("data")))
 
 
 def _parse(line: bytes) -> Mapping[str, object]:
@@ -77,6 +76,13 @@ def _parse(line: bytes) -> Mapping[str, object]:
     if not isinstance(message, dict):
         raise Refused("QEMU's monitor cannot be understood")
     return message
+
+
+def _detail(data: object) -> str:
+    """`reason` of SHUTDOWN, `action` of BLOCK_IO_ERROR, `open` of VSERPORT_CHANGE (QEMU QMP Reference Manual)."""
+    if isinstance(data, dict) and isinstance(data.get("open"), bool):
+        return "open" if data["open"] else "closed"
+    return _field(data, "reason") or _field(data, "action")
 
 
 def _field(values: object, name: str) -> str:

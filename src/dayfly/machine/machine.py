@@ -13,8 +13,10 @@ from collections.abc import Callable
 from enum import Enum, StrEnum
 from types import TracebackType
 
+from dayfly import process
 from dayfly.errors import DayflyError, MachineFailed, Refused
 from dayfly.machine.channel import Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
+from dayfly.machine.ends import why
 from dayfly.machine.events import Event, Listener, Refusal
 from dayfly.machine.guest.protocol import Failed, FailedStage, Hello, Stage, parse_failed, parse_hello, parse_stage, printable
 from dayfly.machine.launch import Launched, Progress
@@ -30,6 +32,8 @@ CONSOLE_LIMIT = 1024 * 1024
 _CONSOLE_TAIL = 8 * 1024
 _END_SECONDS = 1.0
 """For a QEMU whose sockets are closed to be reaped."""
+_CLOSED_SECONDS = 3.0
+"""For a machine whose agent has closed its port to be switched off."""
 
 
 class Part(StrEnum):
@@ -72,12 +76,17 @@ class StartFailed(MachineFailed):
 
 @dataclass(frozen=True)
 class Remains:
-    """What is known when QEMU is gone: its status (negative: the signal that ended it), its CPU seconds, what ended it."""
+    """What is known when QEMU is gone.
+
+    Its status (negative: the signal that ended it), its CPU seconds, the reason that it gave for the machine's end, and the last
+    lines that it wrote. `halted` says why the machine did not run any more, where we ended it for that.
+    """
 
     status: int
     cpu: float
     reason: str
     complaints: str
+    halted: str = ""
 
 
 class _Console(asyncio.Protocol):
@@ -177,6 +186,10 @@ class Machine:
         self._still_open = 4  # QEMU, its channel, its console, what it tells: all are read to their end
         self._channel: asyncio.Transport | None = None
         self._reason = ""
+        self._may_stop = False
+        self._halted = ""
+        self._stopping: asyncio.Task[None] | None = None
+        self._closed_port: asyncio.TimerHandle | None = None
         self._status, self._cpu = 0, 0.0
         self._complaints = ""
         self._closed = False
@@ -259,6 +272,7 @@ class Machine:
 
         Raises `MachineFailed` when QEMU does not do it.
         """
+        self._may_stop = True
         saving = asyncio.ensure_future(self._save(state))
         ended = asyncio.ensure_future(self._ended.wait())
         await asyncio.wait({saving, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -270,11 +284,13 @@ class Machine:
 
     async def pause(self) -> None:
         """Stop the machine's CPUs. Raises `MachineFailed` when QEMU does not do it."""
+        self._may_stop = True
         await (await self._commands()).stop()
 
     async def resume(self) -> None:
         """Let them go on. Raises `MachineFailed` when QEMU does not do it."""
         await (await self._commands()).cont()
+        self._may_stop = False
 
     async def killed(self) -> StartFailed | None:
         """When something has just failed: the reason, if it is that somebody killed QEMU."""
@@ -301,7 +317,7 @@ class Machine:
             else:  # who asked for it may still wait for QEMU's greeting, and hears first that there is none
                 with contextlib.suppress(MachineFailed):
                     await (await self._monitor).close()
-        return Remains(self._status, self._cpu, self._reason, self._complaints)
+        return Remains(self._status, self._cpu, self._reason, self._complaints, self._halted)
 
     async def _save(self, state: int) -> None:
         await (await self._commands()).save(state)
@@ -351,7 +367,31 @@ class Machine:
     def _told(self, event: Event) -> None:
         if event.name == "SHUTDOWN":
             self._reason = event.detail
+        if event.name in ("STOP", "SUSPEND") and not self._may_stop:
+            self._stopping = self._stopping or asyncio.get_running_loop().create_task(self._stopped())
+        if event.name == "VSERPORT_CHANGE" and self.state in (State.READY, State.RUNNING):
+            self._port_changed(is_open=event.detail == "open")
         self.on_event(event)
+
+    def _port_changed(self, *, is_open: bool) -> None:
+        """A kernel that halts the machine resets its devices, and then says nothing any more; nor does QEMU."""
+        if self._closed_port is not None:
+            self._closed_port.cancel()
+        why = "its agent has closed its port: it was halted from inside, or the agent was killed"
+        self._closed_port = None if is_open else asyncio.get_running_loop().call_later(_CLOSED_SECONDS, self._stands_still, why)
+
+    async def _stopped(self) -> None:
+        """QEMU does not run the machine any more, and nobody asked for that: nothing would ever come of it."""
+        try:
+            status = await (await self._commands()).status()
+        except MachineFailed as error:
+            status = error.message
+        self._stands_still(f"QEMU does not run it any more: {status}")
+
+    def _stands_still(self, why: str) -> None:
+        """A machine that will never do anything again is ended."""
+        self._halted = self._halted or why
+        self._launched.child.kill()
 
     def broke(self, error: ProtocolBroken) -> None:
         """A guest that breaks the protocol is not listened to any more."""
@@ -360,6 +400,8 @@ class Machine:
         self._launched.child.kill()
 
     def _qemu_ended(self) -> None:
+        if self._closed_port is not None:
+            self._closed_port.cancel()
         asyncio.get_running_loop().remove_reader(self._launched.child.pidfd)
         self._status, self._cpu = self._launched.child.wait()
         self._lost_one()
@@ -388,9 +430,11 @@ class Machine:
         tail = self.console_tail
         if self.broken is not None:
             return StartFailed(Part.AGENT, self.broken.message, tail, "the image's agent or kernel is not Dayfly's")
+        if self._halted:
+            return StartFailed(Part.KERNEL, f"the machine stands still before it was up: {self._halted}", tail)
         if self.state is State.ENDED and self._status < 0:
-            hint = "by somebody, or by the host for want of memory"
-            return StartFailed(Part.QEMU, f"QEMU was killed by signal {-self._status} before the machine was up", "", hint)
+            message, hint = why(self._status, self._launched.complaints(), self._cpu, process.limits())
+            return StartFailed(Part.QEMU, f"the machine did not come up: {message}", "", hint)
         if self.spec.boot.by_firmware and (tail or self.state is not State.ENDED):
             hint = "its cloud-init has to start the agent; machine.boot_timeout of the settings says how long that may take"
             part = Part.AGENT if self.hello else Part.KERNEL  # which of all that is before cloud-init it was, nobody knows
@@ -403,8 +447,8 @@ class Machine:
             return StartFailed(Part.ROOT, f"{Part.ROOT} {what}", tail)
         if tail or self.state is not State.ENDED:
             return StartFailed(Part.KERNEL, f"{Part.KERNEL} {what}", tail)
-        message = f"QEMU exited with {self._status} before the machine was up"
-        return StartFailed(Part.QEMU, message, self._launched.complaints())
+        message, hint = why(self._status, self._launched.complaints(), self._cpu, process.limits())
+        return StartFailed(Part.QEMU, f"the machine did not come up: {message}", "", hint)
 
     def _reported(self, failed: Failed) -> StartFailed:
         part = {FailedStage.MODULES: Part.KERNEL, FailedStage.ROOT: Part.ROOT}.get(failed.stage, Part.AGENT)

@@ -39,6 +39,14 @@ class Monitor:
         """Let the machine's CPUs run again. Raises `MachineFailed` when QEMU does not answer."""
         await self._execute("cont")
 
+    async def status(self) -> str:
+        """QEMU's word for what the machine does: `running`, `internal-error`, … (QEMU QMP Reference Manual, "RunState").
+
+        Raises `MachineFailed` when QEMU does not answer.
+        """
+        answer = await self._execute("query-status")
+        return str(answer.get("status", "")) if isinstance(answer, dict) else ""
+
     async def save(self, state: int) -> None:
         """Save the machine to an open file, but for its memory, which is in a file already. Raises `MachineFailed`."""
         await self._execute("migrate-set-capabilities", SAVING)
@@ -53,9 +61,9 @@ class Monitor:
         if status != "completed":
             raise MachineFailed(f"QEMU did not save the machine: {status}")
 
-    async def _execute(self, command: str, arguments: Mapping[str, object] | None = None) -> None:
+    async def _execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         try:
-            await asyncio.wait_for(self._client.execute(command, dict(arguments or {})), _ANSWER_SECONDS)
+            return await asyncio.wait_for(self._client.execute(command, dict(arguments or {})), _ANSWER_SECONDS)
         except (QMPError, ExecuteError, TimeoutError) as error:
             raise MachineFailed(f"QEMU did not carry out {command!r}: {error}") from error
 

@@ -75,6 +75,14 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A symbolic link of the host on the way to a folder that is shared: the guest gets one like it."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Backing:
     """The open file behind a machine's memory: written to while a template is made, copied on write by its clones.
 

@@ -41,7 +41,7 @@ def test_below_the_images_own_is_allowed() -> None:
 
 
 def test_parents_are_mounted_first_and_each_path_once() -> None:
-    shares = mounts([Folder("/a/b/c"), Folder("/a-x"), Folder("/a/b"), Folder("/a"), Folder("/a/b", readonly=True)])
+    shares, _ = mounts([Folder("/a/b/c"), Folder("/a-x"), Folder("/a/b"), Folder("/a"), Folder("/a/b", readonly=True)])
     assert [(share.target, share.readonly) for share in shares] == [
         ("/a", False),
         ("/a/b", True),

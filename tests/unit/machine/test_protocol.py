@@ -13,6 +13,7 @@ from dayfly.machine.guest.protocol import (
     Hello,
     Limit,
     Mount,
+    Signals,
     Stage,
     StartProblem,
     StartRequest,
@@ -23,6 +24,7 @@ from dayfly.machine.guest.protocol import (
     parse_stage,
     printable,
 )
+from dayfly.machine.spec import Link
 
 
 def request(**changes: object) -> StartRequest:
@@ -57,13 +59,17 @@ def fields_of(payload: bytes) -> list[tuple[int, bytes]]:
 
 def test_start_says_everything() -> None:
     network = {"network": "10.0.2.15/24 10.0.2.2 10.0.2.3", "mac": "52:54:00:AB:cd:0f"}
-    fields = dict(fields_of(request(terminal=WindowSize(24, 80), merged=True, **network).encode()))
-    assert set(fields) == set(range(1, 18))
+    callers = {"signals": Signals(0x1001, 1 << 63), "closed": frozenset({0, 2}), "links": (Link("/home", "net/home"),)}
+    fields = dict(fields_of(request(terminal=WindowSize(24, 80), merged=True, **network, **callers).encode()))
+    assert set(fields) == set(range(1, 21))
     assert fields[4] == struct.pack("<4I", 1000, 100, 100, 4)
     assert fields[8] == struct.pack("<IIQQ", 7, 0, 1024, UNLIMITED)
     assert fields[9] == struct.pack("<4H", 24, 80, 0, 0)
     assert fields[11] == b"\1\0\0\0share0\0/work"
     assert fields[17] == bytes.fromhex("525400abcd0f")
+    assert fields[18] == struct.pack("<QQ", 0x1001, 1 << 63)
+    assert fields[19] == b"\5"
+    assert fields[20] == b"/home\0net/home"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_start_with_no_address_of_one_interface(mac: str) -> None:
 
 def test_start_leaves_out_what_is_not() -> None:
     tags = {tag for tag, _ in fields_of(request(identity=GuestIdentity(0, 0)).encode())}
-    assert tags == {1, 2, 3, 4, 7, 8, 11, 12, 13, 14, 16}
+    assert tags == {1, 2, 3, 4, 7, 8, 11, 12, 13, 14, 16, 18}
 
 
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=20))

@@ -1,22 +1,25 @@
 """The payloads of the frames as values: the START request, and the agent's reports. Pure.
 
-Format: docs/reference/guest-protocol.md, version 2.
+Format: docs/reference/guest-protocol.md, version 3.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from enum import IntEnum
 
 from dayfly.errors import Refused
 from dayfly.machine.channel import MAGIC, START_LIMIT, VERSION, ProtocolBroken
+from dayfly.machine.spec import Link
 from dayfly.values import dataclass
 
 _FIELD = struct.Struct("<HHI")
 _WINDOW = struct.Struct("<HHHH")
 _LIMIT = struct.Struct("<IIQQ")
 _EXITED = struct.Struct("<BBHIQQQQQ")
+_SIGNALS = struct.Struct("<QQ")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 UNLIMITED = 2**64 - 1
 
@@ -70,6 +73,9 @@ class _Tag(IntEnum):
     NETWORK = 15
     MACHINE_ID = 16
     MAC = 17
+    SIGNALS = 18
+    CLOSED = 19
+    LINK = 20
 
 
 @dataclass(frozen=True)
@@ -116,10 +122,19 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """Which signals a process ignores and which it blocks: bit n - 1 of each number is signal n, as in proc(5)."""
+
+    ignored: int = 0
+    blocked: int = 0
+
+
+@dataclass(frozen=True)
 class StartRequest:
     """All that the agent needs to make the machine this job's own and start it. Times are nanoseconds since the epoch.
 
-    Without a host name, a seed, a machine-id, the machine keeps what it has.
+    Without a host name, a seed, a machine-id, the machine keeps what it has. `closed` are the standard streams (0, 1, 2) that the
+    job is started without.
     """
 
     arguments: tuple[bytes, ...]
@@ -137,6 +152,9 @@ class StartRequest:
     mounts: tuple[Mount, ...] = ()
     network: str = ""
     mac: str = ""
+    signals: Signals = Signals()
+    closed: frozenset[int] = frozenset()
+    links: tuple[Link, ...] = ()
 
     def encode(self) -> bytes:
         """The payload of the START frame. Raises `Refused` when it is over the protocol's limit, or `mac` is wrong."""
@@ -156,6 +174,9 @@ class StartRequest:
         fields += [(_Tag.MACHINE_ID, self.machine_id.encode())] if self.machine_id else []
         fields += [(_Tag.NETWORK, self.network.encode())] if self.network else []
         fields += [(_Tag.MAC, _mac(self.mac))] if self.mac else []
+        fields += [(_Tag.SIGNALS, _SIGNALS.pack(self.signals.ignored, self.signals.blocked))]
+        fields += [(_Tag.CLOSED, bytes([sum(1 << number for number in self.closed)]))] if self.closed else []
+        fields += [(_Tag.LINK, os.fsencode(link.path) + b"\0" + os.fsencode(link.target)) for link in self.links]
         payload = b"".join(_FIELD.pack(tag, 0, len(value)) + value for tag, value in fields)
         if len(payload) > START_LIMIT:
             raise Refused(

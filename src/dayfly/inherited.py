@@ -1,0 +1,105 @@
+"""What this process was started with and its job is to have too: environment, ignored signals, streams, working directory.
+
+Python changes some of it at its start: it ignores SIGPIPE and SIGXFSZ, and sets LC_CTYPE in the C locale (PEP 538). The kernel
+still has the environment as it was given; what is lost otherwise, the launcher (launcher/launcher.c) passes on in variables.
+On the way to every job's start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+_IGNORED = "DAYFLY_IGNORED_SIGNALS"
+"""The variable in which the launcher passes on the mask of ignored signals."""
+_HIDDEN = b"DAYFLY_CALLERS_"
+"""What the launcher puts before the names of variables that Python would obey."""
+_BY_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+_FOREIGN = ("/proc/", "/sys/", "/dev/")
+_closed: list[int] = []
+
+
+def environment() -> dict[bytes, bytes]:
+    """The caller's environment, byte for byte (proc(5), /proc/pid/environ)."""
+    try:
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 (a hot path)
+            entries = file.read().split(b"\0")
+    except OSError:  # a process that may not look at itself
+        return dict(os.environb)
+    variables: dict[bytes, bytes] = {}
+    for entry in entries:
+        name, equals, value = entry.partition(b"=")
+        if name and equals and name != _IGNORED.encode():
+            variables.setdefault(name.removeprefix(_HIDDEN), value)  # of several of one name, getenv(3) finds the first
+    return variables
+
+
+def signals() -> tuple[int, int]:
+    """The signals that the caller ignores and blocks, as two masks: bit n - 1 is signal n.
+
+    Called before this process blocks or handles any.
+    """
+    masks = _masks("/proc/self/status")
+    ignored, blocked = masks.get("SigIgn", 0) & ~_BY_PYTHON, masks.get("SigBlk", 0)
+    return ignored | (_told() & _BY_PYTHON), blocked
+
+
+def ignored(number: int) -> bool:
+    """Whether the caller ignores a signal. What it ignores stays ignored: `nohup` and `trap ''` mean it so."""
+    if 1 << (number - 1) & _BY_PYTHON:
+        return bool(_told() & 1 << (number - 1))
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
+def _told() -> int:
+    text = os.environ.get(_IGNORED, "")
+    try:
+        return int(text, 16) if len(text) <= 16 else 0
+    except ValueError:
+        return 0
+
+
+def _masks(path: str) -> Mapping[str, int]:
+    try:
+        with open(path) as file:  # noqa: PTH123 (a hot path)
+            lines = [line.partition(":") for line in file.read().splitlines()]
+    except OSError:
+        return {}
+    return {name: int(mask, 16) for name, _, mask in lines if name in ("SigIgn", "SigBlk")}
+
+
+def open_standard_streams() -> None:
+    """Lead the standard descriptors that we were started without to /dev/null, before a file of ours gets their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            _closed.append(number)
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (open as long as we are)
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+
+
+def closed_streams() -> frozenset[int]:
+    """The standard descriptors that we were started without."""
+    return frozenset(_closed)
+
+
+def directory(shown: str) -> str:
+    """The working directory, as the caller's shell shows it in its PWD: through the links by which it came there.
+
+    `shown` counts only if it is an absolute path without `.` and `..` that leads to the working directory (POSIX, `pwd -L`).
+    Raises `FileNotFoundError` when there is no working directory any more.
+    """
+    here = os.getcwd()  # noqa: PTH109 (a hot path)
+    if shown == here or not shown.startswith("/") or shown.startswith(_FOREIGN):
+        return here
+    if any(part in ("", ".", "..") for part in shown[1:].split("/")):
+        return here
+    try:
+        same = os.path.samefile(shown, here)  # noqa: PTH121 (a hot path)
+    except OSError:
+        return here
+    return shown if same else here

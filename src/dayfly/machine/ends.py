@@ -1,0 +1,66 @@
+"""Why QEMU ended, in words: its status, its last lines, and the limit of the caller's that is behind it. Pure."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Sequence
+
+from dayfly.units import format_size
+
+_CRASHES = frozenset((signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP))
+_KIBIBYTE = 1024
+Limits = Sequence[tuple[int, int]]
+"""The soft and the hard limit of each resource by its number, as `dayfly.process.limits` gives them."""
+
+
+def crashed(status: int) -> bool:
+    """Whether QEMU ended by a fault of its own, and not since somebody killed it."""
+    return -status in _CRASHES
+
+
+def why(status: int, complaints: str, cpu: float, limits: Limits) -> tuple[str, str]:
+    """A message, with QEMU's last lines, and a hint. `cpu` are the seconds of CPU time that QEMU used."""
+    limit = _of_cpu(status, cpu, limits) or behind(complaints, limits)
+    said = "".join(f"\n  | {line}" for line in complaints.splitlines())
+    if status >= 0:
+        return f"QEMU exited with {status}{said}", limit
+    if crashed(status):
+        return f"QEMU crashed with signal {-status}{said}", limit or "its last lines may say why; `dayfly doctor` checks QEMU"
+    return f"QEMU was killed by signal {-status}{said}", limit or "by somebody, or by the host for want of memory"
+
+
+def behind(text: str, limits: Limits) -> str:
+    """The limit of the caller's that a message of the system's is about, as `ulimit` shows it; empty where none is."""
+    kinds = (
+        ("Cannot allocate memory", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
+        ("cannot set up guest memory", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
+        ("Resource temporarily unavailable", (resource.RLIMIT_NPROC,)),
+        ("can't start new thread", (resource.RLIMIT_NPROC, resource.RLIMIT_AS)),
+        ("Too many open files", (resource.RLIMIT_NOFILE,)),
+        ("File too large", (resource.RLIMIT_FSIZE,)),
+    )
+    shown = (shown_limit(number, limits) for phrase, numbers in kinds if phrase in text for number in numbers)
+    return next(filter(None, shown), "")
+
+
+def shown_limit(number: int, limits: Limits) -> str:
+    """A hint that names the hard limit, where there is one."""
+    hard = limits[number][1]
+    if hard == resource.RLIM_INFINITY:
+        return ""
+    option, what, shown = {
+        resource.RLIMIT_AS: ("v", "of address space", f"{hard // _KIBIBYTE} KiB ({format_size(hard)})"),
+        resource.RLIMIT_DATA: ("d", "of data", f"{hard // _KIBIBYTE} KiB ({format_size(hard)})"),
+        resource.RLIMIT_NPROC: ("u", "of processes", str(hard)),
+        resource.RLIMIT_NOFILE: ("n", "of open files", str(hard)),
+        resource.RLIMIT_FSIZE: ("f", "of file size", format_size(hard)),
+        resource.RLIMIT_CPU: ("t", "of CPU time", f"{hard} s"),
+    }[number]
+    return f"the caller's limit {what}, `ulimit -{option}`, is {shown}: a machine needs more"
+
+
+def _of_cpu(status: int, cpu: float, limits: Limits) -> str:
+    hard = limits[resource.RLIMIT_CPU][1]
+    reached = status in (-signal.SIGXCPU, -signal.SIGKILL) and hard != resource.RLIM_INFINITY and cpu >= hard - 1
+    return shown_limit(resource.RLIMIT_CPU, limits) if reached else ""
