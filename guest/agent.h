@@ -23,6 +23,8 @@ int write_file(const char *path, int flags, const char *text); /* flags: those o
 void close_fd(int *fd); /* where there is one */
 int make_directories(const char *path); /* as mkdir -p */
 int write_all(int fd, const void *bytes, size_t length);
+enum { DEVICE_ROOM = 80 };
+bool kernel_device(const char *name, char device[DEVICE_ROOM], char type[DEVICE_ROOM]);
 int wait_for_device(bool (*there)(void *), void *argument, int seconds);
 
 /* port.c: the virtio-serial port */

@@ -463,18 +463,10 @@ static void parse(char **arguments, int count)
 /* The image's own root is still on its disk, below what the machine has changed. */
 static void mount_parent(void)
 {
-    char words[8192], device[80] = "/dev/", *at = NULL, *type;
-    if (read_file("/proc/cmdline", words, sizeof words) > 0)
-        at = strstr(words, "dayfly.root=");
+    char device[DEVICE_ROOM], type[DEVICE_ROOM];
     errno = EINVAL;
-    if (!at)
+    if (!kernel_device("dayfly.root", device, type))
         stop("/proc/cmdline does not name the root");
-    at += strlen("dayfly.root=");
-    at[strcspn(at, " \n")] = 0;
-    if (!(type = strchr(at, ':')) || type - at > 64)
-        stop("/proc/cmdline does not name the root");
-    *type++ = 0;
-    strcat(device, at);
     if (make_directories(PLACE "/before") || mount(device, PLACE "/before", type, MS_RDONLY, NULL))
         stop("cannot mount the image's own root");
     c->before = open(PLACE "/before", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -13,6 +13,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -225,6 +226,45 @@ static void try_link(const char *target, const char *path)
         say("cannot link %s: %s", path, strerror(errno));
 }
 
+static void make_node(const char *name, char kind, unsigned major, unsigned minor)
+{
+    enum { DISK = 6 }; /* the group's number everywhere: it is a static one of the distributions */
+    static const struct { const char *name; mode_t mode; gid_t group; } rules[] = { /* systemd, rules.d/50-udev-default.rules, static_node */
+        {"fuse", 0666, 0}, {"net/tun", 0666, 0}, {"loop-control", 0660, DISK}, {"btrfs-control", 0660, DISK},
+    };
+    char path[128], *slash;
+    mode_t mode = 0600;
+    gid_t group = 0;
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (strcmp(name, rules[i].name) == 0) {
+            mode = rules[i].mode;
+            group = rules[i].group;
+        }
+    snprintf(path, sizeof path, "/dev/%s", name);
+    slash = strrchr(path, '/');
+    *slash = 0;
+    bool folder = make_directories(path) == 0;
+    *slash = '/';
+    if (!folder || (mknod(path, (kind == 'b' ? S_IFBLK : S_IFCHR) | mode, makedev(major, minor)) && errno != EEXIST) || chown(path, 0, group))
+        say("cannot make %s: %s", path, strerror(errno));
+}
+
+/* Nodes of drivers that are not loaded yet: whoever opens one has the kernel load its module. As `kmod static-nodes` reads them: MODULE NAME TYPEMAJOR:MINOR. */
+static void make_static_nodes(void)
+{
+    static char list[16384];
+    struct utsname system;
+    char path[200], name[100], kind;
+    unsigned major, minor;
+    uname(&system);
+    snprintf(path, sizeof path, "/lib/modules/%s/modules.devname", system.release);
+    if (read_file(path, list, sizeof list) < 0)
+        return; /* a kernel without modules */
+    for (char *next = list, *line; (line = strsep(&next, "\n"));)
+        if (sscanf(line, "%*s %99s %c%u:%u", name, &kind, &major, &minor) == 4 && *line != '#' && !strstr(name, ".."))
+            make_node(name, kind, major, minor);
+}
+
 /* What a system's own init would have done, as far as programs count on it. */
 static void furnish(void)
 {
@@ -237,6 +277,7 @@ static void furnish(void)
     try_link("/proc/self/fd/1", "/dev/stdout");
     try_link("/proc/self/fd/2", "/dev/stderr");
     try_link("../proc/self/mounts", "/etc/mtab");
+    make_static_nodes();
     mkdir("/run/lock", 01777);
     chmod("/run/lock", 01777);
     if (mkdir("/tmp", 01777) == 0)

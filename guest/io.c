@@ -65,6 +65,23 @@ ssize_t read_file(const char *path, char *buffer, size_t size)
     return n < 0 ? -1 : (ssize_t)have;
 }
 
+/* A word NAME=DEVICE:TYPE of the kernel's command line: the device's path and the filesystem's type. */
+bool kernel_device(const char *name, char device[DEVICE_ROOM], char type[DEVICE_ROOM])
+{
+    char words[8192], *at = words;
+    size_t length = strlen(name);
+    if (read_file("/proc/cmdline", words, sizeof words) <= 0)
+        return false;
+    for (char *word; (word = strsep(&at, " \n"));) {
+        char *colon = strchr(word, ':');
+        if (strncmp(word, name, length) || word[length] != '=' || !colon)
+            continue;
+        *colon = 0;
+        return snprintf(device, DEVICE_ROOM, "/dev/%s", word + length + 1) < DEVICE_ROOM && snprintf(type, DEVICE_ROOM, "%s", colon + 1) < DEVICE_ROOM;
+    }
+    return false;
+}
+
 int write_all(int fd, const void *bytes, size_t length)
 {
     const char *at = bytes;

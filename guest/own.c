@@ -53,6 +53,8 @@ static struct mapped hostname = {.path = HOSTNAME_FILE}, hosts = {.path = HOSTS_
 static char hosts_line[LINE_ROOM]; /* what we have put into the file */
 static bool machine_id_given; /* by a START */
 static bool ssh_server;
+static int last_pid = -1, scratch = -1; /* likewise; scratch is the writable layer's filesystem */
+static uint32_t pid_most;
 static int urandom = -1; /* open before START, as everything here */
 
 static void unmap(struct mapped *m)
@@ -238,6 +240,45 @@ static void set_seed(const uint8_t *bytes, size_t length)
     renew_seed_file();
 }
 
+/* Processes of a clone would all get the ids that followed those of its template: files that jobs name by $$ in a shared folder would collide. */
+static void renew_pids(void)
+{
+    enum { RESERVED = 300 }; /* where the kernel begins again when it has come round */
+    uint32_t random;
+    char text[16];
+    if (last_pid < 0 || pid_most <= 2 * RESERVED || read(urandom, &random, sizeof random) != sizeof random)
+        return;
+    int length = snprintf(text, sizeof text, "%u", RESERVED + random % (pid_most - 2 * RESERVED));
+    if (pwrite(last_pid, text, (size_t)length, 0) < 0)
+        say("cannot choose the next process id: %s", strerror(errno));
+}
+
+/* By kernels since 6.0, of a filesystem without checksums. */
+static void renew_filesystem(void)
+{
+    struct { uint32_t length, flags; uint8_t id[16]; } uuid = {.length = sizeof uuid.id};
+    unsigned long set_uuid = _IOC(_IOC_WRITE, 'f', 44, 8); /* EXT4_IOC_SETFSUUID: fs/ext4/ext4.h */
+    if (scratch < 0 || read(urandom, uuid.id, sizeof uuid.id) != sizeof uuid.id)
+        return;
+    uuid.id[6] = (uint8_t)((uuid.id[6] & 0x0f) | 0x40); /* RFC 4122, 4.4: made of random numbers */
+    uuid.id[8] = (uint8_t)((uuid.id[8] & 0x3f) | 0x80);
+    if (ioctl(scratch, set_uuid, &uuid) && errno != ENOTTY && errno != EOPNOTSUPP)
+        say("cannot give the scratch filesystem an id: %s", strerror(errno));
+}
+
+/* Its own mount is not to be reached any more, below the root that was switched to. */
+static int open_scratch(void)
+{
+    static const char place[] = "/run/dayfly/scratch";
+    char device[DEVICE_ROOM], type[DEVICE_ROOM];
+    if (!kernel_device("dayfly.scratch", device, type) || make_directories(place) || mount(device, place, type, MS_NOATIME, NULL))
+        return -1;
+    int fd = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    umount2(place, MNT_DETACH);
+    rmdir(place);
+    return fd;
+}
+
 static bool run(char *const argv[])
 {
     pid_t pid;
@@ -302,6 +343,13 @@ void own_prepare(void)
     if (urandom < 0)
         urandom = open("/dev/urandom", O_RDWR | O_CLOEXEC);
     ssh_server = access(SSH_SERVER, X_OK) == 0;
+    char text[16];
+    if (last_pid < 0 && read_file("/proc/sys/kernel/pid_max", text, sizeof text) > 0) {
+        pid_most = (uint32_t)strtoul(text, NULL, 10);
+        last_pid = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC); /* where the kernel has it */
+    }
+    if (scratch < 0)
+        scratch = open_scratch();
 }
 
 void own(const struct start *start)
@@ -314,4 +362,8 @@ void own(const struct start *start)
         set_machine_id(start->machine_id);
     if (start->seed && ssh_server)
         new_host_keys();
+    if (start->seed) {
+        renew_filesystem();
+        renew_pids(); /* last, for the job is the next process */
+    }
 }

@@ -14,7 +14,7 @@ section terminal; tty </dev/tty 2>&1; [ -t 0 ]; echo $?; [ -t 1 ]; echo $?; [ -t
 section nice; nice
 section scheduling; awk '{ print $41 }' /proc/$$/stat; cat /proc/$$/oom_score_adj /proc/$$/personality
 section devices
-for name in null zero full random urandom tty ptmx console fd stdin stdout stderr shm pts; do stat -c '%n %F %a %t:%T' /dev/$name; done
+for name in null zero full random urandom tty ptmx console fuse net/tun loop-control fd stdin stdout stderr shm pts; do stat -c '%n %F %a %t:%T' /dev/$name; done
 section folders; for name in / /tmp /var/tmp /dev/shm /run /run/lock /root /home /proc /sys; do stat -c '%n %a %U %G' $name; done
 section system; uname -s -m -o; getconf PAGESIZE CLK_TCK
 section stdin; (cat; echo status $?) 2>&1

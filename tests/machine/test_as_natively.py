@@ -117,6 +117,9 @@ def test_devices_and_folders_as_debian_has_them(site: Site) -> None:
     assert modes["urandom"] == ["666", "1:9"]
     assert modes["tty"] == ["666", "5:0"]
     assert modes["ptmx"] == ["666", "5:2"]
+    assert modes["fuse"] == ["666", "a:e5"]
+    assert modes["net/tun"] == ["666", "a:c8"]
+    assert modes["loop-control"] == ["660", "a:ed"]
     assert {name for name, (mode, _) in modes.items() if mode == "777"} == {"fd", "stdin", "stdout", "stderr"}
     folders = {words[0]: " ".join(words[1:]) for words in map(str.split, found["folders"].splitlines())}
     assert folders == {
@@ -125,3 +128,17 @@ def test_devices_and_folders_as_debian_has_them(site: Site) -> None:
         **dict.fromkeys(("/proc", "/sys"), "555 root root"),
         "/root": "700 root root",
     }
+
+
+def test_modules_are_loaded_when_their_devices_are_opened(site: Site) -> None:
+    """A loop mount, a tunnel and a FUSE filesystem: of the kernel's modules, which nobody has loaded."""
+    script = """
+        python3 -c 'import os; os.close(os.open("/dev/fuse", os.O_RDWR)); os.close(os.open("/dev/net/tun", os.O_RDWR))'
+        head -c 4M /dev/zero >disk; /usr/sbin/mkfs.ext4 -q disk; mkdir mnt; mount -o loop disk mnt && findmnt -no FSTYPE mnt
+    """
+    options = ["-u", "root", "--no-share", "-w", "/root"]
+    finished = run([str(LAUNCHER), "run", IMAGE, *options, "--", "sh", "-ec", script], site, site.environment())
+    assert (finished.returncode, finished.stdout) == (0, b"ext4\n"), finished.stderr
+    script = "exec 3<>/dev/fuse && exec 4<>/dev/net/tun"
+    by_user = run([str(LAUNCHER), "run", IMAGE, "--", "sh", "-c", script], site, site.environment())
+    assert by_user.returncode == 0, by_user.stderr

@@ -23,26 +23,37 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
     script = """
         head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo
         cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; cat /etc/hostname; tail -n 1 /etc/hosts | cut -f 2
-        cat /sys/class/net/eth0/address; cat /proc/sys/kernel/random/boot_id
+        cat /sys/class/net/eth0/address; cat /proc/sys/kernel/random/boot_id; stat -f -c %i /; echo $$
         while read -r line; do echo $EPOCHREALTIME; done
     """
     seen: list[tuple[str, ...]] = []
+    pids = set()
     for _ in range(CLONES):
         with site.start("run", IMAGE, "--network", "nat", "--", "bash", "-c", script, before=site.networked) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            found = tuple(process.stdout.readline().decode().strip() for _ in range(8))
+            found = tuple(process.stdout.readline().decode().strip() for _ in range(10))
             apart = max(_apart(process) for _ in range(5))
             process.stdin.close()
             assert process.wait(30) == 0
         assert apart < 0.05
-        random_bytes, uuid, machine_id, host, hostname_file, hosts, mac, boot = found
+        random_bytes, uuid, machine_id, host, hostname_file, hosts, mac, boot, filesystem, pid = found
         assert host == hostname_file == hosts
         assert (len(random_bytes), len(machine_id)) == (64, 32)
-        seen.append((random_bytes, uuid, machine_id, host, mac, boot))
+        seen.append((random_bytes, uuid, machine_id, host, mac, boot, filesystem))
+        pids.add(pid)
     assert {record["machine"]["start"] for record in site.records()} == {"template"}
     for values in zip(*seen, strict=True):
         assert len(set(values)) == CLONES
+    assert len(pids) > CLONES - 5  # of some 30 000, by chance: two may be the same
+
+
+def test_cold_machines_are_strangers(site: Site) -> None:
+    """Their scratch filesystems are copies of one, too."""
+    site.run_options = ("--cold",)
+    found = [site.shell("stat -f -c %i /; echo $$").out for _ in range(3)]
+    assert len(set(found)) == 3
+    assert b"86" not in [out.split()[1] for out in found]
 
 
 @pytest.mark.timeout(300)

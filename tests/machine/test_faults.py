@@ -23,7 +23,6 @@ from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import IMAGE, Finished, Site, eventually, kill
 
-
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
 

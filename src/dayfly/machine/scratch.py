@@ -12,12 +12,14 @@ from dayfly.errors import DayflyError, NoSpace, ProgramFailed
 
 FILESYSTEM = "ext4"
 _CLUSTER = 65536
-# No journal and no reserve: nobody mounts this a second time.
-_FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "nodiscard,lazy_itable_init=1,root_owner=0:0")
+# No journal, no reserve, one superblock: nobody mounts this a second time. No checksums: with them its UUID could not be changed.
+_FEATURES = "^has_journal,^resize_inode,^metadata_csum,^uninit_bg,^sparse_super,sparse_super2"
+_FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", _FEATURES, "-E", "nodiscard,num_backup_sb=0,root_owner=0:0")
+_UUID_AT = 1024 + 0x68  # s_uuid of the superblock (Linux, Documentation/filesystems/ext4/super.rst)
 
 
 def create(folder: Path, size: int, cache: Path) -> int:
-    """A descriptor of a new, empty filesystem of `size` bytes in `folder`.
+    """A descriptor of a new, empty filesystem of `size` bytes in `folder`, with a UUID of its own.
 
     Formatting takes longer than a job's start should: an empty filesystem of each size is kept in `cache`, its few blocks copied.
     Where the cache cannot be used, the scratch disk itself is formatted.
@@ -28,9 +30,19 @@ def create(folder: Path, size: int, cache: Path) -> int:
     if empty is None:
         return _filled(folder, size, _format)
     try:
-        return copy(folder, empty)
+        descriptor = copy(folder, empty)
     finally:
         os.close(empty)
+    os.pwrite(descriptor, uuid(), _UUID_AT)
+    return descriptor
+
+
+def uuid() -> bytes:
+    """A UUID made of random numbers (RFC 4122, 4.4). The module `uuid` would cost every job's start."""
+    value = bytearray(os.urandom(16))
+    value[6] = value[6] & 0x0F | 0x40
+    value[8] = value[8] & 0x3F | 0x80
+    return bytes(value)
 
 
 def copy(folder: Path, source: int) -> int:
@@ -70,7 +82,7 @@ def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:
 
 def _formatted(cache: Path, size: int) -> int | None:
     """An empty filesystem of this size from the cache, made on the first call; None where the cache cannot be used."""
-    path = cache / "scratch" / f"{FILESYSTEM}-{size}"
+    path = cache / "scratch" / f"{FILESYSTEM}-plain-{size}"
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -79,8 +91,14 @@ def _formatted(cache: Path, size: int) -> int | None:
         return None
     try:
         with files.writing(path, durable=False) as descriptor:
-            os.ftruncate(descriptor, size)
-            _format(descriptor)
+            drafted = files.unnamed(path.parent)
+            try:
+                os.ftruncate(drafted, size)
+                _format(drafted)
+                os.ftruncate(descriptor, size)
+                files.copy_data(drafted, descriptor, size)  # without the room for inodes that mke2fs has reserved
+            finally:
+                os.close(drafted)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, NoSpace):
         return None
