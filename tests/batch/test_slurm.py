@@ -269,3 +269,15 @@ def test_suspended_twice(batch: BatchSystem) -> None:
         time.sleep(0.5)
     assert batch.ended(job).why is Why.DONE
     assert batch.output(job) == b"up\nend\n"
+
+
+@pytest.mark.parametrize("program", ["no-such-program", "/no/such/program", "/etc/passwd", "./script"])
+def test_a_program_that_cannot_be_executed(cluster: Cluster, program: str) -> None:
+    """Without a machine it ends as in Slurm alone: the same words, the same status."""
+    script = cluster.work / "script"
+    script.write_text("neither a script nor a program")
+    script.chmod(0o755)
+    bare = cluster.run("srun", program)
+    told = cluster.run("srun", "--vm-image=none", program)
+    assert bare.status != 0
+    assert (told.status, told.out, told.err) == (bare.status, bare.out, bare.err)

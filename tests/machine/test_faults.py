@@ -124,7 +124,7 @@ def test_a_qemu_that_crashes(site: Site) -> None:
 @pytest.mark.parametrize("options", [(), ("--cold",)], ids=["clone", "cold"])
 def test_a_qemu_that_stops_the_machine(site: Site, options: tuple[str, ...]) -> None:
     """As after an internal error of KVM: nobody asked for it, and nothing would ever come of it."""
-    socket_path = site.scratch / "qmp"
+    socket_path = site.work / "qmp"
     wrapper = site.work / "qemu-watched"
     qemu = shutil.which(os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64"))
     wrapper.write_text(f'#!/bin/sh\nexec {qemu} "$@" -qmp unix:{socket_path},server=on,wait=off\n')
@@ -181,7 +181,7 @@ LIMITS = {
     "d": (resource.RLIMIT_DATA, 100_000 * 1024, "100000 KiB"),
     "t": (resource.RLIMIT_CPU, 2, "2 s"),
     "n": (resource.RLIMIT_NOFILE, 12, "12"),
-    "f": (resource.RLIMIT_FSIZE, 4096, "ulimit -f"),
+    "f": (resource.RLIMIT_FSIZE, 4096, "4 KiB"),
 }
 
 

@@ -22,6 +22,8 @@ class BatchJob:
     `restarts_known` is how far the batch system counts how often it has started the job again.
     `request` is what the job asks for, where the batch system's description says that and the hook's words do not.
     `script_by_name`: its shell may get the name of the job's script, which is in a folder that the job cannot list.
+    `not_executed` is what the batch system itself prints of a program that cannot be executed, as a format of `program` and
+    `error`, where it then ends the task with the error's number (errno(3)).
     `outlives_parent`: the daemon that started the job may be started anew while the job runs.
     """
 
@@ -39,4 +41,5 @@ class BatchJob:
     defaults: Mapping[bytes, bytes] = field(default_factory=dict)
     request: Request | None = None
     script_by_name: bool = False
+    not_executed: str = ""
     outlives_parent: bool = False

@@ -71,7 +71,7 @@ def serve(
     rule, queue = policy.rules(settings, job.queue), job.queue or "this queue"
     image = policy.image(request, rule, queue, parallel=job.parallel)
     if not image:
-        _become(job.command or request.command, environment)
+        _become(job.command or request.command, environment, job.not_executed)
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
     policy.within(job.allocation.memory, rule, queue)
@@ -162,8 +162,8 @@ def _content(descriptor: int) -> bytes:
         return file.read()
 
 
-def _become(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
-    """Be the job, as if nobody had been here before it."""
+def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_executed: str) -> NoReturn:
+    """Be the job, as if nobody had been here before it. What cannot be executed is told as the batch system would tell it."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
         signal.signal(number, signal.SIG_IGN if inherited.ignored(number) else signal.SIG_DFL)
     sys.stdout.flush()
@@ -171,9 +171,10 @@ def _become(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoRet
         os.close(descriptor)
     try:
         os.execvpe(command[0], list(command), environment)
-    except FileNotFoundError:
-        process.warn(f"{command[0]}: no such program")
-        os._exit(127)
     except OSError as error:
+        if not_executed:
+            line = not_executed.format(program=command[0], error=error.strerror)
+            os.write(2, os.fsencode(f"{line}\n"))
+            os._exit(error.errno or 1)
         process.warn(f"{command[0]}: {error.strerror}")
-        os._exit(126)
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dayfly.errors import DayflyError
 
@@ -35,9 +35,27 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UsageMistake`s. `surplus` is the hint for words that have no place."""
 
     surplus = ""
+    _mixing = False
 
     def __init__(self, *, prog: str, description: str = "", epilog: str = "", help: str = "") -> None:  # noqa: A002, ARG002
         super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_Formatter)
+
+    def parse_known_args(  # type: ignore[override]  # argparse's own signature is overloaded
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Options may stand anywhere between the arguments; what has no place is told by the command that was called."""
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        several = len(self._get_positional_actions()) > 1  # with one, argparse does it by itself, and sooner
+        parse = self.parse_known_intermixed_args if several else super().parse_known_args
+        try:
+            found, surplus = parse(args, namespace)
+        finally:
+            self._mixing = False
+        if surplus and "_ARGCOMPLETE" not in os.environ:
+            self.error(f"unrecognized arguments: {' '.join(surplus)}")
+        return found, surplus
 
     def error(self, message: str) -> NoReturn:
         """Report a mistake of the command line, with a hint unless the message has one already."""

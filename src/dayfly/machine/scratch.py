@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dayfly import files, process
 from dayfly.errors import DayflyError, NoSpace, ProgramFailed
+from dayfly.machine import ends
 
 FILESYSTEM = "ext4"
 _CLUSTER = 65536
@@ -71,9 +72,7 @@ def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:
     except OSError as error:
         os.close(descriptor)
         message = f"cannot make a scratch disk of {size} bytes in {folder}: {error.strerror}"
-        raise DayflyError(
-            message, "is ulimit -f below it?" if error.errno == errno.EFBIG else "see what that folder is on"
-        ) from error
+        raise DayflyError(message, ends.behind(message, process.limits()) or "see what that folder is on") from error
     except BaseException:
         os.close(descriptor)
         raise

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dayfly.batch.submit import kept
 from dayfly.cli import COMMANDS, main
 from dayfly.cli.doctor import OLDEST_QEMU, parse_version
 from dayfly.cli.listing import table
@@ -108,6 +109,82 @@ def test_everything_has_a_help_text() -> None:
         assert parser.description
         assert all(action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
         assert parser.format_help()
+
+
+def leaves() -> list[Parser]:
+    found = [parser for parser in subcommands(whole_parser()) if parser._subparsers is None]
+    assert all(isinstance(parser, Parser) for parser in found)
+    return found  # type: ignore[return-value]
+
+
+ANSWERS = {
+    "IMAGE": "debian:12",
+    "SOURCE": "https://example.org/a.qcow2",
+    "NAME": "a:1",
+    "N": "2",
+    "SIZE": "64M",
+    "DIGEST": "0" * 128,
+    "ID": "slurm:42",
+}
+
+
+def words_of(parser: Parser) -> tuple[list[str], list[list[str]]]:
+    """A command's arguments, each given once, and its options, each with a value where it takes one."""
+    arguments: list[str] = []
+    options: list[list[str]] = []
+    for action in parser._actions:
+        choices = [str(choice) for choice in action.choices or ()]
+        metavar = action.metavar if isinstance(action.metavar, str) else (action.dest or "")
+        value = choices[0] if choices else ANSWERS.get(metavar.strip("[]").partition("[")[0].partition(":")[0], "x")
+        if isinstance(action, (argparse._HelpAction, argparse._VersionAction)):
+            continue
+        if not action.option_strings:
+            arguments += [value] * (2 if action.nargs in ("+", "*") else 1)
+        elif action.nargs == 0:
+            options.append([action.option_strings[0]])
+        else:
+            options.append([action.option_strings[0], value])
+    return arguments, options
+
+
+@pytest.mark.parametrize("parser", leaves(), ids=lambda parser: parser.prog.replace(" ", "-"))
+def test_options_may_stand_between_the_arguments(parser: Parser) -> None:
+    """Of every command: each of its options, at each place."""
+    arguments, options = words_of(parser)
+
+    def parsed(words: list[str]) -> object:
+        try:
+            return vars(parser.parse_args(words))
+        except UsageMistake as error:
+            return str(error)  # of an option whose value is not one: the same wherever it stands
+
+    for option in options:
+        first = parsed([*option, *arguments])
+        for place in range(1, len(arguments) + 1):
+            assert parsed([*arguments[:place], *option, *arguments[place:]]) == first
+
+
+def test_the_documented_import_of_a_disk() -> None:
+    parser = next(parser for parser in leaves() if parser.prog == "dayfly image import")
+    words = ["https://cloud.example.org/debian-12.qcow2", "--sha512", "0" * 128, "debian:12-cloud"]
+    parsed = vars(parser.parse_args(words))
+    assert "debian:12-cloud" in map(str, parsed.values())
+    assert parsed == vars(parser.parse_args([words[0], words[3], *words[1:3]]))
+
+
+@pytest.mark.parametrize("parser", leaves(), ids=lambda parser: parser.prog.replace(" ", "-"))
+def test_mistakes_name_the_help_of_their_own_command(
+    parser: Parser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "recall", str)  # it reads which jobs were submitted
+    arguments, options = words_of(parser)
+    required = {action.option_strings[0] for action in parser._actions if action.required and action.option_strings}
+    needed = [word for option in options if option[0] in required for word in option]
+    words = [*parser.prog.split()[1:], *arguments, *needed, "--no-such-option"]
+    assert main(words) == 125
+    error = capsys.readouterr().err
+    assert "unrecognized arguments: --no-such-option" in error
+    assert f"`{parser.prog} --help`" in error or (parser.surplus and parser.surplus in error)
 
 
 def test_every_listing_has_json() -> None:

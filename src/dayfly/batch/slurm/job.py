@@ -54,6 +54,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         folders=_script_folder(request.command[0]) if batch_step else (),
         limits=_limits(variables),
         defaults={b"TMPDIR": b"/tmp"},
+        not_executed="slurmstepd: error: execve(): {program}: {error}",
         internal=frozenset(name for name in variables if name.startswith(_LIMIT)),
     )
 
