@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,17 @@ def test_mistakes_are_told_all_at_once_with_their_places(text: str, mistakes: li
     places = [mistake.place for mistake in caught.value.mistakes]
     assert places == (mistakes or ["line 2: action", "line 2: user", "line 2: bogus", "line 6: limits"])
     assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.parametrize("condition", sorted({field.name for field in fields(Conditions)} - {"library", "digest"}))
+def test_a_pattern_that_means_not_in_other_programs_is_a_mistake(condition: str) -> None:
+    """Each condition that takes patterns: it would hold for nobody, and a deny above all others would deny nobody."""
+    for value in ('"!root"', '["a", "!root"]') if condition != "label" else ('{ checked = "!root" }',):
+        with pytest.raises(FileMistakes) as caught:
+            rules(f"[[rule]]\naction = 'deny'\n{condition} = {value}")
+        (mistake,) = caught.value.mistakes
+        assert (mistake.place, mistake.message) == (f"line 1: {condition}", "'!root' begins with !")
+        assert "write a rule about 'root' above this one" in mistake.hint
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
