@@ -6,21 +6,22 @@ On the way to every job's start. Where a site has no policy, its file is looked 
 from __future__ import annotations
 
 import os
-import stat
 
 from dayfly import files
-from dayfly.errors import FileMistakes, Mistake
+from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.image.library import OpenImage
 from dayfly.image.reference import LibraryKind
 from dayfly.image.trust.standing import Standing
-from dayfly.job.policy import WITHOUT_FILE, Caller, Denied, Image, Policy, Shared, Wish, decide
+from dayfly.job.policy import POLICY_LIMIT, WITHOUT_FILE, Caller, Denied, Image, Policy, Shared, Wish, decide
 from dayfly.job.prepare import Prepared
-from dayfly.settings import Settings
+from dayfly.settings import POLICY_FILE, Settings
 from dayfly.values import replace
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+_NO_MACHINE = "as long as that is so no machine starts here"
 
 
 def permit_job(prepared: Prepared, settings: Settings) -> Prepared:
@@ -49,8 +50,7 @@ def policies(settings: Settings) -> list[Policy]:
 
     Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileMistakes`.
     """
-    path = str(settings.policy_system)
-    site = read(path, {0}) or replace(WITHOUT_FILE, place=f"the rules of a site without {path}")
+    site = _site(settings)
     if settings.policy_user is None:
         return [site]
     own = read(str(settings.policy_user), {0, os.getuid()})
@@ -59,39 +59,30 @@ def policies(settings: Settings) -> list[Policy]:
     return [site, own]
 
 
+def _site(settings: Settings) -> Policy:
+    """The site's policy; where it names none and has none, the rules that hold then."""
+    path = settings.policy_system or POLICY_FILE
+    policy = read(str(path), {0})
+    if policy is None and settings.policy_system is not None:
+        raise Denied(f"the policy {path} does not exist", "policy.system of the site's settings names it")
+    return policy or replace(WITHOUT_FILE, place=f"the rules of a site without {path}")
+
+
 def read(path: str, owners: set[int] | None) -> Policy | None:
     """The policy in a file that one of these users owns (None: whoever); None where there is none. Raises as `policies`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if os.path.islink(path):  # noqa: PTH114 (a hot path)
-            raise _unreadable(path, "its link leads nowhere") from error
+        content = files.read_owned(path, owners, POLICY_LIMIT)
+    except Refused as error:
+        raise Denied(f"the policy {path} cannot be used: {error.message}", error.hint or _NO_MACHINE) from error
+    if content is None:
         return None
-    except OSError as error:
-        raise _unreadable(path, error.strerror) from error
-    from dayfly.job.rules import LIMIT, parse  # noqa: PLC0415 (most machines have no policy, and every job would pay)
+
+    from dayfly.job.rules import parse  # noqa: PLC0415 (most machines have no policy, and every job would pay)
 
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _unreadable(path, "it is not a regular file")
-        if owners is not None and (status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            who = "root" if owners == {0} else "you and root"
-            raise _unreadable(path, f"others than {who} could have written it", "see its owner and mode")
-        content = files.read_all(descriptor, LIMIT + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > LIMIT:
-        raise FileMistakes(path, [Mistake("file", f"is larger than {LIMIT} bytes")])
-    try:
-        text = content.decode()
+        return parse(content.decode(), path)
     except UnicodeDecodeError:
         raise FileMistakes(path, [Mistake("file", "is not UTF-8")]) from None
-    return parse(text, path)
-
-
-def _unreadable(path: str, why: str | None, hint: str = "as long as that is so no machine starts here") -> Denied:
-    return Denied(f"the policy {path} cannot be used: {why}", hint)
 
 
 def caller(account: str = "", *, named: bool = True) -> Caller:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = "0"
+POLICY_LIMIT = 1024 * 1024
+"""Bytes that a file of rules may have."""
 
 
 class Denied(Refused):

@@ -13,8 +13,6 @@ from dayfly.job.policy import Conditions, Limits, Policy, Rule
 from dayfly.machine.spec import Network
 from dayfly.units import parse_duration, parse_size
 
-LIMIT = 1024 * 1024
-"""Bytes that a file of rules may have."""
 MOST_RULES = 1000
 _MOST_TEXTS = 1000
 _TEXT_LIMIT = 1024
