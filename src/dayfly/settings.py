@@ -66,6 +66,7 @@ class Settings:
     build_mirror: str = ""
     policy_system: Path | None = None
     policy_user: Path | None = None
+    trust_weak_lists: bool = False
     batch_vm: str = "on-request"
     batch_image: str = ""
     batch_images: tuple[str, ...] = ()
@@ -176,6 +177,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "build.mirror": _text,
     "policy.system": _path,
     "policy.user": _path,
+    "trust.weak_lists": _flag,
     "batch.vm": _vm,
     "batch.image": _text,
     "batch.images": _texts,
@@ -201,7 +203,7 @@ class Whose(IntEnum):
     SITE = 2
 
 
-_SITES = frozenset({"library.system", "templates.system", "policy.system"})
+_SITES = frozenset({"library.system", "templates.system", "policy.system", "trust.weak_lists"})
 _HOSTS = frozenset(
     {
         "machine.qemu",  # a program that is executed on the host

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, object] = {
     "build.mirror": "http://mirror.example/debian",
     "policy.system": "/h",
     "policy.user": "/i",
+    "trust.weak_lists": True,
     "batch.vm": "always",
     "batch.image": "debian:12",
     "batch.images": ["debian:*"],
@@ -159,6 +160,7 @@ WHOSE: dict[str, tuple[Whose, str]] = {
     "build.mirror": (Whose.USER, "packages are signed, and the image is the user's own"),
     "policy.system": (Whose.SITE, "the rules for users"),
     "policy.user": (Whose.USER, "can deny, and allow nothing that the site denies"),
+    "trust.weak_lists": (Whose.SITE, "makes what others could have forged count in the site's policy"),
     **{name: (Whose.SITE, "what batch jobs get") for name in EXAMPLES if name.startswith("batch.")},
 }
 
