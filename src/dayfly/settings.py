@@ -75,6 +75,7 @@ class Settings:
     batch_overhead: int = 256 * 1024**2
     batch_comment: bool = True
     batch_requeues: int = 2
+    batch_checked_accounts: bool = False
     batch_queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
@@ -186,6 +187,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.overhead": _size,
     "batch.comment": _flag,
     "batch.requeues": _few,
+    "batch.checked_accounts": _flag,
     "batch.queues": _queues,
 }
 USERS_OWN = ("library_user", "records_folder", "cache_folder", "templates_user", "scratch_folder")

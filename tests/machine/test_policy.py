@@ -33,9 +33,16 @@ def site_file(site: Site, name: str, text: str, mode: int = 0o644, owner: int = 
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
+def site_settings(site: Site, more: str = "") -> list[str]:
+    """A command that sees settings of the site: those that its user's file may not say then, and more."""
+    site.configure(machine_qemu=None, machine_accelerator=None, scratch_folder=None, scratch_size=None)
+    machine = f'[machine]\naccelerator = "tcg"\nqemu = "{site.qemu}"\n'
+    return site_file(site, "settings.toml", f'{machine}[scratch]\nfolder = "{site.scratch}"\nsize = "1G"\n{more}')
+
+
 @needs_root
 def test_a_job_that_is_denied_has_no_machine_and_no_template(site: Site, own_templates: Path) -> None:
-    text = '[[rule]]\naction = "allow"\nimage = "user/debian:*"\nlimits = { network = "none", memory = "1G" }\n'
+    text = '[[rule]]\naction = "allow"\nimage = "user/*"\nlimits = { network = "none", memory = "1G" }\n'
     before = site_policy(site, text)
     denied = site.run("true", options=("--network", "nat", "--memory", "2G"), before=before)
     assert denied.status == 125
@@ -183,9 +190,10 @@ def test_a_users_own_policy_is_asked_as_well(site: Site) -> None:
 @needs_root
 def test_a_batch_job_is_asked_for_in_the_same_words(site: Site) -> None:
     text = '[[rule]]\naction = "allow"\naccount = "atlas"\nlimits = { network = "none" }\n'
-    before = site_policy(site, text)
+    site_policy(site, text)
+    before = site_settings(site, "[batch]\nchecked_accounts = true\n")
     words = ("job-shell", "slurm", f"image={IMAGE}", "memory_mib=1024")
-    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_ACCOUNT": "atlas", "SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_ID": "0"}
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_ACCOUNT": "atlas", "SLURM_CPUS_ON_NODE": "1"}
     denied = site.dayfly(*words, "network=nat", "--", "echo", "fine", extra=environment, before=before)
     assert (denied.status, denied.out) == (125, b"")
     assert denied.err.startswith(
@@ -193,5 +201,6 @@ def test_a_batch_job_is_asked_for_in_the_same_words(site: Site) -> None:
     )
     assert denied.err.count("\n") == 1
     assert site.dayfly(*words, "--", "echo", "fine", extra=environment, before=before).out == b"fine\n"
-    other = site.dayfly(*words, "--", "true", extra={**environment, "SLURM_JOB_ACCOUNT": "cms"}, before=before)
-    assert "no rule is about" in other.err
+    for changed in ({"SLURM_JOB_ACCOUNT": "cms"}, {"SLURM_STEP_ID": "0"}):  # a step's account is srun's user's to say
+        other = site.dayfly(*words, "--", "true", extra={**environment, **changed}, before=before)
+        assert "no rule is about" in other.err

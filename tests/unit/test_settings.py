@@ -41,6 +41,7 @@ EXAMPLES: dict[str, object] = {
     "batch.overhead": "300M",
     "batch.comment": False,
     "batch.requeues": 0,
+    "batch.checked_accounts": True,
     "batch.queues": {"short": {"vm": "never", "images": ["el:9"]}},
 }
 

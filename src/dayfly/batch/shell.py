@@ -115,6 +115,7 @@ def description(
         boot=boot(request.boot),
         name=job.identity.get("name", ""),
         batch={"system": job.system, **job.identity},
+        account=job.account,
         as_signal=True,
     )
 

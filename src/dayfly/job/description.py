@@ -65,7 +65,8 @@ class JobDescription:
     `directory` is the caller's, shared unless `share_directory` is False; the job starts there, or in `workdir`.
     A `cold` job's machine boots, whatever templates there are.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
-    system, for its record; with `as_signal` its death by a signal is told as the signal's negative number, not as 128 + n.
+    system, for its record, and `account` its account, where that is not the user's word alone; with `as_signal` its death by a
+    signal is told as the signal's negative number, not as 128 + n.
     """
 
     image: str
@@ -85,6 +86,7 @@ class JobDescription:
     timeout: float | None = None
     name: str = ""
     batch: Mapping[str, str] = field(default_factory=dict)
+    account: str = ""
     as_signal: bool = False
     cold: bool = False
     capture: Capture | None = None

@@ -432,7 +432,8 @@ def test_check_says_what_would_happen(tmp_path: Path, capsys: pytest.CaptureFixt
     words = ("--user", "somebody", "--group", "physics", "--image", "nothing:1")
     assert check(tmp_path, text, *words) == 0
     out = capsys.readouterr().out
-    assert out == f"allowed\nby: the rule at line 2 of {tmp_path}/p.toml\nended after 1 h 0 min\n"
+    because = "because: group physics (says the users and groups of this host)\n"
+    assert out == f"allowed\nby: the rule at line 2 of {tmp_path}/p.toml\n{because}ended after 1 h 0 min\n"
     assert check(tmp_path, text, *words, "--cpus", "3") == 1
     assert capsys.readouterr().out.startswith("denied: 3 CPUs (at most 2)\nby: the rule at line 2 of")
     assert check(tmp_path, text, *words[2:], "--user", "somebody", "--group", "x") == 0
