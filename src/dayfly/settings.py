@@ -76,6 +76,8 @@ class Settings:
     batch_comment: bool = True
     batch_requeues: int = 2
     batch_checked_accounts: bool = False
+    batch_own_templates: bool = False
+    batch_native_parallel: bool = True
     batch_queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
@@ -188,6 +190,8 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.comment": _flag,
     "batch.requeues": _few,
     "batch.checked_accounts": _flag,
+    "batch.own_templates": _flag,
+    "batch.native_parallel": _flag,
     "batch.queues": _queues,
 }
 USERS_OWN = ("library_user", "records_folder", "cache_folder", "templates_user", "scratch_folder")

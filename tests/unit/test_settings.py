@@ -42,6 +42,8 @@ EXAMPLES: dict[str, object] = {
     "batch.comment": False,
     "batch.requeues": 0,
     "batch.checked_accounts": True,
+    "batch.own_templates": True,
+    "batch.native_parallel": False,
     "batch.queues": {"short": {"vm": "never", "images": ["el:9"]}},
 }
 

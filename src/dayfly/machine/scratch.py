@@ -16,15 +16,15 @@ _CLUSTER = 65536
 _FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "nodiscard,lazy_itable_init=1,root_owner=0:0")
 
 
-def create(folder: Path, size: int, cache: Path) -> int:
+def create(folder: Path, size: int, cache: Path | None) -> int:
     """A descriptor of a new, empty filesystem of `size` bytes in `folder`.
 
     Formatting takes longer than a job's start should: an empty filesystem of each size is kept in `cache`, its few blocks copied.
-    Where the cache cannot be used, the scratch disk itself is formatted.
+    Where there is none (None), or it cannot be used, the scratch disk itself is formatted.
     Raises `NoSpace`, and `DayflyError` where the folder cannot hold such a file.
     """
     size -= size % 4096
-    empty = _formatted(cache, size)
+    empty = _formatted(cache, size) if cache else None
     if empty is None:
         return _filled(folder, size, _format)
     try:
