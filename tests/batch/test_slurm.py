@@ -129,7 +129,7 @@ def test_a_network_and_a_systemd_image(batch: BatchSystem, cluster: Cluster) -> 
 def test_the_sites_task_prolog(batch: BatchSystem, queue: str, tasks: int, status: str) -> None:
     """As Slurm runs it itself, also for a job that runs natively in a partition of the job shell's."""
     script = SHELL + 'echo "$FROM_PROLOG|${TO_BE_REMOVED:-removed}"\n'
-    asking = {"ASKS_TASK_PROLOG": status, "TO_BE_REMOVED": "there"}
+    asking = {"SLURM_ASKS_TASK_PROLOG": status, "TO_BE_REMOVED": "there"}
     native = batch.submit(script, Wish(image=None, environment=asking))
     image = None if queue == "always" else "debian:12"
     job = batch.submit(script, Wish(image=image, queue=queue, tasks=tasks, environment=asking))
