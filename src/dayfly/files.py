@@ -199,7 +199,7 @@ def read_owned(path: str, owners: Collection[int] | None, limit: int) -> bytes |
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.islink(path):  # noqa: PTH114 (a hot path)
             raise Refused("its link leads nowhere") from error
-        if owners is not None:
+        if owners is not None and os.path.isdir(os.path.dirname(path)):  # noqa: PTH112, PTH120
             _check_folders(path, {0, *owners, _UNKNOWN})
         return None
     except OSError as error:

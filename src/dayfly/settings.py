@@ -273,12 +273,17 @@ def _nearest(place: str) -> str:
 
 
 def load(
-    site_file: Path | None = None, user_file: Path | None = None, *, user: str = "", owners: Collection[int] = ROOT
+    site_file: Path | None = None,
+    user_file: Path | None = None,
+    *,
+    user: str = "",
+    owners: Collection[int] = ROOT,
+    required: bool = False,
 ) -> Settings:
     """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's.
 
     `user` is who `{user}` in paths stands for (empty: the caller). The site's file must belong to one of its `owners`, and nobody
-    else may have been able to write it. Raises `FileMistakes`.
+    else may have been able to write it; a `required` one must be there. Raises `FileMistakes`.
     """
     named = os.environ.get("DAYFLY_SETTINGS", "")
     user_file = user_file or (Path(named) if named else xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml")
@@ -286,6 +291,8 @@ def load(
     text = _sites(site_file or SITE_FILE, owners)
     if text is not None:
         settings, by = parse(text, settings, path=site_file or SITE_FILE, by=Whose.SITE), Whose.USER
+    elif required:
+        raise FileMistakes(site_file or SITE_FILE, [Mistake("file", "does not exist", "the batch system's hook names it")])
     text = _users(user_file)
     if text is not None:
         settings = parse(text, settings, path=user_file, by=by)

@@ -124,7 +124,7 @@ def test_a_site_can_believe_an_old_list_and_every_use_says_so(
     site = world.folder / "site.toml"
     site.write_text("[trust]\nweak_lists = true\n")
     monkeypatch.setattr(settings, "SITE_FILE", site)
-    monkeypatch.setattr(settings.load, "__kwdefaults__", {"user": "", "owners": {site.stat().st_uid}})
+    monkeypatch.setattr(settings.load, "__kwdefaults__", {"user": "", "owners": {site.stat().st_uid}, "required": False})
     case = WEAK["a list by SHA-1"]
     says = f"the list 'site' is believed by trust.weak_lists of the settings, though {case.told}"
     assert world.subscribe(*offer(world, case, monkeypatch)) == 0

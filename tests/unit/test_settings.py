@@ -100,6 +100,12 @@ def test_a_named_file_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load(tmp_path / "none")
 
 
+def test_a_sites_file_that_a_hook_names_must_be_there(tmp_path: Path) -> None:
+    """Else a filesystem that is not mounted would make every queue one without rules."""
+    with pytest.raises(FileMistakes, match="does not exist"):
+        load(tmp_path / "gone.toml", Path("/dev/null"), required=True)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileMistakes, match="cannot be read: Is a directory"):
         load(tmp_path / "none", tmp_path)

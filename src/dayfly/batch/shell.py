@@ -59,7 +59,7 @@ def serve(
     for name in _OURS:
         if name in environment:
             os.environb[name] = environment[name]
-    settings = site.load(Path(request.settings) if request.settings else None)
+    settings = site.load(Path(request.settings) if request.settings else None, required=bool(request.settings))
     job = read(request, environment)
     request = job.request or request
     environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
