@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -183,8 +184,24 @@ static bool say_allocation(spank_t spank)
 	return say_number("memory_mib", memory) && say_number("cpus_per_task", cpus) && say_number("tasks_here", tasks);
 }
 
-static char *const clean[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
-			      "PYTHONNOUSERSITE=1", "PYTHONSAFEPATH=1", NULL};
+/* The job shell's environment: nothing of the job's. Slurm's commands are looked for beside this slurmstepd, in ../bin, and its
+ * configuration is the one that slurmd has. */
+static char **clean(void)
+{
+	static char path[PATH_MAX + 128], *variables[] = {path, "LANG=C.UTF-8", "PYTHONNOUSERSITE=1", "PYTHONSAFEPATH=1", NULL, NULL};
+	static char program[PATH_MAX], configuration[PATH_MAX + sizeof "SLURM_CONF="];
+	const char *conf = getenv("SLURM_CONF");
+	ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+	char *slash = length > 0 ? strrchr(program, '/') : NULL;
+	if (slash)
+		*slash = 0;
+	slash = slash ? strrchr(program, '/') : NULL;
+	snprintf(path, sizeof path, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin%s%.*s%s", slash ? ":" : "",
+		 slash ? (int)(slash - program) : 0, program, slash ? "/bin" : "");
+	if (conf && snprintf(configuration, sizeof configuration, "SLURM_CONF=%s", conf) < (int)sizeof configuration)
+		variables[4] = configuration;
+	return variables;
+}
 
 /* Become `dayfly job-shell slurm WORD=VALUE… -- COMMAND`. Returns only when that cannot be. */
 static const char *become(spank_t spank, const char *dayfly, const char *settings, const char *prolog)
@@ -211,7 +228,7 @@ static const char *become(spank_t spank, const char *dayfly, const char *setting
 		argv[at++] = word[i];
 	argv[at++] = "--";
 	memcpy(argv + at, command, length * sizeof *argv);
-	execve(dayfly, argv, clean);
+	execve(dayfly, argv, clean());
 	return strerror(errno);
 }
 

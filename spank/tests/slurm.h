@@ -111,7 +111,10 @@ void slurm_error(const char *format, ...)
 /* Keeps what would have been executed. A path that begins with /none is not there. */
 static int fake_execve(const char *path, char *const argv[], char *const environment[])
 {
-	assert(environment == (char *const *)clean);
+	assert(strncmp(environment[0], "PATH=/usr/local/sbin:", 21) == 0);
+	assert(strstr(environment[0], ":/sbin:/bin:/") && strcmp(strrchr(environment[0], '/'), "/bin") == 0);
+	assert(strcmp(environment[2], "PYTHONNOUSERSITE=1") == 0 && strcmp(environment[3], "PYTHONSAFEPATH=1") == 0);
+	assert(strcmp(environment[4], "SLURM_CONF=/of/slurmd") == 0 && !environment[5]);
 	if (strncmp(path, "/none", 5) == 0) {
 		errno = ENOENT;
 		return -1;

@@ -107,6 +107,7 @@ static void test_tasks(void)
 
 int main(void)
 {
+	setenv("SLURM_CONF", "/of/slurmd", 1);
 	test_values();
 	test_lists();
 	test_options();

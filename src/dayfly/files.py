@@ -36,11 +36,16 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dayfly.errors import Corrupt, DayflyError, NoSpace, NotFound, Refused
 from dayfly.values import dataclass
+
+_MOST_LINKS = 40
+"""As the kernel follows (path_resolution(7))."""
+_UNKNOWN = 65534
+"""Whom files belong to whose owner a user namespace has no number for (user_namespaces(7), overflowuid)."""
 
 DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
 """The name of a file that a process was killed while it gave it its own."""
@@ -180,6 +185,76 @@ def read(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise Refused(f"{path} is larger than the {limit} bytes that it may have")
     return content
+
+
+def read_owned(path: str, owners: Collection[int] | None, limit: int) -> bytes | None:
+    """What a file says that nobody but these users (None: whoever) and root could have written, replaced or removed.
+
+    None where there is none. The file must belong to one of them, and so must every folder that its path leads through; nobody
+    else may write there, but in folders with the sticky bit. On the way to every job's start.
+    Raises `Refused` with what is wrong, without the path.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):  # noqa: PTH114 (a hot path)
+            raise Refused("its link leads nowhere") from error
+        if owners is not None and os.path.isdir(os.path.dirname(path)):  # noqa: PTH112, PTH120
+            _check_folders(path, {0, *owners, _UNKNOWN})
+        return None
+    except OSError as error:
+        raise Refused(f"it cannot be read: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused("it is not a regular file")
+        if owners is not None:
+            if status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise Refused(f"others than {_named(owners)} could have written it", "see its owner and mode")
+            _check_folders(path, {0, *owners})
+        content = read_all(descriptor, limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise Refused(f"it is larger than {limit} bytes")
+    return content
+
+
+def _check_folders(path: str, owners: Collection[int]) -> None:
+    """Raises `Refused` where somebody else could put another file at a path, or take the one there away."""
+    for folder in _folders(os.path.abspath(path)):  # noqa: PTH100 (a hot path)
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+        except OSError:  # what is not there has nobody's files in it
+            return
+        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in owners or others:
+            message = f"others than {_named(owners)} could replace or remove it"
+            raise Refused(message, f"see the owner and mode of the folder {folder}")
+
+
+def _folders(path: str) -> Iterator[str]:
+    """Every folder that an absolute path leads through, those that links lead it through as well."""
+    at, left, links = "", path.split("/")[1:], 0
+    yield "/"
+    while left and links < _MOST_LINKS:
+        part, *left = left
+        if part in ("", ".", ".."):
+            at = at.rpartition("/")[0] if part == ".." else at
+            continue
+        try:
+            target = os.readlink(f"{at}/{part}")  # noqa: PTH115 (a hot path)
+        except OSError:
+            at = f"{at}/{part}"
+            if left:
+                yield at
+            continue
+        links += 1
+        at, left = "" if target.startswith("/") else at, [*target.split("/"), *left]
+
+
+def _named(owners: Collection[int]) -> str:
+    return "root" if set(owners) <= {0, _UNKNOWN} else "you and root"
 
 
 def open_regular(path: Path) -> int:

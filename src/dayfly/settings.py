@@ -1,22 +1,29 @@
 """What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
 
-Only the site says whose images and templates are trusted (`library.system`, `templates.system`), and where its policy is
-(`policy.system`). In paths of what is a user's own, `{user}` is that user's name, so that a site can keep them where users make
-no folders.
+A site's file counts only where root alone could have written it. `whose` says what a user's file may say: whose images are
+trusted, where the policy is and what batch jobs get is for the site alone to say; which programs are executed, and how much of a
+host they may take, where the site has a file (docs/decisions/0122). In paths of what is a user's own, `{user}` is that user's
+name, so that a site can keep them where users make no folders.
 Every mistake of a file is reported at once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from enum import IntEnum
 from pathlib import Path
 
+from dayfly import files
 from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.units import parse_duration, parse_size
 from dayfly.values import dataclass, field, replace
 
 SITE_FILE = Path("/etc/dayfly/settings.toml")
+POLICY_FILE = Path("/etc/dayfly/policy.toml")
+"""The site's policy where `policy.system` does not name another file: there it need not be."""
+ROOT = frozenset({0})
+"""Who may own the site's settings."""
 _LIMIT = 1024 * 1024
 
 
@@ -57,8 +64,9 @@ class Settings:
     machine_boot_timeout: float = 180.0
     job_grace: float = 10.0
     build_mirror: str = ""
-    policy_system: Path = Path("/etc/dayfly/policy.toml")
+    policy_system: Path | None = None
     policy_user: Path | None = None
+    trust_weak_lists: bool = False
     batch_vm: str = "on-request"
     batch_image: str = ""
     batch_images: tuple[str, ...] = ()
@@ -67,6 +75,9 @@ class Settings:
     batch_overhead: int = 256 * 1024**2
     batch_comment: bool = True
     batch_requeues: int = 2
+    batch_checked_accounts: bool = False
+    batch_own_templates: bool = False
+    batch_native_parallel: bool = True
     batch_queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
@@ -169,6 +180,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "build.mirror": _text,
     "policy.system": _path,
     "policy.user": _path,
+    "trust.weak_lists": _flag,
     "batch.vm": _vm,
     "batch.image": _text,
     "batch.images": _texts,
@@ -177,19 +189,48 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "batch.overhead": _size,
     "batch.comment": _flag,
     "batch.requeues": _few,
+    "batch.checked_accounts": _flag,
+    "batch.own_templates": _flag,
+    "batch.native_parallel": _flag,
     "batch.queues": _queues,
 }
 USERS_OWN = ("library_user", "records_folder", "cache_folder", "templates_user", "scratch_folder")
 """The paths that `{user}` may be in."""
 USER = "{user}"
 """What stands for the user's name in the paths of a user's own places."""
-_SITE_ONLY = frozenset(
-    {"library.system", "templates.system", "policy.system"} | {place for place in _READERS if place.startswith("batch.")}
+
+
+class Whose(IntEnum):
+    """Who may say a setting: whoever is above may say it too."""
+
+    USER = 0
+    HOST = 1
+    """The site where it has a file of settings; else this is nobody's host but the user's."""
+    SITE = 2
+
+
+_SITES = frozenset({"library.system", "templates.system", "policy.system", "trust.weak_lists"})
+_HOSTS = frozenset(
+    {
+        "machine.qemu",  # a program that is executed on the host
+        "machine.accelerator",  # how machines are kept apart from the host: emulation is no promise of QEMU's
+        "scratch.folder",  # which of the host's disks they fill
+        "scratch.size",
+        "templates.limit",
+        "job.grace",  # how long a job goes on after the time that the policy allows
+    }
 )
 
 
-def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:
-    """Read one settings file's text over `base`. Raises `FileMistakes` with everything that is wrong in it."""
+def whose(place: str) -> Whose:
+    """Who may say this setting."""
+    if place in _SITES or place.startswith("batch."):
+        return Whose.SITE
+    return Whose.HOST if place in _HOSTS else Whose.USER
+
+
+def parse(text: str, base: Settings, *, path: object, by: Whose) -> Settings:
+    """Read the text of a settings file of somebody's over `base`. Raises `FileMistakes` with everything that is wrong in it."""
     import tomllib  # noqa: PLC0415 (most machines have no settings file, and every job would pay for the import)
 
     try:
@@ -202,7 +243,7 @@ def parse(text: str, base: Settings, *, path: object, site: bool) -> Settings:
         reader = _READERS.get(place)
         if reader is None:
             mistakes.append(Mistake(place, "no such setting", _nearest(place)))
-        elif place in _SITE_ONLY and not site:
+        elif whose(place) > by:
             mistakes.append(Mistake(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
         else:
             try:
@@ -231,28 +272,56 @@ def _nearest(place: str) -> str:
     return f"did you mean {near[0]}?" if near else "docs/reference/settings.md lists them"
 
 
-def load(site_file: Path | None = None, user_file: Path | None = None, *, user: str = "") -> Settings:
+def load(
+    site_file: Path | None = None,
+    user_file: Path | None = None,
+    *,
+    user: str = "",
+    owners: Collection[int] = ROOT,
+    required: bool = False,
+) -> Settings:
     """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's.
 
-    `user` is who `{user}` in paths stands for (empty: the caller). Raises `FileMistakes`.
+    `user` is who `{user}` in paths stands for (empty: the caller). The site's file must belong to one of its `owners`, and nobody
+    else may have been able to write it; a `required` one must be there. Raises `FileMistakes`.
     """
     named = os.environ.get("DAYFLY_SETTINGS", "")
     user_file = user_file or (Path(named) if named else xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml")
-    settings = Settings()
-    for path, site in ((site_file or SITE_FILE, True), (user_file, False)):
-        try:
-            with path.open("rb") as file:
-                text = file.read(_LIMIT + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            if not site and named:
-                raise FileMistakes(path, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")]) from None
-            continue
-        except OSError as error:
-            raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}")]) from error
-        if len(text) > _LIMIT:
-            raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
-        settings = parse(text.decode(errors="replace"), settings, path=path, site=site)
+    settings, by = Settings(), Whose.HOST
+    text = _sites(site_file or SITE_FILE, owners)
+    if text is not None:
+        settings, by = parse(text, settings, path=site_file or SITE_FILE, by=Whose.SITE), Whose.USER
+    elif required:
+        raise FileMistakes(site_file or SITE_FILE, [Mistake("file", "does not exist", "the batch system's hook names it")])
+    text = _users(user_file)
+    if text is not None:
+        settings = parse(text, settings, path=user_file, by=by)
+    elif named:
+        raise FileMistakes(user_file, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")])
     return _of_user(settings, user)
+
+
+def _sites(path: Path, owners: Collection[int]) -> str | None:
+    """The text of the site's file; None where there is none. Raises `FileMistakes` where others could have written it."""
+    try:
+        content = files.read_owned(str(path), owners, _LIMIT)
+    except Refused as error:
+        raise FileMistakes(path, [Mistake("file", error.message, error.hint)]) from error
+    return None if content is None else content.decode(errors="replace")
+
+
+def _users(path: Path) -> str | None:
+    """The text of the user's file, which may be /dev/null or a pipe; None where there is none. Raises `FileMistakes`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LIMIT + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}")]) from error
+    if len(content) > _LIMIT:
+        raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
+    return content.decode(errors="replace")
 
 
 def _of_user(settings: Settings, user: str) -> Settings:

@@ -129,7 +129,7 @@ def test_a_network_and_a_systemd_image(batch: BatchSystem, cluster: Cluster) -> 
 def test_the_sites_task_prolog(batch: BatchSystem, queue: str, tasks: int, status: str) -> None:
     """As Slurm runs it itself, also for a job that runs natively in a partition of the job shell's."""
     script = SHELL + 'echo "$FROM_PROLOG|${TO_BE_REMOVED:-removed}"\n'
-    asking = {"ASKS_TASK_PROLOG": status, "TO_BE_REMOVED": "there"}
+    asking = {"SLURM_ASKS_TASK_PROLOG": status, "TO_BE_REMOVED": "there"}
     native = batch.submit(script, Wish(image=None, environment=asking))
     image = None if queue == "always" else "debian:12"
     job = batch.submit(script, Wish(image=image, queue=queue, tasks=tasks, environment=asking))
@@ -190,6 +190,32 @@ def test_a_template_that_was_made_ahead_for_the_site(batch: BatchSystem, cluster
     record = batch.record(job)
     assert record["machine"]["template"] == template.name
     assert record["phases"]["started"] < 1.5
+    job = batch.submit(SHELL + "echo fine\n", Wish(memory=777, queue="always"))
+    assert batch.ended(job).why is Why.DONE, batch.errors(job)
+    assert batch.record(job)["machine"]["template"] == template.name
+
+
+def test_where_all_jobs_have_machines_the_users_own_templates_and_caches_are_not_used(
+    batch: BatchSystem, cluster: Cluster
+) -> None:
+    """A job that shares those folders can write to them: the next machine would begin with what it wrote."""
+    first = batch.submit(SHELL + "true\n", Wish(image="debian:12"))
+    assert batch.ended(first).why is Why.DONE, batch.errors(first)
+    own = cluster.folder / "templates" / cluster.user
+    assert list(own.glob("*/template.json"))
+    empties = list((cluster.folder / "cache" / cluster.user / "scratch").iterdir())
+    assert empties
+    for empty in empties:
+        os.truncate(empty, empty.stat().st_size)  # as its owner could: with this it is no filesystem
+        with empty.open("r+b") as file:
+            file.write(bytes(64 << 10))
+    job = batch.submit(SHELL + "echo fine\n", Wish(queue="always"))
+    assert batch.ended(job).why is Why.DONE, batch.errors(job)
+    assert batch.output(job) == b"fine\n"
+    machine = batch.record(job)["machine"]
+    assert (machine["start"], "the user's own do not count" in machine["cold_reason"]) == ("cold", True)
+    for empty in empties:
+        empty.unlink()
 
 
 def unreclaimable(cgroup: Path) -> int:

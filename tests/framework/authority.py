@@ -31,13 +31,23 @@ def openssl(*words: object, stdin: bytes = b"") -> bytes:
 class Authority:
     """A certification authority in a folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, key: str = "P-256", digest: str = "sha256", by: Authority | None = None
+    ) -> None:
+        """With a certificate of its own, or `by` another authority."""
         self.folder = folder
         folder.mkdir(parents=True)
         self.name = f"/C=CH/O=Test/CN={name}"
         self.certificate, self.key, self.crl = folder / "ca.pem", folder / "ca.key", folder / "crl.pem"
-        self._make(self.key)
-        openssl("req", "-x509", "-key", self.key, "-out", self.certificate, "-days", 100, "-subj", self.name)
+        self._make(self.key, key)
+        words = ["-key", self.key, "-subj", self.name, f"-{digest}"]
+        if by is None:
+            openssl("req", "-x509", *words, "-out", self.certificate, "-days", 100)
+        else:
+            (folder / "ca.ext").write_text("basicConstraints=CA:TRUE\n")
+            openssl("req", "-new", *words, "-out", folder / "ca.csr")
+            issue = ["x509", "-req", "-in", folder / "ca.csr", "-CA", by.certificate, "-CAkey", by.key, "-CAcreateserial"]
+            openssl(*issue, "-days", 100, f"-{digest}", "-extfile", folder / "ca.ext", "-out", self.certificate)
         (folder / "index").touch()
         (folder / "serial").write_text("01\n")
         (folder / "crlnumber").write_text("01\n")
@@ -45,8 +55,13 @@ class Authority:
         self.publish_crl()
 
     @staticmethod
-    def _make(key: Path) -> None:
-        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
+    def _make(path: Path, kind: str) -> None:
+        """A key: on a curve, or of RSA with so many bits."""
+        curve = ("-algorithm", "EC", "-pkeyopt", f"ec_paramgen_curve:{kind}")
+        of_rsa = ("-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{kind}")
+        openssl(
+            "genpkey", *(of_rsa if kind.isdigit() else ("-algorithm", kind) if kind.startswith("ED") else curve), "-out", path
+        )
 
     def _ca(self, *words: object) -> None:
         openssl("ca", "-batch", "-config", self.folder / "ca.cnf", "-cert", self.certificate, "-keyfile", self.key, *words)
@@ -58,10 +73,20 @@ class Authority:
         self._ca("-revoke", who.certificate)
         self.publish_crl()
 
-    def endorser(self, name: str, *, days: int = 50, purpose: str = "emailProtection", more: str = "") -> Endorser:
+    def endorser(
+        self,
+        name: str,
+        *,
+        days: int = 50,
+        purpose: str = "emailProtection",
+        more: str = "",
+        key: str = "P-256",
+        digest: str = "sha256",
+        pss: bool = False,
+    ) -> Endorser:
         """Somebody with a certificate of the last ten days, and of so many to come; `more` are lines of extensions."""
         made = Endorser(self.folder / f"{name}.pem", self.folder / f"{name}.key", f"/C=CH/O=Test/CN={name}", self.name)
-        self._make(made.key)
+        self._make(made.key, key)
         request = self.folder / f"{name}.csr"
         openssl("req", "-new", "-key", made.key, "-out", request, "-subj", made.name)
         extensions = self.folder / f"{name}.ext"
@@ -70,7 +95,7 @@ class Authority:
         end = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + days * 86400))
         self._ca(
             *("-in", request, "-out", made.certificate, "-startdate", start, "-enddate", end, "-extfile", extensions),
-            *("-preserveDN", "-notext"),
+            *("-preserveDN", "-notext", "-md", digest, *(("-sigopt", "rsa_padding_mode:pss") if pss else ())),
         )
         return made
 

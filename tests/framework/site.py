@@ -62,21 +62,26 @@ class Site:
         """Its scratch folder."""
         return self.folder / "scratch"
 
-    def configure(self, **changes: str) -> None:
-        """Write its settings; `machine_qemu="…"` changes one."""
-        values = {
+    @property
+    def qemu(self) -> str:
+        """The QEMU to test with."""
+        return os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64")
+
+    def configure(self, **changes: str | None) -> None:
+        """Write its settings; `machine_qemu="…"` changes one, None leaves it out."""
+        values: dict[str, dict[str, str | None]] = {
             "library": {"user": str(self.library)},
             "records": {"folder": str(self.folder / "records")},
             "cache": {"folder": str(self.folder / "cache")},
             "templates": {"user": str(self.templates)},
             "scratch": {"folder": str(self.scratch), "size": "1G"},
-            "machine": {"accelerator": "tcg", "qemu": os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64")},
+            "machine": {"accelerator": "tcg", "qemu": self.qemu},
         }
         for name, value in changes.items():
             table, _, key = name.partition("_")
             values.setdefault(table, {})[key] = value
         lines = [
-            f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+            f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items() if value is not None)
             for table, keys in values.items()
         ]
         self.settings_file.write_text("".join(lines))

@@ -71,13 +71,13 @@ ConstrainDevices=yes
 _TASK_PROLOG = """\
 #!/bin/sh
 # Says something to the tests that ask for it.
-[ -n "$ASKS_TASK_PROLOG" ] || exit 0
+[ -n "$SLURM_ASKS_TASK_PROLOG" ] || exit 0
 echo "export FROM_PROLOG=a b=c of $(id -un)"
 echo unset TO_BE_REMOVED
 echo print the site says hello
 echo not understood
 echo to stderr >&2
-exit "$ASKS_TASK_PROLOG"
+exit "$SLURM_ASKS_TASK_PROLOG"
 """
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dayfly.batch import scripts
 from tests.framework.hooks import Launched, by_htcondor, by_pbs, by_torque, program
 from tests.framework.site import IMAGE, SECONDS, Site, eventually
 
@@ -140,12 +141,15 @@ def test_a_host_without_machines_is_the_wrappers_failure_for_htcondor(site: Site
     assert (site.work / ".job_wrapper_failure").read_text().startswith("dayfly: ")
 
 
-def stand_in(site: Site, name: str, ending: str) -> Path:
-    """A command of a batch system on the job's PATH, which writes down what it is called with."""
+def stand_in(site: Site, name: str, ending: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command of a batch system on the hook's PATH, which writes down what it is called with; the job's PATH has another."""
     folder = site.work / "bin"
     folder.mkdir(exist_ok=True)
     asked = site.work / "asked"
     program(folder / name, f'#!/bin/sh\nprintf "%s\\n" "$@" >{asked}\n{ending}\n')
+    (folder / "bin").mkdir()
+    program(folder / "bin" / name, f"#!/bin/sh\ntouch {site.work}/called\n")
+    monkeypatch.setattr(scripts, "HAND_OVER", scripts.HAND_OVER.replace(scripts.PATH, f"{scripts.PATH}:{folder}"))
     return asked
 
 
@@ -160,25 +164,28 @@ def test_a_host_without_machines_asks_pbs_to_start_the_job_again(
     site: Site, monkeypatch: pytest.MonkeyPatch, ending: str, status: int, said: str
 ) -> None:
     site.configure(machine_qemu="/none/qemu")
-    asked = stand_in(site, "qrerun", ending)
+    asked = stand_in(site, "qrerun", ending, monkeypatch)
     submitted = of_pbs(site, SCRIPT, monkeypatch)
-    submitted.environment["PATH"] = f"{asked.parent}/bin:/usr/bin:/bin"
+    submitted.environment["PATH"] = f"{asked.parent}/bin/bin:/usr/bin:/bin"
     with submitted.start(site) as started:
         _, err = started.communicate(timeout=SECONDS)
     assert (started.returncode, asked.read_text()) == (status, "7.head\n")
+    assert not (site.work / "called").exists()
     assert said.replace("n1", os.uname().nodename) in err.decode()
 
 
 def test_the_machine_is_shown_in_the_jobs_classad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = stand_in(site, "condor_chirp", f'test "$_CONDOR_JOB_AD" = {site.work}/.job.ad && echo >>{site.work}/asked')
+    chirp = f'test "$_CONDOR_SCRATCH_DIR" = {site.work} && test -z "$_CONDOR_JOB_AD" && echo >>{site.work}/asked'
+    asked = stand_in(site, "condor_chirp", chirp, monkeypatch)
     submitted = of_htcondor(site, SCRIPT, monkeypatch)
-    submitted.environment["PATH"] = f"{asked.parent}/bin:/usr/bin:/bin"
+    submitted.environment["PATH"] = f"{asked.parent}/bin/bin:/usr/bin:/bin"
     with submitted.start(site) as started:
         started.communicate(timeout=SECONDS)
+    assert not (site.work / "called").exists()
     words = asked.read_text().splitlines()
     assert words[:2] == ["set_job_attr_delayed", "ChirpDayfly"]
     assert words[2].startswith('"debian:12 sha256:')
-    assert words[3] == ""  # it had HTCondor's variables
+    assert words[3] == ""  # it had what it needs of HTCondor's variables
 
 
 def to_session(session: int, number: int) -> None:

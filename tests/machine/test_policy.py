@@ -15,20 +15,34 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be some
 
 def site_policy(site: Site, text: str, mode: int = 0o644, owner: int = 0) -> list[str]:
     """A command that sees an /etc with this policy of the site."""
+    return site_file(site, "policy.toml", text, mode, owner)
+
+
+def site_file(site: Site, name: str, text: str, mode: int = 0o644, owner: int = 0) -> list[str]:
+    """A command that sees an /etc with this file of Dayfly's, and those of earlier calls."""
     over = site.folder / "work/etc"
     (over / "dayfly").mkdir(parents=True, exist_ok=True)
-    over.chmod(0o755)
-    policy = over / "dayfly/policy.toml"
-    policy.write_text(text)
-    policy.chmod(mode)
-    os.chown(policy, owner, owner)
+    for folder in (over, over / "dayfly"):
+        os.chown(folder, 0, 0)
+        folder.chmod(0o755)
+    path = over / "dayfly" / name
+    path.write_text(text)
+    path.chmod(mode)
+    os.chown(path, owner, owner)
     script = f'mount -t overlay etc -o lowerdir={over}:/etc /etc && exec "$@"'
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
+def site_settings(site: Site, more: str = "") -> list[str]:
+    """A command that sees settings of the site: those that its user's file may not say then, and more."""
+    site.configure(machine_qemu=None, machine_accelerator=None, scratch_folder=None, scratch_size=None)
+    machine = f'[machine]\naccelerator = "tcg"\nqemu = "{site.qemu}"\n'
+    return site_file(site, "settings.toml", f'{machine}[scratch]\nfolder = "{site.scratch}"\nsize = "1G"\n{more}')
+
+
 @needs_root
 def test_a_job_that_is_denied_has_no_machine_and_no_template(site: Site, own_templates: Path) -> None:
-    text = '[[rule]]\naction = "allow"\nimage = "user/debian:*"\nlimits = { network = "none", memory = "1G" }\n'
+    text = '[[rule]]\naction = "allow"\nimage = "user/*"\nlimits = { network = "none", memory = "1G" }\n'
     before = site_policy(site, text)
     denied = site.run("true", options=("--network", "nat", "--memory", "2G"), before=before)
     assert denied.status == 125
@@ -55,7 +69,7 @@ def test_a_job_that_is_allowed_runs_and_ends_when_the_rule_says(site: Site) -> N
 @pytest.mark.parametrize(
     ("text", "mode", "owner", "told"),
     [
-        ('[[rule]]\naction = "allow"\n', 0o600, 0, "cannot be used: Permission denied"),
+        ('[[rule]]\naction = "allow"\n', 0o600, 0, "cannot be used: it cannot be read: Permission denied"),
         ('[[rule]]\naction = "allow"\n', 0o644, USER, "others than root could have written it"),
         ('[[rule]]\naction = "allow"\n', 0o664, 0, "others than root could have written it"),
         ('[[rule]]\naction = "alow"\nimages = "x"\n', 0o644, 0, "2 mistakes\n  line 1: action: 'alow'"),
@@ -68,6 +82,55 @@ def test_a_policy_that_cannot_be_used_denies(site: Site, text: str, mode: int, o
     assert denied.status == 125
     assert told in denied.err
     assert site.dayfly("policy", "check", before=before).err == denied.err
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mode", "owner", "told"),
+    [
+        (0o600, 0, "it cannot be read: Permission denied"),
+        (0o644, USER, "others than root could have written it (see its owner and mode)"),
+        (0o646, 0, "others than root could have written it (see its owner and mode)"),
+    ],
+)
+def test_settings_of_the_site_that_cannot_be_used_stop_everything(site: Site, mode: int, owner: int, told: str) -> None:
+    site.give_to(USER)
+    before = site_file(site, "settings.toml", "", mode, owner)
+    for words in (("run", IMAGE, "--", "true"), ("usage", "list"), ("policy", "check"), ("job-shell", "slurm", "--", "true")):
+        refused = site.dayfly(*words, before=before)
+        assert refused.status == 125
+        assert refused.err == f"dayfly: /etc/dayfly/settings.toml: 1 mistake\n  file: {told}\n"
+    over = site.work / "etc/dayfly"
+    os.chown(over / "settings.toml", 0, 0)
+    (over / "settings.toml").chmod(0o644)
+    os.chown(over, USER, USER)
+    told = "others than root could replace or remove it (see the owner and mode of the folder /etc/dayfly)"
+    assert told in site.dayfly("policy", "check", before=before).err
+
+
+@needs_root
+def test_a_policy_that_the_sites_settings_name_and_that_is_absent_denies(site: Site) -> None:
+    before = site_file(site, "settings.toml", '[policy]\nsystem = "/etc/dayfly/gone.toml"\n')
+    extra = {"DAYFLY_SETTINGS": "/dev/null"}
+    for words in (("policy", "check"), ("job-shell", "slurm", "image=debian:12", "memory_mib=1024", "--", "true")):
+        denied = site.dayfly(*words, before=before, extra=extra)
+        assert denied.status == 125
+    assert "the policy /etc/dayfly/gone.toml does not exist" in site.dayfly("policy", "check", before=before, extra=extra).err
+
+
+@needs_root
+def test_a_program_of_the_users_does_not_run_on_a_sites_node(site: Site) -> None:
+    """Where all jobs run in machines, it would be the one program that does not."""
+    site.give_to(USER)
+    before = site_file(site, "settings.toml", '[batch]\nvm = "always"\nimage = "user/debian:12"\n')
+    seen, qemu = site.work / "seen", site.work / "qemu"
+    qemu.write_text(f"#!/bin/sh\ntouch {seen}\n")
+    qemu.chmod(0o755)
+    site.configure(machine_qemu=str(qemu))
+    refused = site.dayfly("job-shell", "slurm", "memory_mib=1024", "--", "true", before=before)
+    assert refused.status == 125
+    assert "machine.qemu: only the site's settings may say this (set it in /etc/dayfly/settings.toml)" in refused.err
+    assert not seen.exists()
 
 
 @needs_root
@@ -127,9 +190,10 @@ def test_a_users_own_policy_is_asked_as_well(site: Site) -> None:
 @needs_root
 def test_a_batch_job_is_asked_for_in_the_same_words(site: Site) -> None:
     text = '[[rule]]\naction = "allow"\naccount = "atlas"\nlimits = { network = "none" }\n'
-    before = site_policy(site, text)
+    site_policy(site, text)
+    before = site_settings(site, "[batch]\nchecked_accounts = true\n")
     words = ("job-shell", "slurm", f"image={IMAGE}", "memory_mib=1024")
-    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_ACCOUNT": "atlas", "SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_ID": "0"}
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_ACCOUNT": "atlas", "SLURM_CPUS_ON_NODE": "1"}
     denied = site.dayfly(*words, "network=nat", "--", "echo", "fine", extra=environment, before=before)
     assert (denied.status, denied.out) == (125, b"")
     assert denied.err.startswith(
@@ -137,5 +201,6 @@ def test_a_batch_job_is_asked_for_in_the_same_words(site: Site) -> None:
     )
     assert denied.err.count("\n") == 1
     assert site.dayfly(*words, "--", "echo", "fine", extra=environment, before=before).out == b"fine\n"
-    other = site.dayfly(*words, "--", "true", extra={**environment, "SLURM_JOB_ACCOUNT": "cms"}, before=before)
-    assert "no rule is about" in other.err
+    for changed in ({"SLURM_JOB_ACCOUNT": "cms"}, {"SLURM_STEP_ID": "0"}):  # a step's account is srun's user's to say
+        other = site.dayfly(*words, "--", "true", extra={**environment, **changed}, before=before)
+        assert "no rule is about" in other.err

@@ -11,7 +11,7 @@ import pytest
 
 from tests.framework.authority import Authority, Endorser
 from tests.framework.site import IMAGE, Site, eventually
-from tests.machine.test_policy import site_policy
+from tests.machine.test_policy import site_policy, site_settings
 
 
 class Listed:
@@ -89,8 +89,18 @@ def test_an_image_whose_endorser_is_revoked_is_not_run(listed: Listed) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another /etc")
 def test_a_policy_may_ask_for_an_endorser(listed: Listed) -> None:
+    """Of a list that the system library follows. The image is run from the user's library, as a copy that nobody can change."""
+    site = listed.site
     text = '[[rule]]\naction = "allow"\nendorser = "/C=CH/O=Test/CN=Ada"\norigin = "list:tests"\n'
-    before = site_policy(listed.site, text)
-    assert listed.site.run("echo", "fine", before=before).out == b"fine\n"
-    before = site_policy(listed.site, text.replace("Ada", "Eve"))
-    assert "no rule is about" in listed.site.run("true", before=before).err
+    before = site_policy(site, text)
+    assert "is, but only by what a user could have written" in site.run("true", before=before).err
+    before = site_settings(site, f'[library]\nsystem = "{site.work}/library"\n')
+    site.configure(
+        library_user=str(site.work / "library"),
+        **dict.fromkeys(("machine_qemu", "machine_accelerator", "scratch_folder", "scratch_size")),
+    )
+    finished = site.run("echo", "fine", before=before)
+    assert finished.out == b"fine\n", finished.err
+    assert site.run("echo", "fine", options=("--cold",), before=before).out == b"fine\n"
+    site_policy(site, text.replace("Ada", "Eve"))
+    assert "no rule is about" in site.run("true", before=before).err

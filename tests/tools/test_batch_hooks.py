@@ -73,7 +73,7 @@ def check_handed_over(seen: Called, environment: dict[str, str]) -> None:
     """The job's variables are in the file, all of them as they are, and none of them is the job shell's."""
     handed = variables(seen.given.encode())
     assert {name: handed.get(name.encode(), b"?").decode() for name in environment} == environment
-    assert set(seen.environment) <= {"PATH", "LC_ALL", "LC_CTYPE"}
+    assert set(seen.environment) <= {"PATH", "LC_ALL", "LC_CTYPE", "PYTHONNOUSERSITE", "PYTHONSAFEPATH"}
     assert seen.stdin == "echo script\n"
 
 

@@ -14,8 +14,9 @@ from dayfly.values import dataclass, field
 class BatchJob:
     """One task of a batch job on this node.
 
-    `identity` goes into the usage record. `parallel`: it has several tasks or nodes. `several_programs`: each task another one,
-    so that there is no one command to run. `folders` are those that the batch system made for the job, with its script for one;
+    `identity` goes into the usage record. `account` is the job's account, where the batch system says it and not a variable of
+    the user's. `parallel`: it has several tasks or nodes. `several_programs`: each task another one, so that there is no one
+    command to run. `folders` are those that the batch system made for the job, with its script for one;
     `command` is what it runs, where that is not what the hook said.
     `limits` are soft resource limits by their numbers, which the batch system has left to us to set, and `internal` the variables
     by which it told them: the job does not see those. `defaults` are variables that it sets where the job has none of that name.
@@ -31,6 +32,7 @@ class BatchJob:
     queue: str
     identity: Mapping[str, str]
     allocation: Allocation
+    account: str = ""
     parallel: bool = False
     several_programs: bool = False
     folders: tuple[Folder, ...] = ()

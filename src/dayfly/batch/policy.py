@@ -25,6 +25,12 @@ def always(queue: str) -> Refused:
     return Refused(f"every job of {queue} runs in a virtual machine", "leave the image none out, or submit elsewhere")
 
 
+def parallel_refused(queue: str) -> Refused:
+    """Jobs with several tasks would run natively, and the site does not want that."""
+    message = f"every job of {queue} runs in a virtual machine, and this one says that it has several tasks"
+    return Refused(message, "name an image, for a machine for each task, or submit elsewhere")
+
+
 def unnamed() -> Refused:
     """It is not known which image is wanted."""
     return Refused("the job names no image, and the site has no default one", "name an image, like debian:12")
@@ -52,7 +58,7 @@ def rules(settings: Settings, queue: str) -> Queue:
     )
 
 
-def image(request: Request, rule: Queue, queue: str, *, parallel: bool) -> str:
+def image(request: Request, rule: Queue, queue: str, *, parallel: bool, native_parallel: bool = True) -> str:
     """The image of the job's machine; empty: the job runs without one.
 
     A parallel job (several tasks or nodes) gets machines only when it asks for them: its tasks talk to each other over the host's
@@ -67,6 +73,8 @@ def image(request: Request, rule: Queue, queue: str, *, parallel: bool) -> str:
             raise always(queue)
         return ""
     if not request.asks and (rule.vm != "always" or parallel):
+        if rule.vm == "always" and not native_parallel:
+            raise parallel_refused(queue)
         return ""
     wanted = request.image or rule.image
     if not wanted:

@@ -14,6 +14,7 @@ from dayfly.errors import DayflyError
 from dayfly.values import dataclass
 
 _LIMIT = 1024 * 1024
+_PLAIN = frozenset({b"HOME", b"USER", b"LOGNAME", b"TMPDIR", b"LANG", b"TZ"})
 
 
 class PrologFailed(DayflyError):
@@ -32,14 +33,17 @@ class Said:
     text: bytes
 
 
-def run(program: str, environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+def run(program: str, environment: Mapping[bytes, bytes], *, guarded: bool = False) -> dict[bytes, bytes]:
     """Run it, print what it has to say; the environment as it wants it.
 
+    Where all jobs have machines (`guarded`), the program runs on the host as the one thing that does, so it has only the job's
+    variables that choose no code: a PATH, BASH_ENV or LD_PRELOAD of the user's would.
     As under Slurm, what it writes to stderr is nobody's, and the task ends with its status when it fails.
     Raises `PrologFailed`, and `ProgramMissing` or `ProgramFailed` when it cannot be executed.
     """
     output = os.memfd_create("prolog", os.MFD_CLOEXEC)
-    variables = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+    passed = {**os.environb, **_harmless(environment)} if guarded else environment
+    variables = {os.fsdecode(name): os.fsdecode(value) for name, value in passed.items()}
     variables["SLURM_TASK_PID"] = str(os.getpid())
     try:
         status, _ = process.spawn([program], stdout=output, env=variables).wait()
@@ -51,6 +55,15 @@ def run(program: str, environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         raise PrologFailed(program, status if status > 0 else 128 - status)
     changed = {**environment, **said.variables}
     return {name: value for name, value in changed.items() if value is not None}
+
+
+def _harmless(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The variables that say something of the job, and not where a program finds code."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _PLAIN or (name.startswith(b"SLURM_") and name != b"SLURM_CONF")
+    }
 
 
 def parse(output: bytes) -> Said:

@@ -11,9 +11,13 @@ WISHES = ("image", "boot", "network", "share")
 """What a job can ask for: `vm_image`, `DAYFLY_IMAGE`, `VMImage`, as its batch system writes it."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 """Where Dayfly, and what it calls, finds programs, whatever the job's variable says."""
-HAND_OVER = f"exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i PATH={PATH} LC_ALL=C.UTF-8"
+ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
+"""All that the job shell has of an environment. Python imports nothing from the user's own folders."""
+_WORDS = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+HAND_OVER = f"exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i {_WORDS}"
 """What stands in bash before the job shell's command: the job's variables go along as an open file, since they are the job's.
-A PYTHONHOME of the user's is nothing for the job shell.
+A PYTHONHOME of the user's is nothing for the job shell. The bash is a privileged one (`-p`): it runs no BASH_ENV, and knows no
+functions, of the user's.
 """
 
 

@@ -59,17 +59,18 @@ def serve(
     for name in _OURS:
         if name in environment:
             os.environb[name] = environment[name]
-    settings = site.load(Path(request.settings) if request.settings else None)
+    settings = site.load(Path(request.settings) if request.settings else None, required=bool(request.settings))
     job = read(request, environment)
     request = job.request or request
     environment = {**job.defaults, **{name: value for name, value in environment.items() if name not in job.internal}}
     process.lower_limits(job.limits)
+    rule, queue = policy.rules(settings, job.queue), job.queue or "this queue"
+    image = policy.image(request, rule, queue, parallel=job.parallel, native_parallel=settings.batch_native_parallel)
+    guarded = rule.vm == "always" and bool(image)
     if request.task_prolog:
         from dayfly.batch import prolog  # noqa: PLC0415 (few sites have one)
 
-        environment = prolog.run(request.task_prolog, environment)
-    rule, queue = policy.rules(settings, job.queue), job.queue or "this queue"
-    image = policy.image(request, rule, queue, parallel=job.parallel)
+        environment = prolog.run(request.task_prolog, environment, guarded=guarded)
     if not image:
         _become(job.command or request.command, environment, job.not_executed)
     if job.several_programs:
@@ -90,7 +91,9 @@ def serve(
             reporters.append(Reporter(calls(job, environment), job, settings))
         reporters[0].told(record)
 
-    status = run(description(request, job, image, environment, settings, rule.memory), settings, told)
+    described = description(request, job, image, environment, settings, rule.memory)
+    described = replace(described, guarded=guarded and not settings.batch_own_templates)
+    status = run(described, settings, told)
     wanted = reporters[0].status if reporters else None
     return status if wanted is None else wanted
 
@@ -115,6 +118,7 @@ def description(
         boot=boot(request.boot),
         name=job.identity.get("name", ""),
         batch={"system": job.system, **job.identity},
+        account=job.account,
         as_signal=True,
     )
 

@@ -212,7 +212,9 @@ def _epilog(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> site.Settings:
-    return site.load(Path(arguments.settings) if arguments.settings else None, user=site.USER)
+    """The site's settings, for all users. A file that is named may be the caller's, who perhaps prepares it for the nodes."""
+    named = Path(arguments.settings) if arguments.settings else None
+    return site.load(named, user=site.USER, owners=site.ROOT | {os.getuid()} if named else site.ROOT)
 
 
 def _program(arguments: argparse.Namespace) -> str:

@@ -129,7 +129,7 @@ def _lists(settings: Settings) -> Finding:
     """Whether the lists that images came by are in force."""
     libraries = Libraries(settings)
     found = [
-        (name, list_problem(library.layout, name, subscription, time.time()))
+        (name, list_problem(library.layout, name, subscription, time.time(), weak=library.weak_lists))
         for library in (libraries.system, libraries.user)
         for name, subscription in known(library).lists.items()
     ]

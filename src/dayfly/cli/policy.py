@@ -18,16 +18,19 @@ from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Stopped
 from dayfly.job import permission
 from dayfly.job.description import Folder, parse_folder
-from dayfly.job.policy import WITHOUT_FILE, Caller, Decision, Image, Policy, Wish, decide
+from dayfly.job.evidence import Fact, gather
+from dayfly.job.policy import WITHOUT_FILE, Caller, Decision, Facts, Image, Policy, Wish, decide
 from dayfly.machine.spec import Network
 from dayfly.settings import Settings
 from dayfly.units import format_duration, parse_duration, parse_size
+from dayfly.values import asdict
 
 DESCRIPTION = """\
 Say what the site's policy allows: whose jobs may have which image, with what. Nothing is started, and nothing changed.
 """
 CHECK = """\
-Say whether a machine like this would be allowed, and by which rule. Without an image the files are read, and what is wrong
+Say whether a machine like this would be allowed, by which rule, and by which facts. Each has its source; what the user could have
+written counts for nothing where a rule of the site's allows. Without an image the files are read, and what is wrong
 with them is told.
 """
 
@@ -87,14 +90,20 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
         root=arguments.root,
         capture=arguments.capture,
     )
-    decisions = [decide(policy, who, what, wish) for policy in policies]
+    known = [permission.vouched(policy, who, what, settings, arguments.account) for policy in policies]
+    decisions = [decide(policy, who, what, wish, vouched) for policy, vouched in zip(policies, known, strict=True)]
+    facts = [
+        gather(decision.policy, decision.rule, Facts(who, what), vouched)
+        for decision, vouched in zip(decisions, known, strict=True)
+    ]
     allowed = all(decision.allowed for decision in decisions)
     if arguments.json:
-        print_json({"allowed": allowed, "notes": notes, "decisions": [_fields(decision) for decision in decisions]})
+        shown = [_fields(decision, of) for decision, of in zip(decisions, facts, strict=True)]
+        print_json({"allowed": allowed, "notes": notes, "decisions": shown})
     else:
         for note in notes:
             sys.stderr.write(f"{clean(note)}\n")
-        sys.stdout.write("".join(_lines(decision) for decision in decisions))
+        sys.stdout.write("".join(_lines(decision, of) for decision, of in zip(decisions, facts, strict=True)))
     return 0 if allowed else 1
 
 
@@ -167,13 +176,19 @@ def _image(wanted: Reference, who: Caller, settings: Settings) -> tuple[Image, l
     return Image(whose, (name,), wanted.digest), [f"{name} is judged by its name alone: {why}"]
 
 
-def _lines(decision: Decision) -> str:
+def _lines(decision: Decision, facts: list[Fact]) -> str:
     verdict = "allowed" if decision.allowed else f"denied: {clean('; '.join(decision.against))}"
     end = f"ended after {format_duration(decision.time)}\n" if decision.allowed and decision.time is not None else ""
-    return f"{verdict}\nby: {clean(decision.place)}\n{end}"
+    used = "".join(_line("because", fact) for fact in facts if fact.used)
+    left = "".join(_line("counts for nothing", fact) for fact in facts if not fact.counts and not fact.used)
+    return f"{verdict}\nby: {clean(decision.place)}\n{used}{left}{end}"
 
 
-def _fields(decision: Decision) -> dict[str, object]:
+def _line(what: str, fact: Fact) -> str:
+    return f"{what}: {fact.condition} {clean(fact.value)} (says {fact.source})\n"
+
+
+def _fields(decision: Decision, facts: list[Fact]) -> dict[str, object]:
     rule = decision.rule
     return {
         "policy": decision.policy.place,
@@ -182,4 +197,5 @@ def _fields(decision: Decision) -> dict[str, object]:
         "line": rule.line if rule and rule.line else None,
         "rule": rule.name if rule else None,
         "time": decision.time if decision.allowed else None,
+        "facts": [asdict(fact) for fact in facts],
     }

@@ -298,7 +298,8 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _state(library: Library, name: str, subscription: Subscription) -> str:
-    return list_problem(library.layout, name, subscription, time.time()) or "in force"
+    in_force = "in force, with a weak signature" if subscription.accepted.weak else "in force"
+    return list_problem(library.layout, name, subscription, time.time(), weak=library.weak_lists) or in_force
 
 
 def _row(library: Library, state: State, name: str) -> tuple[str, ...]:
@@ -327,7 +328,7 @@ def _image_rows(library: Library, state: State) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for digest, entry in sorted(_of(state), key=lambda item: (item[1].list, item[1].title)):
         here = "run" if index.starting(digest) else "not in the library"
-        why = problem(library.layout, state, entry, now)
+        why = problem(library.layout, state, entry, now, weak=library.weak_lists)
         if why and digest in state.local:
             why = f"run, since it was here before; {why}"
         rows.append((entry.title or entry.identifier, str(library.kind), digest[7:19], entry.list, why or here))
@@ -364,10 +365,11 @@ def _fields(library: Library, state: State, name: str) -> dict[str, object]:
         "updated": accepted.updated,
         "endorser": accepted.endorser,
         "issuer": accepted.issuer,
+        "weak": list(accepted.weak),
         "endorsers": list(subscription.endorsers),
         "ca": list(subscription.authorities),
         "crl": list(subscription.revocations),
-        "problem": list_problem(library.layout, name, subscription, now),
+        "problem": list_problem(library.layout, name, subscription, now, weak=library.weak_lists),
         "images": [
             {
                 "digest": digest,
@@ -378,7 +380,7 @@ def _fields(library: Library, state: State, name: str) -> dict[str, object]:
                 "until": entry.until,
                 "names": list(library.names(digest)),
                 "local": digest in state.local,
-                "problem": problem(library.layout, state, entry, now),
+                "problem": problem(library.layout, state, entry, now, weak=library.weak_lists),
             }
             for digest, entry in _of(state, name)
         ],

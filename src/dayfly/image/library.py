@@ -129,11 +129,15 @@ class Listed:
 
 
 class Library:
-    """The images in one folder. A folder that is not there yet is an empty library."""
+    """The images in one folder. A folder that is not there yet is an empty library.
 
-    def __init__(self, folder: Path, kind: LibraryKind = LibraryKind.USER) -> None:
+    `weak_lists` says whether signed lists may have signatures that are too weak (`trust.weak_lists` in the settings).
+    """
+
+    def __init__(self, folder: Path, kind: LibraryKind = LibraryKind.USER, *, weak_lists: bool = False) -> None:
         self.layout = Layout(folder)
         self.kind = kind
+        self.weak_lists = weak_lists
 
     @property
     def title(self) -> str:
@@ -223,7 +227,7 @@ class Library:
         entry = resolve(index, str(reference.name), reference.digest, self.title)
         digest = entry.descriptor.digest
         try:
-            stands = standing(self.layout, digest, _label(entry), index.sources(digest))
+            stands = standing(self.layout, digest, _label(entry), index.sources(digest), weak=self.weak_lists)
             return self._open(reference, entry, index.names(digest), stands, notice)
         except NotFound as error:
             if any(other.descriptor.digest == digest for other in self.index().entries):
@@ -255,7 +259,7 @@ class Library:
             kernel=opened.get(Role.KERNEL),
             modules=opened.get(Role.MODULES),
             boot_modules=opened.get(Role.BOOT_MODULES),
-            notice=notice,
+            notice="; ".join(filter(None, (notice, *standing.weak))),
         )
 
     def _read(self, entry: Entry) -> tuple[Manifest, ImageConfig]:
@@ -270,7 +274,7 @@ class Library:
 
     def standing(self, digest: str, name: str = "") -> Standing:
         """How an image came here, and who vouches for it. Raises `Stopped` where no list does any more; `Corrupt`."""
-        return standing(self.layout, digest, name or digest, self.index().sources(digest))
+        return standing(self.layout, digest, name or digest, self.index().sources(digest), weak=self.weak_lists)
 
     def names(self, digest: str) -> tuple[str, ...]:
         """All names of an image."""
@@ -290,7 +294,7 @@ class Library:
         digest = entry.descriptor.digest
         try:
             manifest, config = self._read(entry)
-            standing(self.layout, digest, _label(entry))
+            standing(self.layout, digest, _label(entry), weak=self.weak_lists)
         except DayflyError as error:
             return Listed(self.kind, entry.name, digest, 0, None, error.message)
         size = entry.descriptor.size + manifest.config.size + sum(descriptor.size for descriptor in manifest.layers)

@@ -16,8 +16,8 @@ class Libraries:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.system = Library(settings.library_system, LibraryKind.SYSTEM)
-        self.user = Library(settings.library_user, LibraryKind.USER)
+        self.system = Library(settings.library_system, LibraryKind.SYSTEM, weak_lists=settings.trust_weak_lists)
+        self.user = Library(settings.library_user, LibraryKind.USER, weak_lists=settings.trust_weak_lists)
 
     def library(self, kind: LibraryKind) -> Library:
         """The one or the other."""

@@ -64,9 +64,11 @@ class JobDescription:
     Without a `command`, the image's own is run. With `own_path` the PATH was said for this very job, and is used as it is.
 
     `directory` is the caller's, as it shows it, shared unless `share_directory` is False; the job starts there, or in `workdir`.
-    A `cold` job's machine boots, whatever templates there are.
+    A `cold` job's machine boots, whatever templates there are. Into a `guarded` one comes nothing that the user could have
+    altered: no template and no empty filesystem of the user's own caches.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
-    system, for its record; with `as_signal` its death by a signal is told as the signal's negative number, not as 128 + n.
+    system, for its record, and `account` its account, where that is not the user's word alone; with `as_signal` its death by a
+    signal is told as the signal's negative number, not as 128 + n.
     """
 
     image: str
@@ -86,8 +88,10 @@ class JobDescription:
     timeout: float | None = None
     name: str = ""
     batch: Mapping[str, str] = field(default_factory=dict)
+    account: str = ""
     as_signal: bool = False
     cold: bool = False
+    guarded: bool = False
     capture: Capture | None = None
 
 

@@ -6,21 +6,25 @@ On the way to every job's start. Where a site has no policy, its file is looked 
 from __future__ import annotations
 
 import os
-import stat
 
 from dayfly import files
-from dayfly.errors import FileMistakes, Mistake
+from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.image.library import OpenImage
 from dayfly.image.reference import LibraryKind
+from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Standing
-from dayfly.job.policy import WITHOUT_FILE, Caller, Denied, Image, Policy, Shared, Wish, decide
+from dayfly.job.policy import POLICY_LIMIT, WITHOUT_FILE, Caller, Denied, Facts, Image, Policy, Shared, Wish, decide
 from dayfly.job.prepare import Prepared
-from dayfly.settings import Settings
+from dayfly.settings import POLICY_FILE, Settings
 from dayfly.values import replace
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+NAMELESS = f"{LibraryKind.USER}/"
+"""What an image of a user's own library is called where its names, which that user gives, count for nothing."""
+_NO_MACHINE = "as long as that is so no machine starts here"
 
 
 def permit_job(prepared: Prepared, settings: Settings) -> Prepared:
@@ -28,20 +32,49 @@ def permit_job(prepared: Prepared, settings: Settings) -> Prepared:
     job = prepared.description
     shares = shared((share.source, share.readonly) for share in prepared.shares)
     wish = Wish(str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root, job.capture is not None)
-    end = permit(prepared.image, settings, wish, job.batch.get("account", ""))
+    end = permit(prepared.image, settings, wish, job.batch.get("account", ""), job.account)
     return prepared if end == job.timeout else replace(prepared, description=replace(job, timeout=end))
 
 
-def permit(image: OpenImage, settings: Settings, wish: Wish, account: str = "") -> float | None:
-    """Ask all policies: the seconds that a machine like this may be there (None: no end). Raises `Denied`, or `FileMistakes`."""
+def permit(image: OpenImage, settings: Settings, wish: Wish, account: str = "", checked: str = "") -> float | None:
+    """Ask all policies: the seconds that a machine like this may be there (None: no end).
+
+    `account` is a batch job's as its variables say, `checked` as the batch system itself does. An image of a user's that is
+    allowed for what it is, is that from now on: its open files are copies. Raises `Denied`, `FileMistakes`, or `Corrupt`.
+    """
     what = described(image, settings)
     ends = [] if wish.time is None else [wish.time]
+    by_content = False
     for policy in policies(settings):
-        decision = decide(policy, caller(account, named=policy.names_people), what, wish)
+        who = caller(account, named=policy.names_people)
+        decision = decide(policy, who, what, wish, vouched(policy, who, what, settings, checked))
         if not decision.allowed:
             raise decision.denied()
+        by_content = by_content or (policy.sites and decision.by_content)
         ends += [] if decision.time is None else [decision.time]
+    if by_content and image.library is not LibraryKind.SYSTEM:
+        from dayfly.image.sealing import seal  # noqa: PLC0415 (few images of users are endorsed)
+
+        seal(image, settings.scratch_folder)
     return min(ends, default=None)
+
+
+def vouched(policy: Policy, who: Caller, what: Image, settings: Settings, account: str = "") -> Facts | None:
+    """The facts by which a policy may allow; None: all that are said. By a site's policy these are what users cannot write.
+
+    `account` is the job's as the batch system itself says it.
+    """
+    if not policy.sites:
+        return None
+    who = replace(who, account=account if settings.batch_checked_accounts else "")
+    if what.library == LibraryKind.SYSTEM:
+        return Facts(who, what)
+    by_site = Standing((), ())
+    if policy.asks("endorser", "origin") and what.digest:
+        from dayfly.image.trust.vouching import by_site_of  # noqa: PLC0415 (few policies ask this of images of users)
+
+        by_site = by_site_of(what.digest, Libraries(settings))
+    return Facts(who, Image(what.library, (NAMELESS,), what.digest, by_site.origins, by_site.endorsers, {}))
 
 
 def policies(settings: Settings) -> list[Policy]:
@@ -49,49 +82,39 @@ def policies(settings: Settings) -> list[Policy]:
 
     Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileMistakes`.
     """
-    path = str(settings.policy_system)
-    site = read(path, {0}) or replace(WITHOUT_FILE, place=f"the rules of a site without {path}")
+    site = _site(settings)
     if settings.policy_user is None:
         return [site]
     own = read(str(settings.policy_user), {0, os.getuid()})
     if own is None:
         raise Denied(f"the policy {settings.policy_user} does not exist", "policy.user of the settings names it")
-    return [site, own]
+    return [site, replace(own, sites=False)]
+
+
+def _site(settings: Settings) -> Policy:
+    """The site's policy; where it names none and has none, the rules that hold then."""
+    path = settings.policy_system or POLICY_FILE
+    policy = read(str(path), {0})
+    if policy is None and settings.policy_system is not None:
+        raise Denied(f"the policy {path} does not exist", "policy.system of the site's settings names it")
+    return policy or replace(WITHOUT_FILE, place=f"the rules of a site without {path}")
 
 
 def read(path: str, owners: set[int] | None) -> Policy | None:
     """The policy in a file that one of these users owns (None: whoever); None where there is none. Raises as `policies`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if os.path.islink(path):  # noqa: PTH114 (a hot path)
-            raise _unreadable(path, "its link leads nowhere") from error
+        content = files.read_owned(path, owners, POLICY_LIMIT)
+    except Refused as error:
+        raise Denied(f"the policy {path} cannot be used: {error.message}", error.hint or _NO_MACHINE) from error
+    if content is None:
         return None
-    except OSError as error:
-        raise _unreadable(path, error.strerror) from error
-    from dayfly.job.rules import LIMIT, parse  # noqa: PLC0415 (most machines have no policy, and every job would pay)
+
+    from dayfly.job.rules import parse  # noqa: PLC0415 (most machines have no policy, and every job would pay)
 
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _unreadable(path, "it is not a regular file")
-        if owners is not None and (status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            who = "root" if owners == {0} else "you and root"
-            raise _unreadable(path, f"others than {who} could have written it", "see its owner and mode")
-        content = files.read_all(descriptor, LIMIT + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > LIMIT:
-        raise FileMistakes(path, [Mistake("file", f"is larger than {LIMIT} bytes")])
-    try:
-        text = content.decode()
+        return parse(content.decode(), path)
     except UnicodeDecodeError:
         raise FileMistakes(path, [Mistake("file", "is not UTF-8")]) from None
-    return parse(text, path)
-
-
-def _unreadable(path: str, why: str | None, hint: str = "as long as that is so no machine starts here") -> Denied:
-    return Denied(f"the policy {path} cannot be used: {why}", hint)
 
 
 def caller(account: str = "", *, named: bool = True) -> Caller:

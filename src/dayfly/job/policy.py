@@ -12,13 +12,15 @@ from fnmatch import fnmatchcase
 from dayfly.errors import Refused
 from dayfly.image.reference import named_by
 from dayfly.units import format_duration, format_size
-from dayfly.values import dataclass, field
+from dayfly.values import dataclass, field, replace
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = "0"
+POLICY_LIMIT = 1024 * 1024
+"""Bytes that a file of rules may have."""
 
 
 class Denied(Refused):
@@ -42,7 +44,7 @@ class Image:
     """Which image, from whose library: `system`, `own` (the caller's), or `other` (that of somebody else).
 
     `names` are all that it has there, with their library: `system/debian:12`. `origins` are how it came there, `endorsers`
-    those who vouch for it on a signed list that is in force.
+    those who vouch for it, on a signed list that is in force or by a signature.
     """
 
     library: str
@@ -51,6 +53,14 @@ class Image:
     origins: tuple[str, ...] = ()
     endorsers: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What rules are about: who asks, and for which image."""
+
+    caller: Caller
+    image: Image
 
 
 @dataclass(frozen=True)
@@ -118,10 +128,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Policy:
-    """Rules in their order, and where they stand."""
+    """Rules in their order, and where they stand. Those of a user's own, that are asked as well, are not the site's."""
 
     rules: tuple[Rule, ...]
     place: str
+    sites: bool = True
+
+    def asks(self, *conditions: str) -> bool:
+        """Whether a rule has one of these conditions."""
+        return any(getattr(rule.conditions, name) for rule in self.rules for name in conditions)
 
     @property
     def names_people(self) -> bool:
@@ -163,6 +178,12 @@ class Decision:
         return not self.against
 
     @property
+    def by_content(self) -> bool:
+        """Whether it is allowed for what the image is, whoever could write to it: then it has to be that until its end."""
+        conditions = self.rule.conditions if self.rule else Conditions()
+        return self.allowed and bool(conditions.digest or conditions.endorser or conditions.origin)
+
+    @property
     def place(self) -> str:
         """The rule for people: which one, and where it stands."""
         if self.rule is None:
@@ -175,12 +196,28 @@ class Decision:
         return Denied(f"the policy does not allow this: {'; '.join(self.against)}", self.place)
 
 
-def decide(policy: Policy, caller: Caller, image: Image, wish: Wish) -> Decision:
-    """What a policy says."""
+def decide(policy: Policy, caller: Caller, image: Image, wish: Wish, vouched: Facts | None = None) -> Decision:
+    """What a policy says. `vouched` are the facts that the user cannot have written (None: all of them).
+
+    By these alone a rule allows. A rule denies by all: what a user wrote may speak against him, and never for him.
+    """
+    said = Facts(caller, image)
+    every = _united(said, vouched) if vouched else said
     for rule in policy.rules:
-        if _holds(rule.conditions, caller, image):
+        if _holds(rule.conditions, (vouched or said) if rule.allow else every):
             return _by(policy, rule, wish)
-    return Decision(policy, None, (f"no rule is about the user {caller.users[-1]} and {_of_whom(image)}",))
+    against = f"no rule is about the user {caller.users[-1]} and {_of_whom(image)}"
+    would = next((rule for rule in policy.rules if rule.allow and _holds(rule.conditions, said)), None)
+    if would is not None:
+        against += f"; {Decision(policy, would).place} is, but only by what a user could have written"
+    return Decision(policy, None, (against,))
+
+
+def _united(said: Facts, vouched: Facts) -> Facts:
+    """All that is known of an image and of who asks, whoever says it."""
+    one, other = said.image, vouched.image
+    origins, endorsers = (*one.origins, *other.origins), (*one.endorsers, *other.endorsers)
+    return Facts(said.caller, replace(one, origins=origins, endorsers=endorsers))
 
 
 def _of_whom(image: Image) -> str:
@@ -194,21 +231,22 @@ def _by(policy: Policy, rule: Rule, wish: Wish) -> Decision:
     return Decision(policy, rule, tuple(_against(rule.limits, wish)), rule.limits.time)
 
 
-def _holds(conditions: Conditions, caller: Caller, image: Image) -> bool:
+def _holds(conditions: Conditions, facts: Facts) -> bool:
+    caller, image = facts.caller, facts.image
     return (
-        _fits(conditions.library, (image.library,))
-        and _fits(conditions.user, caller.users)
-        and _fits(conditions.group, caller.groups)
-        and _fits(conditions.account, (caller.account,))
+        fits(conditions.library, (image.library,))
+        and fits(conditions.user, caller.users)
+        and fits(conditions.group, caller.groups)
+        and fits(conditions.account, (caller.account,))
         and (not conditions.image or any(named_by(name, conditions.image) for name in image.names))
-        and _fits(conditions.digest, (image.digest,))
-        and _fits(conditions.endorser, image.endorsers)
-        and _fits(conditions.origin, image.origins)
-        and all(name in image.labels and _fits((glob,), (image.labels[name],)) for name, glob in conditions.label.items())
+        and fits(conditions.digest, (image.digest,))
+        and fits(conditions.endorser, image.endorsers)
+        and fits(conditions.origin, image.origins)
+        and all(name in image.labels and fits((glob,), (image.labels[name],)) for name, glob in conditions.label.items())
     )
 
 
-def _fits(patterns: Sequence[str], texts: Sequence[str]) -> bool:
+def fits(patterns: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether one of the patterns fits one of the texts; no patterns fit everything."""
     return not patterns or any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns for text in texts)
 

@@ -129,22 +129,25 @@ def opened(planned: MachineSpec, image: OpenImage, writable: int) -> MachineSpec
     return replace(planned, disks=tuple(disks))
 
 
-def booting(planned: MachineSpec, image: OpenImage, settings: Settings, size: int) -> MachineSpec:
+def booting(planned: MachineSpec, image: OpenImage, settings: Settings, size: int, *, guarded: bool = False) -> MachineSpec:
     """The plan of a machine that boots, all of it open, with an empty scratch disk of `size` bytes.
 
+    That of a `guarded` machine is formatted for it: the cache is the user's.
     Raises `DayflyError` where the host lacks what it needs.
     """
     if image.kernel is None:
         from dayfly.job import firmware  # noqa: PLC0415 (few images are disks)
 
         return firmware.booting(planned, image, settings, size)
-    spec = opened(planned, image, scratch.create(settings.scratch_folder, size, settings.cache_folder))
+    spec = opened(planned, image, scratch.create(settings.scratch_folder, size, None if guarded else settings.cache_folder))
     return replace(spec, kernel=os.dup(image.kernel.file), initramfs=_initramfs(image))
 
 
 def spawn(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Launched:
     """Spawn a machine that boots. Raises `DayflyError` where the host lacks what it needs."""
-    return launch(settings.machine_qemu, booting(planned, prepared.image, settings, prepared.description.scratch))
+    description = prepared.description
+    spec = booting(planned, prepared.image, settings, description.scratch, guarded=description.guarded)
+    return launch(settings.machine_qemu, spec)
 
 
 def _initramfs(image: OpenImage) -> int:

@@ -13,8 +13,6 @@ from dayfly.job.policy import Conditions, Limits, Policy, Rule
 from dayfly.machine.spec import Network
 from dayfly.units import parse_duration, parse_size
 
-LIMIT = 1024 * 1024
-"""Bytes that a file of rules may have."""
 MOST_RULES = 1000
 _MOST_TEXTS = 1000
 _TEXT_LIMIT = 1024
@@ -123,6 +121,15 @@ def _lines(value: object) -> tuple[str, ...]:
     return tuple(map(_line, values))
 
 
+def _patterns(value: object) -> tuple[str, ...]:
+    """Patterns. Other programs' rules say "not" by a `!`; here it would be a character, and the rule would hold for nobody."""
+    for text in _lines(value):
+        if text.startswith("!"):
+            hint = f'patterns have no "not": write a rule about {_short(text[1:])} above this one, which denies or allows'
+            raise Refused(f"{_short(text)} begins with !", hint)
+    return _lines(value)
+
+
 def _choice(*choices: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         if value not in choices or not isinstance(value, str):
@@ -148,13 +155,13 @@ def _digests(value: object) -> tuple[str, ...]:
 def _endorsers(value: object) -> tuple[str, ...]:
     from dayfly.image.trust.imagelist import one_line  # noqa: PLC0415 (only where a rule names endorsers)
 
-    return tuple(map(one_line, _lines(value)))
+    return tuple(map(one_line, _patterns(value)))
 
 
 def _labels(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or not value:
         raise Refused(f"{_short(value)} is no table of labels", 'write it like label = { "org.example.checked" = "yes" }')
-    return {_line(name): _line(text) for name, text in value.items()}
+    return {_line(name): _patterns(text)[0] for name, text in value.items() if _line(text)}
 
 
 def _flag(value: object) -> bool:
@@ -193,14 +200,14 @@ def _networks(value: object) -> tuple[str, ...]:
 
 _WORDS: Mapping[str, Callable[[object], object]] = {"action": _choice("allow", "deny"), "name": _line, "reason": _line}
 _CONDITIONS: Mapping[str, Callable[[object], object]] = {
-    "user": _lines,
-    "group": _lines,
-    "account": _lines,
+    "user": _patterns,
+    "group": _patterns,
+    "account": _patterns,
     "library": _choices(*_LIBRARIES),
-    "image": _lines,
+    "image": _patterns,
     "digest": _digests,
     "endorser": _endorsers,
-    "origin": _lines,
+    "origin": _patterns,
     "label": _labels,
 }
 _LIMITS: Mapping[str, Callable[[object], object]] = {

@@ -24,6 +24,9 @@ FIRMWARE = "the image is a whole disk, which firmware boots"
 """Why there are no templates of such an image."""
 
 
+GUARDED = "the site has no template for it, and the user's own do not count where all jobs get machines"
+
+
 @dataclass(frozen=True)
 class NoTemplate:
     """Why a job's machine boots."""
@@ -71,6 +74,9 @@ def obtain(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Open
         return NoTemplate("asked for")
     wanted = key_of(planned, prepared.image, settings, prepared.description.scratch)
     site, own = stores(settings)
+    if prepared.description.guarded:
+        template = None if _failed_before(own, wanted) else _usable(site, wanted)
+        return _private(template, settings) if template else NoTemplate(GUARDED)
     for store in (site, own):
         template = _usable(store, wanted)
         if template is None:
@@ -84,6 +90,15 @@ def obtain(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Open
     from dayfly.job.templating import provide  # noqa: PLC0415 (heavy, and needed once for each template)
 
     return provide(prepared, settings, planned, wanted)
+
+
+def _private(template: OpenTemplate, settings: Settings) -> OpenTemplate:
+    """The site's template, where its QEMU needs it with a copy of its memory that has no name, so that nobody can alter it."""
+    if template.writable or _readonly(template):
+        return template
+    memory = scratch.copy(settings.scratch_folder, template.memory)
+    os.close(template.memory)
+    return replace(template, memory=memory)
 
 
 def _usable(store: Store, wanted: Key) -> OpenTemplate | None:

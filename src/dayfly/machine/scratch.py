@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dayfly import files, process
-from dayfly.errors import DayflyError, NoSpace, ProgramFailed
+from dayfly.errors import DayflyError, ProgramFailed
 from dayfly.machine import ends
 
 FILESYSTEM = "ext4"
@@ -19,17 +19,17 @@ _FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", _FEATURES, "-E", "nodiscard,num_
 _UUID_AT = 1024 + 0x68  # s_uuid of the superblock (Linux, Documentation/filesystems/ext4/super.rst)
 
 
-def create(folder: Path, size: int, cache: Path) -> int:
+def create(folder: Path, size: int, cache: Path | None) -> int:
     """A descriptor of a new, empty filesystem of `size` bytes in `folder`, with a UUID of its own.
 
     Formatting takes longer than a job's start should: an empty filesystem of each size is kept in `cache`, its few blocks copied.
-    Where the cache cannot be used, the scratch disk itself is formatted.
+    Where there is none (None), or it cannot be used, the scratch disk itself is formatted.
     Raises `NoSpace`, and `DayflyError` where the folder cannot hold such a file.
     """
     size -= size % 4096
-    empty = _formatted(cache, size)
+    empty = _kept(cache, size) if cache else None
     if empty is None:
-        return _filled(folder, size, _format)
+        empty = _filled(folder, size, _format)
     try:
         descriptor = copy(folder, empty)
     finally:
@@ -79,7 +79,7 @@ def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:
     return descriptor
 
 
-def _formatted(cache: Path, size: int) -> int | None:
+def _kept(cache: Path, size: int) -> int | None:
     """An empty filesystem of this size from the cache, made on the first call; None where the cache cannot be used."""
     path = cache / "scratch" / f"{FILESYSTEM}-plain-{size}"
     try:
@@ -90,20 +90,19 @@ def _formatted(cache: Path, size: int) -> int | None:
         return None
     try:
         with files.writing(path, durable=False) as descriptor:
-            drafted = files.unnamed(path.parent)
+            formatted = _filled(path.parent, size, _format)
             try:
-                os.ftruncate(drafted, size)
-                _format(drafted)
                 os.ftruncate(descriptor, size)
-                files.copy_data(drafted, descriptor, size)  # without the room for inodes that mke2fs has reserved
+                files.copy_data(formatted, descriptor, size)
             finally:
-                os.close(drafted)
+                os.close(formatted)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, NoSpace):
+    except (OSError, DayflyError):
         return None
 
 
 def _format(descriptor: int) -> None:
+    """Only a copy of its data is used: mke2fs reserves room for all inodes, and nobody needs that."""
     program = process.find("mke2fs", "e2fsprogs")
     try:
         process.run([program, *_FORMAT, f"/proc/self/fd/{descriptor}"], keep=[descriptor])

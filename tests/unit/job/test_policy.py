@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,21 @@ from dayfly.cli import main
 from dayfly.errors import DayflyError, FileMistakes
 from dayfly.image.reference import LibraryKind
 from dayfly.job import permission
-from dayfly.job.policy import WITHOUT_FILE, Caller, Conditions, Denied, Image, Limits, Policy, Rule, Shared, Wish, decide
-from dayfly.job.rules import LIMIT, parse
+from dayfly.job.policy import (
+    POLICY_LIMIT,
+    WITHOUT_FILE,
+    Caller,
+    Conditions,
+    Denied,
+    Image,
+    Limits,
+    Policy,
+    Rule,
+    Shared,
+    Wish,
+    decide,
+)
+from dayfly.job.rules import parse
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -240,6 +254,17 @@ def test_mistakes_are_told_all_at_once_with_their_places(text: str, mistakes: li
     assert len(str(caught.value)) < 10_000
 
 
+@pytest.mark.parametrize("condition", sorted({field.name for field in fields(Conditions)} - {"library", "digest"}))
+def test_a_pattern_that_means_not_in_other_programs_is_a_mistake(condition: str) -> None:
+    """Each condition that takes patterns: it would hold for nobody, and a deny above all others would deny nobody."""
+    for value in ('"!root"', '["a", "!root"]') if condition != "label" else ('{ checked = "!root" }',):
+        with pytest.raises(FileMistakes) as caught:
+            rules(f"[[rule]]\naction = 'deny'\n{condition} = {value}")
+        (mistake,) = caught.value.mistakes
+        assert (mistake.place, mistake.message) == (f"line 1: {condition}", "'!root' begins with !")
+        assert "write a rule about 'root' above this one" in mistake.hint
+
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 TEXTS = st.sampled_from(["user", "group", "account", "library", "image", "digest", "label", "limits", "action", "name", "x"])
 
@@ -330,6 +355,16 @@ def test_a_file_that_is_not_there_is_no_policy(tmp_path: Path) -> None:
     assert permission.read(str(tmp_path / "none/at/all.toml"), {0}) is None
 
 
+def test_a_site_policy_that_the_settings_name_and_that_is_absent_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what it would have denied. Where none is named, there need be none."""
+    monkeypatch.setattr(permission, "POLICY_FILE", tmp_path / "none.toml")
+    (policy,) = permission.policies(Settings())
+    assert policy.rules == WITHOUT_FILE.rules
+    with pytest.raises(Denied, match=r"none\.toml does not exist") as caught:
+        permission.policies(Settings(policy_system=tmp_path / "none.toml"))
+    assert caught.value.hint == "policy.system of the site's settings names it"
+
+
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
 def test_a_file_that_others_can_write_denies(tmp_path: Path, mode: int) -> None:
     path = written(tmp_path / "policy.toml", mode=mode)
@@ -355,8 +390,8 @@ def test_what_cannot_be_read_denies(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"# \xff")
     with pytest.raises(FileMistakes, match="UTF-8"):
         permission.read(str(tmp_path / "latin"), None)
-    with pytest.raises(FileMistakes, match="larger"):
-        permission.read(written(tmp_path / "long", "#" * (LIMIT + 1)), None)
+    with pytest.raises(Denied, match="larger"):
+        permission.read(written(tmp_path / "long", "#" * (POLICY_LIMIT + 1)), None)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
@@ -365,9 +400,10 @@ def test_a_file_without_permission_denies(tmp_path: Path) -> None:
         permission.read(written(tmp_path / "policy.toml", mode=0), {os.getuid()})
 
 
-def test_a_users_own_policy_is_asked_as_well(tmp_path: Path) -> None:
-    settings = Settings(policy_system=tmp_path / "none.toml", policy_user=tmp_path / "own.toml")
-    with pytest.raises(Denied, match="does not exist"):
+def test_a_users_own_policy_is_asked_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permission, "POLICY_FILE", tmp_path / "none.toml")
+    settings = Settings(policy_user=tmp_path / "own.toml")
+    with pytest.raises(Denied, match=r"own\.toml does not exist"):
         permission.policies(settings)
     written(tmp_path / "own.toml")
     assert [len(policy.rules) for policy in permission.policies(settings)] == [3, 1]
@@ -396,7 +432,8 @@ def test_check_says_what_would_happen(tmp_path: Path, capsys: pytest.CaptureFixt
     words = ("--user", "somebody", "--group", "physics", "--image", "nothing:1")
     assert check(tmp_path, text, *words) == 0
     out = capsys.readouterr().out
-    assert out == f"allowed\nby: the rule at line 2 of {tmp_path}/p.toml\nended after 1 h 0 min\n"
+    because = "because: group physics (says the users and groups of this host)\n"
+    assert out == f"allowed\nby: the rule at line 2 of {tmp_path}/p.toml\n{because}ended after 1 h 0 min\n"
     assert check(tmp_path, text, *words, "--cpus", "3") == 1
     assert capsys.readouterr().out.startswith("denied: 3 CPUs (at most 2)\nby: the rule at line 2 of")
     assert check(tmp_path, text, *words[2:], "--user", "somebody", "--group", "x") == 0

@@ -98,10 +98,10 @@ def test_too_much_to_start_with() -> None:
 
 
 def test_hello() -> None:
-    assert parse_hello(b"DFLY\2\0\0\0001.0\0006.1.0") == Hello("1.0", "6.1.0")
+    assert parse_hello(b"DFLY\3\0\0\0001.0\0006.1.0") == Hello("1.0", "6.1.0")
 
 
-@pytest.mark.parametrize("payload", [b"DFLY\1\0\0\0", b"XFLY\2\0\0\0"])
+@pytest.mark.parametrize("payload", [b"DFLY\1\0\0\0", b"XFLY\3\0\0\0"])
 def test_another_version_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolBroken, match="version"):
         parse_hello(payload)

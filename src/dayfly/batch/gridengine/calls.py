@@ -22,8 +22,9 @@ class Calls:
         task = said.get("array_task", "")
         self._job = f"{said.get('job', '')}{f'.{task}' if task else ''}"
         self._first = task in ("", variables.get(b"SGE_TASK_FIRST", b"").decode(errors="replace"))
-        kept = {name: os.fsdecode(value) for name, value in variables.items() if name.startswith(b"SGE_") or name == b"PATH"}
-        self._environment = {"LC_ALL": "C.UTF-8", **{os.fsdecode(name): value for name, value in kept.items()}}
+        kept = {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items() if name.startswith(b"SGE_")}
+        places = (os.environ.get("PATH", ""), kept.get("SGE_BINARY_PATH", ""))
+        self._environment = {**kept, "LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, places))}
         self._note = Note(self._environment)
 
     def show(self, text: str) -> None:

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/bin/bash -p
 # Made by `dayfly batch setup gridengine`: the starter_method of queues whose jobs may run in machines.
 # A job without a wish for one costs a shell and no more; all else is the job shell's to decide.
 always=ALWAYS
@@ -12,9 +12,9 @@ fi
 shell=${SGE_STARTER_SHELL_PATH:-/bin/sh}
 login=
 [ "$SGE_STARTER_USE_LOGIN_SHELL" = true ] && login=-l
-grep -qsx handle_as_binary=1 "$SGE_JOB_SPOOL_DIR/config" && exec -- "$@"
+command -p grep -qsx handle_as_binary=1 "$SGE_JOB_SPOOL_DIR/config" && exec -- "$@"
 if [ "$SGE_STARTER_SHELL_START_MODE" = unix_behavior ]; then
-	[ "$(head -c 2 -- "$1" 2>/dev/null)" = "#!" ] && exec -- "$@"
+	[ "$(command -p head -c 2 -- "$1" 2>/dev/null)" = "#!" ] && exec -- "$@"
 fi
 case ${shell##*/} in bash | dash | ksh | sh | zsh) exec "$shell" $login "$@" ;; esac
 exec "$shell" "$@"

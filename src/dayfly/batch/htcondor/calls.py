@@ -14,6 +14,8 @@ from dayfly.errors import DayflyError
 _LIBEXEC = ("/usr/libexec/condor", "/usr/lib/condor/libexec")
 """Where condor_chirp is, which is for jobs alone and on nobody's PATH."""
 _FAILED = 1
+_CHIRP = (b"_CONDOR_SCRATCH_DIR", b"_CONDOR_CHIRP_CONFIG")
+"""What condor_chirp needs. By other variables of this kind a user sets HTCondor's configuration, which names programs."""
 
 
 class Calls:
@@ -23,8 +25,8 @@ class Calls:
 
     def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 (as other batch systems' are made)
         self._failure = os.fsdecode(variables.get(b"_CONDOR_WRAPPER_ERROR_FILE", b""))
-        kept = {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items() if name.startswith(b"_CONDOR_")}
-        places = (os.environ.get("PATH", ""), os.fsdecode(variables.get(b"PATH", b"")), *_LIBEXEC)
+        kept = {os.fsdecode(name): os.fsdecode(variables[name]) for name in _CHIRP if name in variables}
+        places = (os.environ.get("PATH", ""), *_LIBEXEC)
         self._environment = {**kept, "LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, places))}
         self._note = Note(self._environment)
 

@@ -47,6 +47,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         queue=identity.get("queue", ""),
         identity=identity,
         allocation=allocation(job, slot, resource.getrlimit(resource.RLIMIT_AS)[0]),
+        account=identity.get("account", ""),
         parallel=number(job, "JobUniverse") == _PARALLEL,
         folders=_folders(variables),
         request=asked(request, job),

@@ -18,12 +18,13 @@ class Calls:
 
     def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:
         self._job = job.identity.get("job", "")
-        path = os.fsdecode(variables.get(b"PATH", b""))
-        kept = {
-            os.fsdecode(name): os.fsdecode(variables[name]) for name in (b"PBS_SERVER", b"PBS_CONF_FILE") if name in variables
+        # Neither PATH nor PBS_CONF_FILE of the job: both name programs that would run on the host.
+        kept = {"PBS_SERVER": os.fsdecode(variables[b"PBS_SERVER"])} if b"PBS_SERVER" in variables else {}
+        self._environment = {
+            "LC_ALL": "C.UTF-8",
+            "PATH": ":".join(filter(None, (os.environ.get("PATH", ""), "/opt/pbs/bin"))),
+            **kept,
         }
-        places = (os.environ.get("PATH", ""), path, "/opt/pbs/bin")
-        self._environment = {"LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, places)), **kept}
 
     def show(self, text: str) -> None:
         """A job's comment is an operator's to set, and there is no attribute of a running job that its user may."""

@@ -28,7 +28,7 @@ def hook(settings: Settings, program: str, settings_file: str) -> str:
         "@PROGRAM@": repr(program),
         "@SETTINGS@": repr(settings_file),
         "@ALWAYS@": repr(scripts.always(settings)),
-        "@PATH@": repr(scripts.PATH),
+        "@ENVIRONMENT@": repr(scripts.ENVIRONMENT),
         "@START@": repr(f'{scripts.HAND_OVER} "$@"'),
     }
     for word, value in words.items():

@@ -26,7 +26,7 @@ class Calls:
 
     requeue_status: int | None = None
 
-    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:
+    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 (as other batch systems' are made)
         said = job.identity
         array = f"{said['array_job']}_{said['array_task']}" if "array_task" in said and "array_job" in said else ""
         self._job = array or said.get("job", "")
@@ -34,10 +34,10 @@ class Calls:
         self._first = self._batch or said.get("task", "0") == "0"
         self._node = said.get("node", "")
         self._queue = job.queue
-        path = variables.get(b"PATH", b"").decode(errors="surrogateescape")
-        self._environment = {"LC_ALL": "C.UTF-8", "PATH": ":".join(filter(None, (os.environ.get("PATH", ""), path)))}
-        if b"SLURM_CONF" in variables:
-            self._environment["SLURM_CONF"] = os.fsdecode(variables[b"SLURM_CONF"])
+        # The plugin says where Slurm's commands and configuration are. The job's own variables could name others.
+        self._environment = {"LC_ALL": "C.UTF-8"} | {
+            name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ
+        }
         self._note = Note(self._environment)
 
     def show(self, text: str) -> None:

@@ -49,6 +49,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         queue=identity.get("partition", ""),
         identity=identity,
         allocation=_allocation(request, variables, batch_step=batch_step),
+        account=identity.get("account", "") if batch_step else "",  # a step has what srun's environment said
         parallel=said.number(variables, b"SLURM_NTASKS") > 1 or said.number(variables, b"SLURM_JOB_NUM_NODES") > 1,
         several_programs=_several_programs(request),
         folders=_script_folder(request.command[0]) if batch_step else (),

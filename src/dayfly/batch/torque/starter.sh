@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/bin/bash -p
 # Made by `dayfly batch setup torque`: pbs_mom's job starter, which gets the job's shell and its arguments.
 # A job without a wish for a machine costs a shell and no more; all else is the job shell's to decide.
 always=ALWAYS

@@ -19,8 +19,8 @@ from dayfly.image.fields import Fields, decode, encode, line
 from dayfly.image.layout import REF_NAME, Index, Layout, changing
 from dayfly.image.library import Library
 from dayfly.image.manifest import CONFIG_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
-from dayfly.image.trust import keyless, state
-from dayfly.image.trust.openssl import Memory, certificates, holds, public_key
+from dayfly.image.trust import keyless, state, strength
+from dayfly.image.trust.openssl import CERTIFICATE, Memory, certificates, holds, public_key
 from dayfly.image.trust.state import Identity, State
 from dayfly.image.trust.subscriptions import prepare
 from dayfly.values import dataclass, replace
@@ -63,9 +63,11 @@ def add_key(library: Library, name: str, path: Path) -> None:
 
 def add_identity(library: Library, name: str, subject: str, issuer: str, roots: Path, log: Path) -> None:
     """Believe somebody from now on, by the certificates of an authority. Raises `Refused`."""
-    identity = Identity(
-        line(subject, "the subject", 1024), line(issuer, "the issuer", 1024), certificates(roots), public_key(log)
-    )
+    given = certificates(roots)
+    weak = [why for pem in CERTIFICATE.findall(given) for why in strength.of_certificate(pem, "the authority", root=True)]
+    if weak:
+        raise Refused(f"{roots} is too weak: {'; '.join(weak)}")
+    identity = Identity(line(subject, "the subject", 1024), line(issuer, "the issuer", 1024), given, public_key(log))
     prepare(library)
     with state.changing(library.layout) as versions:
         before = versions[-1]
@@ -105,6 +107,9 @@ def verify(library: Library, digest: str) -> list[str]:
         versions.append(replace(before, signed={**others, digest: tuple(names)} if names else others))
     if not names:
         believed = ", ".join(sorted({*before.keys, *before.identities})) or "none"
+        weak = too_weak(library, digest, before)
+        if weak:
+            raise Refused(f"the signature of {digest} is too weak: {'; '.join(weak)}", f"believed: {believed}")
         raise Refused(f"no key that is believed has signed {digest}", f"believed: {believed}")
     return [before.endorser(name) for name in names]
 
@@ -180,6 +185,18 @@ def signers(library: Library, digest: str, believed: State) -> list[str]:
                 if name not in found and keyless.holds(identity, one.content, signature, one.annotations)
             }
     return sorted(found)
+
+
+def too_weak(library: Library, digest: str, believed: State) -> list[str]:
+    """Why signatures of an image do not count, though they are of somebody who is believed. Raises as `signers`."""
+    found = [one for one in signatures(library, digest) if signed_digest(one.content) == digest]
+    return [
+        why
+        for one in found
+        for identity in believed.identities.values()
+        if keyless.is_by(identity, one.content, one.signature(f"the signatures of {digest}"), one.annotations)
+        for why in keyless.weakness(one.annotations)
+    ]
 
 
 def signatures(library: Library, digest: str) -> list[Signature]:

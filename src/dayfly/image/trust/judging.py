@@ -11,7 +11,7 @@ from dayfly.image.trust.standing import LOCAL, Standing, Stopped
 from dayfly.image.trust.state import Entry, State, Subscription, fingerprint, read, signed_path
 
 
-def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...]) -> Standing:
+def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...], *, weak: bool) -> Standing:
     """How an image stands, see `standing`."""
     state = read(layout)
     otherwise = sources or (LOCAL,)
@@ -22,7 +22,7 @@ def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...]) -> 
     if not entries:
         return Standing(otherwise, keys)
     now = time.time()
-    against = {entry.list: problem(layout, state, entry, now) for entry in entries}
+    against = {entry.list: problem(layout, state, entry, now, weak=weak) for entry in entries}
     good = [entry for entry in entries if not against[entry.list]]
     local = digest in state.local
     if not good and not local:
@@ -31,19 +31,25 @@ def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...]) -> 
             "`dayfly trust list` shows the lists, `dayfly trust update` asks for newer ones",
         )
     came = (*(otherwise if local else sources), *(entry.origin for entry in good))
-    return Standing(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))))
+    told = tuple(weakness(entry.list, state.lists[entry.list]) for entry in good if state.lists[entry.list].accepted.weak)
+    return Standing(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))), told)
 
 
-def problem(layout: Layout, state: State, entry: Entry, now: float) -> str:
+def weakness(name: str, subscription: Subscription) -> str:
+    """What to say whenever a list with a weak signature is used."""
+    return f"the list '{name}' is believed by trust.weak_lists of the settings, though {'; '.join(subscription.accepted.weak)}"
+
+
+def problem(layout: Layout, state: State, entry: Entry, now: float, *, weak: bool) -> str:
     """Why a list does not vouch for an image (may be empty)."""
     subscription = state.lists.get(entry.list)
     if entry.stopped or subscription is None:
         return entry.stopped or f"the list '{entry.list}' was removed"
     ended = f"the list '{entry.list}' lets it expire on {day(entry.until)}" if now >= entry.until else ""
-    return list_problem(layout, entry.list, subscription, now) or ended
+    return list_problem(layout, entry.list, subscription, now, weak=weak) or ended
 
 
-def list_problem(layout: Layout, name: str, subscription: Subscription, now: float) -> str:
+def list_problem(layout: Layout, name: str, subscription: Subscription, now: float, *, weak: bool) -> str:
     """Why a list is not in force (may be empty).
 
     The signature is judged again where a certification authority's or a revocation list's file has changed since it was.
@@ -51,6 +57,8 @@ def list_problem(layout: Layout, name: str, subscription: Subscription, now: flo
     accepted = subscription.accepted
     if now >= accepted.until:
         return f"the list '{name}' expired on {day(accepted.until)}"
+    if accepted.weak and not weak:
+        return f"the list '{name}' is not believed any more: its signature is too weak: {'; '.join(accepted.weak)}"
     if all(fingerprint(path) == seen for path, seen in accepted.watched.items()):
         return ""
 
@@ -58,7 +66,10 @@ def list_problem(layout: Layout, name: str, subscription: Subscription, now: flo
 
     try:
         signed = verify(
-            files.read(signed_path(layout, accepted), SIGNED_LIMIT), subscription.authorities, subscription.revocations
+            files.read(signed_path(layout, accepted), SIGNED_LIMIT),
+            subscription.authorities,
+            subscription.revocations,
+            weak=weak,
         )
     except (DayflyError, OSError) as error:
         why = error.message if isinstance(error, DayflyError) else in_words(error)

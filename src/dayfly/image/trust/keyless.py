@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from dayfly.errors import Refused
 from dayfly.image.fields import decode, encode
+from dayfly.image.trust import strength
+from dayfly.image.trust.der import one, within
+from dayfly.image.trust.openssl import CERTIFICATE as CERTIFICATES
 from dayfly.image.trust.openssl import Memory
 from dayfly.image.trust.openssl import holds as signed_by
 from dayfly.image.trust.state import Identity
@@ -48,7 +51,24 @@ class Logged:
 
 
 def holds(identity: Identity, content: bytes, signature: bytes, notes: Mapping[str, str]) -> bool:
-    """Whether a signature of the content is by this identity, made while the certificate held. What is malformed is nobody's."""
+    """Whether a signature of the content is by this identity, made while the certificate held, and strong enough.
+
+    What is malformed is nobody's.
+    """
+    return is_by(identity, content, signature, notes) and not weakness(notes)
+
+
+def weakness(notes: Mapping[str, str]) -> list[str]:
+    """What is too weak about the certificates that came with a signature. The authority's own are judged when it is added."""
+    came = [
+        ("the signer", notes.get(CERTIFICATE, "")),
+        *(("the authority", pem) for pem in CERTIFICATES.findall(notes.get(CHAIN, ""))),
+    ]
+    return [why for who, pem in came for why in strength.of_certificate(pem, who, root=False)]
+
+
+def is_by(identity: Identity, content: bytes, signature: bytes, notes: Mapping[str, str]) -> bool:
+    """Whether a signature is by this identity, as `holds` has it, strong enough or not."""
     try:
         der = _der(notes.get(CERTIFICATE, ""))
         logged = parse_bundle(notes.get(BUNDLE, ""))
@@ -99,50 +119,23 @@ def names(der: bytes) -> tuple[str, str]:
     found = dict(_extensions(der))
     if _CODE_SIGNING not in found.get(_PURPOSES, b""):
         raise Refused("the certificate is not one for signing code")
-    alternatives = [value for tag, value in _within(_one(found.get(_ALTERNATIVE_NAME, b""), _SEQUENCE)) if tag in (_MAIL, _URI)]
+    alternatives = [value for tag, value in within(one(found.get(_ALTERNATIVE_NAME, b""), _SEQUENCE)) if tag in (_MAIL, _URI)]
     if len(alternatives) != 1:
         raise Refused("the certificate does not name one address of mail or URI")
-    issuer = _one(found[_ISSUER_TEXT], _TEXT) if _ISSUER_TEXT in found else found.get(_ISSUER, b"")
+    issuer = one(found[_ISSUER_TEXT], _TEXT) if _ISSUER_TEXT in found else found.get(_ISSUER, b"")
     return alternatives[0].decode(), issuer.decode()
 
 
 def _extensions(der: bytes) -> Iterator[tuple[bytes, bytes]]:
     """A certificate's extensions, each by its object identifier (RFC 5280, 4.1)."""
-    to_be_signed = next(_within(_one(der, _SEQUENCE)), (0, b""))[1]
-    for tag, value in _within(to_be_signed):
+    to_be_signed = next(within(one(der, _SEQUENCE)), (0, b""))[1]
+    for tag, value in within(to_be_signed):
         if tag == _EXTENSIONS:
-            for _, extension in _within(_one(value, _SEQUENCE)):
-                parts = [part for part in _within(extension) if part[0] != _BOOLEAN]
+            for _, extension in within(one(value, _SEQUENCE)):
+                parts = [part for part in within(extension) if part[0] != _BOOLEAN]
                 if [part[0] for part in parts] != [_OBJECT, _OCTETS]:
                     raise Refused("an extension of the certificate is none")
                 yield parts[0][1], parts[1][1]
-
-
-def _one(content: bytes, wanted: int) -> bytes:
-    """The value of the one element that there is."""
-    found = list(_within(content))
-    if len(found) != 1 or found[0][0] != wanted:
-        raise Refused("the certificate is not as certificates are")
-    return found[0][1]
-
-
-def _within(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """The elements in DER, each by its tag (X.690, 8.1). Raises `Refused`."""
-    position = 0
-    while position < len(content):
-        head = content[position : position + 2]
-        if len(head) != 2 or head[0] & 0x1F == 0x1F:
-            raise Refused("the certificate is cut off, or has a tag that none has")
-        length, start = head[1], position + 2
-        if length & 0x80:
-            count = length & 0x7F
-            if not 1 <= count <= 3:
-                raise Refused("the certificate has a length that none has")
-            length, start = int.from_bytes(content[start : start + count]), start + count
-        position = start + length
-        if position > len(content):
-            raise Refused("the certificate is cut off")
-        yield head[0], content[start:position]
 
 
 def _der(pem: str) -> bytes:

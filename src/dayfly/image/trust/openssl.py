@@ -13,7 +13,7 @@ from dayfly.errors import Refused
 from dayfly.process import Completed
 
 KEY_LIMIT = 64 * 1024
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
@@ -64,7 +64,7 @@ def public_key(path: Path) -> str:
 
 def certificates(path: Path) -> str:
     """The certificates in a file of PEM. Raises `Refused` for a file without any."""
-    found = _CERTIFICATE.findall(files.read(path, KEY_LIMIT).decode(errors="replace"))
+    found = CERTIFICATE.findall(files.read(path, KEY_LIMIT).decode(errors="replace"))
     if not found:
         raise Refused(f"{path} has no certificate in it", "PEM is wanted: -----BEGIN CERTIFICATE-----")
     return "".join(f"{one}\n" for one in found)

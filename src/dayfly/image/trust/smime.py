@@ -16,6 +16,7 @@ from dayfly.image.trust.openssl import Memory
 from dayfly.values import dataclass
 
 SIGNED_LIMIT = LIST_LIMIT * 2
+WEAK_HINT = "ask its endorser to sign it anew; a site can believe it all the same by trust.weak_lists of its settings"
 _CERTIFICATES_LIMIT = 64 * 1024**2
 _HEADER = re.compile(rb"content-type:\s*multipart/signed;[^\n]*application/(?:x-)?pkcs7-signature", re.IGNORECASE)
 _ERROR = re.compile(r"Verify error:\s*(.+)")
@@ -25,19 +26,24 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.r?[0-9]{1,4}")
 
 @dataclass(frozen=True)
 class Signed:
-    """What a signed message says, and who signed it: the certificate's name, its issuer's, and until when it is valid."""
+    """What a signed message says, and who signed it: the certificate's name, its issuer's, and until when it is valid.
+
+    `weak` is what of its signature is too weak to be believed, where it was said that it may be.
+    """
 
     content: bytes
     signer: str
     issuer: str
     until: int
+    weak: tuple[str, ...] = ()
 
 
-def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str]) -> Signed:
+def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str], *, weak: bool = False) -> Signed:
     """Check a message's one signature against certification authorities and, where there are any, revocation lists.
 
     Both are files of PEM, or folders as `openssl rehash` and the IGTF make them. With revocation lists, there must be a valid
-    one of every authority between the signer and the root. Raises `Refused`, `ProgramMissing`, or OSError for a file that cannot
+    one of every authority between the signer and the root. Unless it may be `weak`, the digests and keys by which the message and
+    these certificates are signed have to be strong enough. Raises `Refused`, `ProgramMissing`, or OSError for a file that cannot
     be read.
     """
     if len(message) > SIGNED_LIMIT:
@@ -47,8 +53,9 @@ def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str
         raise Refused("it is no S/MIME message with a signature of its own", "a list is signed as multipart/signed")
     with Memory() as memory:
         signer, content = memory.file(), memory.file()
-        words = ["cms", "-verify", "-inform", "SMIME", "-in", memory.file(message), "-signer", signer, "-out", content]
-        words += [*_trusted([*authorities, *revocations], memory), "-no-CAstore", "-purpose", "smimesign"]
+        came, trusted = memory.file(message), [*_trusted([*authorities, *revocations], memory), "-no-CAstore"]
+        words = ["cms", "-verify", "-inform", "SMIME", "-in", came, "-signer", signer, "-out", content]
+        words += [*trusted, "-purpose", "smimesign"]
         lines: list[str] = []
         done = memory.run([*words, *(["-crl_check_all"] if revocations else [])], check=False, progress=lines.append)
         if done.status != 0:
@@ -57,7 +64,21 @@ def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str
         count = signers.count(b"-----BEGIN CERTIFICATE-----")
         if count != 1:
             raise Refused(f"it has {count} signers instead of one")
-        return Signed(_without_header(memory.content(content, SIGNED_LIMIT)), *certificate(signers))
+        found = _weak(came, signers, trusted, memory)
+        if found and not weak:
+            raise Refused(f"its signature is too weak: {'; '.join(found)}", WEAK_HINT)
+        return Signed(_without_header(memory.content(content, SIGNED_LIMIT)), *certificate(signers), tuple(found))
+
+
+def _weak(message: str, signer: bytes, trusted: Sequence[str], memory: Memory) -> list[str]:
+    """What is too weak about a message's signature, which holds, and about the certificates behind it."""
+    from dayfly.image.trust import strength  # noqa: PLC0415 (only where a signature is judged)
+
+    der, others = memory.file(), memory.file()
+    memory.run(["cms", "-cmsout", "-inform", "SMIME", "-in", message, "-outform", "DER", "-out", der, "-certsout", others])
+    came = memory.content(others, SIGNED_LIMIT)
+    chain = strength.chain(signer, came, trusted, memory)
+    return [*strength.of_message(memory.content(der, SIGNED_LIMIT)), *strength.of_chain(chain)]
 
 
 def certificate(pem: bytes) -> tuple[str, str, int]:

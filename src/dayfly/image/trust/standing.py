@@ -23,14 +23,16 @@ class Standing:
     """How an image came into its library, and who vouches for it by lists that are in force.
 
     Origins are `list:IDENTIFIER` by a signed list, the source of an import or a pull (`docker://HOST/NAME:TAG`), or `local`.
+    `weak` says for people which of these lists have signatures that are too weak, and are believed all the same.
     """
 
     origins: tuple[str, ...] = (LOCAL,)
     endorsers: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
 
 
-def standing(layout: Layout, digest: str, label: str, sources: tuple[str, ...] = ()) -> Standing:
-    """How an image stands, that the library's index says came from these sources.
+def standing(layout: Layout, digest: str, label: str, sources: tuple[str, ...] = (), *, weak: bool = False) -> Standing:
+    """How an image stands, that the library's index says came from these sources. `weak`: lists may have weak signatures.
 
     Raises `Stopped` when it came by lists, and none of them vouches for it now; `Corrupt`.
     """
@@ -42,4 +44,4 @@ def standing(layout: Layout, digest: str, label: str, sources: tuple[str, ...] =
         pass
     from dayfly.image.trust.judging import judge  # noqa: PLC0415 (only where there are subscriptions)
 
-    return judge(layout, digest, label, sources)
+    return judge(layout, digest, label, sources, weak=weak)

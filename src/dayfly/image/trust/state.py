@@ -38,7 +38,7 @@ class Accepted:
 
     It is so until `until`: then the list has expired, or its signer's certificate. `signed` is the sha256 of the signed message,
     `content` that of what was signed; `watched` is what the files looked like by which the signature was judged (`fingerprint`).
-    Without any of this, no version of the list has come yet.
+    `weak` is what of its signature is too weak, though it was accepted. Without any of this, no version of the list has come yet.
     """
 
     version: str = ""
@@ -51,6 +51,7 @@ class Accepted:
     content: str = ""
     title: str = ""
     watched: Mapping[str, str] = field(default_factory=dict)
+    weak: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def _subscription(fields: Fields) -> Subscription:
             content=accepted.text("content", _HEX),
             title=accepted.text("title"),
             watched=accepted.table("watched", entries=1000, limit=256),
+            weak=_texts(accepted, "weak"),
         ),
     )
 

@@ -17,7 +17,7 @@ from dayfly.image.library import Entering, Library
 from dayfly.image.reference import LibraryKind
 from dayfly.image.trust.fetch import fetch
 from dayfly.image.trust.imagelist import FORMAT, IMAGE_LIMIT, ImageList, ListedImage, compare, parse
-from dayfly.image.trust.judging import day
+from dayfly.image.trust.judging import day, weakness
 from dayfly.image.trust.smime import SIGNED_LIMIT, Signed, verify
 from dayfly.image.trust.state import STATE, Accepted, Entry, State, Subscription, changing, fingerprint, read, render, signed_path
 from dayfly.image.work import sweep, work_folder
@@ -115,7 +115,7 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
     sweep(library.layout)  # what a killed update has left
     with work_folder(library.layout) as work, files.full_disk_told(work.path):
         message = _fetched(subscription.place, work.path / "list", SIGNED_LIMIT)
-        signed = verify(message, subscription.authorities, subscription.revocations)
+        signed = verify(message, subscription.authorities, subscription.revocations, weak=library.weak_lists)
         images = parse(signed.content)
         followed = check(subscription, images, signed, now)
         content = hashlib.sha256(signed.content).hexdigest()
@@ -131,7 +131,8 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
         taken = _enter(library, list(found.values()), versions, after, name)
     skipped = [f"{image.title or image.identifier} is no image for Dayfly" for image in images.images if not _ours(image)]
     notes = [f"{taken_name} is another image here already: the list's has no name" for taken_name in taken]
-    return Updated(accepted, tuple(one.digest for one in found.values() if one.contents), (*notes, *skipped))
+    weak = [weakness(name, after.lists[name])] if accepted.weak else []
+    return Updated(accepted, tuple(one.digest for one in found.values() if one.contents), (*weak, *notes, *skipped))
 
 
 def _accepted(images: ImageList, signed: Signed, now: int, message: str, content: str, watched: Mapping[str, str]) -> Accepted:
@@ -146,6 +147,7 @@ def _accepted(images: ImageList, signed: Signed, now: int, message: str, content
         content=content,
         title=images.title,
         watched=watched,
+        weak=signed.weak,
     )
 
 
