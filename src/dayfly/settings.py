@@ -19,6 +19,10 @@ from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.units import parse_duration, parse_size
 from dayfly.values import dataclass, field, replace
 
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import Any
+
 SITE_FILE = Path("/etc/dayfly/settings.toml")
 POLICY_FILE = Path("/etc/dayfly/policy.toml")
 """The site's policy where `policy.system` does not name another file: there it need not be."""
@@ -27,10 +31,33 @@ ROOT = frozenset({0})
 _LIMIT = 1024 * 1024
 
 
+def home() -> str:
+    """The home directory, by HOME or else by the passwd database; empty where neither has an absolute path."""
+    value = os.environ.get("HOME", "")
+    if value.startswith("/"):
+        return value
+    import pwd  # noqa: PLC0415 (most processes have a HOME)
+
+    try:
+        value = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+    return value if value.startswith("/") else ""
+
+
 def xdg(variable: str, fallback: str) -> Path:
-    """A base folder of the XDG Base Directory Specification: the variable where it is an absolute path, else under HOME."""
+    """A base folder of the XDG Base Directory Specification: by the variable where it is an absolute path, else below home.
+
+    The only place that decides where a user's own folders are. Raises `Refused` where there is no home directory.
+    """
     value = os.environ.get(variable, "")
-    return Path(value) if value.startswith("/") else Path(os.path.expanduser("~"), fallback)  # noqa: PTH111 (HOME may be unset)
+    if value.startswith("/"):
+        return Path(value)
+    below = home()
+    if not below:
+        who = f"HOME is not an absolute path, and the passwd database has no home directory for user {os.getuid()}"
+        raise Refused(f"Dayfly does not know where to keep your files: {who}", f"set HOME, or {variable}")
+    return Path(below, fallback)
 
 
 @dataclass(frozen=True)
@@ -82,9 +109,12 @@ class Settings:
 
 
 def _path(value: object) -> Path:
-    if not isinstance(value, str) or not os.path.expanduser(value).startswith("/"):  # noqa: PTH111
+    text = value if isinstance(value, str) else ""
+    if text == "~" or text.startswith("~/"):
+        text = f"{home()}{text[1:]}"
+    if not text.startswith("/"):
         raise Refused(f"{value!r} is not an absolute path")
-    return Path(os.path.expanduser(value))  # noqa: PTH111
+    return Path(text)
 
 
 def _size(value: object) -> int:
@@ -231,13 +261,18 @@ def whose(place: str) -> Whose:
 
 def parse(text: str, base: Settings, *, path: object, by: Whose) -> Settings:
     """Read the text of a settings file of somebody's over `base`. Raises `FileMistakes` with everything that is wrong in it."""
+    return replace(base, **_values(text, path=path, by=by))
+
+
+def _values(text: str, *, path: object, by: Whose) -> dict[str, Any]:
+    """What a settings file's text says, by the names of the fields; a test compares their types. Raises as `parse`."""
     import tomllib  # noqa: PLC0415 (most machines have no settings file, and every job would pay for the import)
 
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
     for place, value in _flat(tables):
         reader = _READERS.get(place)
@@ -252,7 +287,7 @@ def parse(text: str, base: Settings, *, path: object, by: Whose) -> Settings:
                 mistakes.append(Mistake(place, error.message, error.hint))
     if mistakes:
         raise FileMistakes(path, mistakes)
-    return replace(base, **values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
+    return values
 
 
 def _flat(tables: Mapping[str, object]) -> list[tuple[str, object]]:
@@ -283,22 +318,24 @@ def load(
     """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's.
 
     `user` is who `{user}` in paths stands for (empty: the caller). The site's file must belong to one of its `owners`, and nobody
-    else may have been able to write it; a `required` one must be there. Raises `FileMistakes`.
+    else may have been able to write it; a `required` one must be there.
+    Raises `FileMistakes`, and `Refused` where there is no home directory for what the files leave open.
     """
     named = os.environ.get("DAYFLY_SETTINGS", "")
-    user_file = user_file or (Path(named) if named else xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml")
-    settings, by = Settings(), Whose.HOST
+    values: dict[str, Any] = {}
+    by = Whose.HOST
     text = _sites(site_file or SITE_FILE, owners)
     if text is not None:
-        settings, by = parse(text, settings, path=site_file or SITE_FILE, by=Whose.SITE), Whose.USER
+        values, by = _values(text, path=site_file or SITE_FILE, by=Whose.SITE), Whose.USER
     elif required:
         raise FileMistakes(site_file or SITE_FILE, [Mistake("file", "does not exist", "the batch system's hook names it")])
-    text = _users(user_file)
-    if text is not None:
-        settings = parse(text, settings, path=user_file, by=by)
+    user_file = user_file or (Path(named) if named else _users_file())
+    text = _users(user_file) if user_file is not None else None
+    if user_file is not None and text is not None:
+        values |= _values(text, path=user_file, by=by)
     elif named:
-        raise FileMistakes(user_file, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")])
-    return _of_user(settings, user)
+        raise FileMistakes(named, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")])
+    return _of_user(Settings(**values), user)
 
 
 def _sites(path: Path, owners: Collection[int]) -> str | None:
@@ -308,6 +345,14 @@ def _sites(path: Path, owners: Collection[int]) -> str | None:
     except Refused as error:
         raise FileMistakes(path, [Mistake("file", error.message, error.hint)]) from error
     return None if content is None else content.decode(errors="replace")
+
+
+def _users_file() -> Path | None:
+    """Where the user's file is; None where there is no home directory, so that there can be none."""
+    try:
+        return xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml"
+    except Refused:
+        return None
 
 
 def _users(path: Path) -> str | None:

@@ -524,3 +524,30 @@ def test_sigstop_of_the_group_stops_the_machine(site: Site) -> None:
         os.killpg(process.pid, signal.SIGCONT)
         process.terminate()
         assert process.wait(30) == 143
+
+
+# Without a home directory
+
+
+@needs_root
+@pytest.mark.parametrize("home", [["--unset=HOME"], ["HOME="], ["HOME=relative"]], ids=["unset", "empty", "relative"])
+def test_a_user_without_a_home_directory(site: Site, home: list[str]) -> None:
+    """No HOME that could be used, and no entry in the passwd database: nothing is made, and the message says what to set."""
+    site.give_to(4244)
+    site.command = [word for word in site.command if not word.startswith("HOME=")]
+    after = site.command.index("env") + 1
+    site.command[after:after] = home
+    finished = site.run("true", extra={"DAYFLY_SETTINGS": "/dev/null"})
+    assert finished.status == 125
+    assert one_line(finished).startswith("dayfly: Dayfly does not know where to keep your files")
+    assert "set HOME" in finished.err
+    assert sorted(path.name for path in site.work.iterdir()) == ["library"]
+
+
+@needs_root
+def test_settings_that_say_all_do_without_a_home_directory(site: Site) -> None:
+    site.give_to(4244)
+    site.command = [word for word in site.command if not word.startswith("HOME=")]
+    site.command.insert(site.command.index("env") + 1, "--unset=HOME")
+    finished = site.shell("echo fine; pwd")
+    assert (finished.status, finished.out.decode().splitlines()) == (0, ["fine", str(site.work)]), finished.err

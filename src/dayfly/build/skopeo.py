@@ -19,6 +19,7 @@ from typing import Any
 
 from dayfly import process
 from dayfly.errors import DayflyError, NotFound, Refused
+from dayfly.settings import home
 from dayfly.units import format_duration, format_size
 
 _PLATFORM = ("--override-os=linux", "--override-arch=amd64")
@@ -29,7 +30,7 @@ _LEAST = 64 * 1024
 """Bytes that have to come within the time of `Access.timeout`: less is as good as none."""
 
 _FATAL = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
-_POLICIES = ("~/.config/containers/policy.json", "/etc/containers/policy.json")
+_POLICIES = ("{home}/.config/containers/policy.json", "/etc/containers/policy.json")
 _CREDENTIALS = "log in with `skopeo login HOST` or `docker login HOST`, or name the file with your credentials by --auth-file"
 _CAUSES = (
     (r"manifest unknown|name unknown|repository name not known|\b404\b", "see whether the name and the tag are right"),
@@ -87,7 +88,7 @@ class Skopeo:
         return self._run(words, output, SLACK, _sent_by, most)
 
     def _run(self, words: Sequence[str], output: str, largest: int, moved: Callable[[int], int], most: int) -> bytes:
-        policy = [] if any(Path(path).expanduser().exists() for path in _POLICIES) else ["--insecure-policy"]
+        policy = [] if any(Path(path.format(home=home())).exists() for path in _POLICIES) else ["--insecure-policy"]
         command = ["prlimit", f"--fsize={largest}", "--", process.find("skopeo"), *policy, *_PLATFORM, *words]
         written, complaints = self.folder / output, self.folder / "errors"
         with written.open("w+b") as out, complaints.open("w+b") as err:
