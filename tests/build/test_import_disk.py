@@ -94,8 +94,9 @@ def archive(target: Path, *members: tuple[str, bytes], **about: Any) -> Path:
 def ova(raw: Path, target: Path, said: str = "") -> Path:
     disk = converted(raw, target.with_suffix(".vmdk"), "vmdk", "-o", "subformat=streamOptimized").read_bytes()
     digest = said or hashlib.sha256(disk).hexdigest()
-    manifest = f"SHA256(a.ovf)= {'0' * 64}\nSHA256(a-disk1.vmdk)= {digest}\n".encode()
-    return archive(target, ("a.ovf", b"<Envelope/>"), ("a.mf", manifest), ("a-disk1.vmdk", disk))
+    description = b"<Envelope/>"
+    manifest = f"SHA256(a.ovf)= {hashlib.sha256(description).hexdigest()}\nSHA256(a-disk1.vmdk)= {digest}\n".encode()
+    return archive(target, ("a.ovf", description), ("a.mf", manifest), ("a-disk1.vmdk", disk))
 
 
 FORMATS: dict[str, Callable[[Path, Path], Path]] = {

@@ -231,8 +231,7 @@ def test_layers_are_unpacked(tmp_path: Path, pack: Any) -> None:
     content = pack(LAYER)
     target = tmp_path / "target"
     size = unpack(blob(tmp_path, content, digest(content)), target, limit=1 << 20, diff_id=digest(LAYER), what="layer 1")
-    assert (size, target.read_bytes().rstrip(b"\0")) == (len(LAYER), LAYER.rstrip(b"\0"))
-    assert target.stat().st_size == len(LAYER) + 1024  # an end, where a tool has left it out
+    assert (size, target.read_bytes()) == (len(LAYER), LAYER)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def merged(tmp_path: Path, *layers: bytes, limits: Limits = LIMITS) -> Tree:
         path = tmp_path / f"layer{number}"
         path.write_bytes(content)
         tree.apply(layer.entries(path, number, limits.entries))
+    tree.drop_devices()
     return tree
 
 
@@ -177,6 +178,12 @@ def test_device_nodes_are_left_out_and_hide_what_had_their_name(tmp_path: Path) 
     assert names(merged(tmp_path, tar(file("a"), file("b")), tar(*devices))) == ["b", "dev"]
 
 
+def test_a_hard_link_to_a_device_node_is_left_out_as_that_is(tmp_path: Path) -> None:
+    below = tar(folder("dev"), member("dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3), hard("dev/same", "dev/null"))
+    upper = tar(hard("later", "dev/same"), file("dev/.wh.null"), file("b"))
+    assert names(merged(tmp_path, below, upper)) == ["b", "dev"]
+
+
 def test_the_root_keeps_its_attributes_and_is_a_folder(tmp_path: Path) -> None:
     assert merged(tmp_path, tar(folder("./", mode=0o555, uid=9))).root.attributes.uid == 9
     with pytest.raises(Refused, match="root of the container"):
@@ -222,10 +229,10 @@ def sparse(size: int, *parts: tuple[int, bytes], claimed: str = "") -> bytes:
 
 
 def test_files_with_holes(tmp_path: Path) -> None:
-    tree = merged(tmp_path, sparse(900_000, (4096, b"one"), (800_000, b"two")))
+    tree = merged(tmp_path, sparse(900_000, (4096, b"one".ljust(512, b"1")), (800_000, b"two")))
     content = read(tree, tmp_path, "a")
     assert len(content) == 900_000
-    assert (content[4096:4099], content[800_000:800_003], content.count(0)) == (b"one", b"two", 900_000 - 6)
+    assert (content[4096:4099], content[800_000:800_003], content.count(0)) == (b"one", b"two", 900_000 - 515)
 
 
 def test_a_file_of_a_terabyte_of_holes_is_refused(tmp_path: Path) -> None:
@@ -233,7 +240,7 @@ def test_a_file_of_a_terabyte_of_holes_is_refused(tmp_path: Path) -> None:
         merged(tmp_path, sparse(1 << 40)).check()
 
 
-@pytest.mark.parametrize("table", ["2\n9\n-5\n3\n3\n", "2\n100\n5\n50\n5\n", "1\n0\n99999999\n", "x\n"])
+@pytest.mark.parametrize("table", ["2\n9\n-5\n3\n3\n", "2\n100\n5\n50\n5\n", "1\n0\n99999999\n", "x\n", "9999999\n"])
 def test_maps_of_holes_that_lie_are_refused(tmp_path: Path, table: str) -> None:
     with pytest.raises(Refused):
         merged(tmp_path, sparse(1000, (0, b"data"), claimed=table)).check()
@@ -252,10 +259,10 @@ def test_attributes_are_kept_and_those_of_the_kernels_are_not(tmp_path: Path) ->
     about = tree.find("a").attributes  # type: ignore[union-attr]
     assert (about.mode, about.uid, about.gid, about.mtime) == (0o4755, 3_000_000, 70_000, TIME)
     assert dict(about.extended) == {"security.capability": capability, "user.note": "ä"}
-    assert tree.find("b").attributes.mtime == 0  # type: ignore[union-attr]
+    assert tree.find("b").attributes.mtime == -5  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("number", ["-1", str(2**32 - 1), str(2**63)])
+@pytest.mark.parametrize("number", ["-1", str(2**32 - 1), str(2**62)])
 def test_owners_that_there_cannot_be_are_refused(tmp_path: Path, number: str) -> None:
     with pytest.raises(Refused, match="there cannot be"):
         merged(tmp_path, tar(file("a", pax_headers={"uid": number})))
@@ -275,7 +282,6 @@ def header(name: str, kind: bytes, size: int) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"no archive at all" * 100,
         tar(file("a", bytes(100_000)))[:2048],
         header("a", b"x", 1 << 33) + bytes(1024),  # an extended header of 8 GiB

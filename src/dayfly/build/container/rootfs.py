@@ -37,15 +37,17 @@ def make(
     *,
     latest: int | None = None,
     additions: Mapping[str, Node] | None = None,
+    marked: bool = False,
 ) -> Root:
     """The filesystem of these layers, one over the other. `date` is that of what is added, like the folder `directory`.
 
-    With `latest`, no file is younger; `additions` are files that come over them.
+    With `latest`, no file is younger; `additions` are files that come over them. `marked` layers have an end marker.
     Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
     """
     tree = Tree(limits, date)
     for number, path in enumerate(layers):
-        tree.apply(layer.entries(path, number, limits.entries))
+        tree.apply(layer.entries(path, number, limits.entries, marked=marked))
+    tree.drop_devices()
     for place, node in (additions or {}).items():
         tree.add(place, node)
     with _all_open(layers) as opened:

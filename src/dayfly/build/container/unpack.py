@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tarfile import BLOCKSIZE
 
 from dayfly import files, process
 from dayfly.errors import Corrupt, Refused
@@ -68,8 +67,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> int:
-    """Write the plain tar archive in a blob to a new file: its size without the zeros that end an archive, which some tools
-    (umoci) leave out.
+    """Write the plain tar archive in a blob to a new file: its size.
 
     Raises `Refused` when it is packed in a way not known, is damaged, or is larger than `limit`; `Corrupt` when a digest is
     wrong; `ProgramMissing`, `NoSpace`.
@@ -86,7 +84,6 @@ def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> 
                 raise Refused(f"{what} unpacks to more than the {format_size(limit)} left of the limit", "--max-size raises it")
             checksum.update(chunk)
             files.write_all(output.fileno(), chunk)
-        files.write_all(output.fileno(), bytes(-size % BLOCKSIZE + 2 * BLOCKSIZE))
     if diff_id and f"sha256:{checksum.hexdigest()}" != diff_id:
         raise Corrupt(f"{what} unpacks to other content than the container's config says: {diff_id}")
     return size
