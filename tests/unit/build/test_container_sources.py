@@ -190,6 +190,7 @@ def test_a_config() -> None:
 def test_a_config_that_says_nothing() -> None:
     parsed = parse_config(config([], created="0001-01-01T00:00:00Z").replace(b'"config": {}', b'"config": null'), "c")
     assert (parsed.environment, parsed.entrypoint, parsed.created) == ({}, (), "1970-01-01T00:00:00Z")
+    assert parsed.directory == "/"  # as podman and docker start it
 
 
 @pytest.mark.parametrize(
@@ -200,9 +201,11 @@ def test_a_config_that_says_nothing() -> None:
         (config([], {"Env": ["A=\0"]}), "something else in it than text"),
         (config([], {"Cmd": ["\ud800"]}), "something else in it than text"),
         (config([], {"Cmd": ["x" * 200_000]}), "something else in it than text"),
-        (config([], {"Cmd": "sh"}), "not a list"),
-        (config([], {"WorkingDir": "app"}), "cannot be"),
-        (config([], {"WorkingDir": "/app/../.."}), "cannot be"),
+        (config([], {"Cmd": "sh -c x"}), r"config\.Cmd is one string, and has to be a list of words"),
+        (config([], {"Entrypoint": "sh"}), r"config\.Entrypoint is one string"),
+        (config([], {"Cmd": {}}), "not a list"),
+        (config([], {"WorkingDir": "app"}), r"WorkingDir is 'app', and must be absolute"),
+        (config([], {"WorkingDir": "/app/../.."}), "must be absolute"),
         (config([], rootfs={"diff_ids": ["md5:0"]}), "something else than sha256"),
     ],
 )

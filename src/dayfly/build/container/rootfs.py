@@ -73,7 +73,8 @@ def of_tree(
     every = [node.attributes for _, node in tree.walk()]
     where = namespace.having({about.uid for about in every}, {about.gid for about in every})
     youngest = max(about.mtime for about in every) if latest is None else latest
-    path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
+    bound = youngest if all(about.mtime >= 0 for about in every) else filesystem.NO_BOUND
+    path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target, youngest), bound)
     return Root(path, size, operating_system(release))
 
 

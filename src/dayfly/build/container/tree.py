@@ -13,8 +13,10 @@ from enum import StrEnum
 from dayfly.errors import Refused
 from dayfly.units import format_size
 
-_PATH_LIMIT = 4095
-_NAME_LIMIT = 255
+_PATH_LIMIT = 3072
+"""Linux opens paths of 4095 bytes, and mkfs.erofs opens these below a folder of the import's, wherever that is."""
+_NAME_LIMIT = 254
+"""Linux knows names of 255 bytes, but mkfs.erofs has no room for the last one."""
 _LINKS = 40
 _DETOURS = 50
 """Steps along links for each entry that there may be, all of a container's together: a link to /usr/bin is two."""
@@ -253,9 +255,13 @@ class Tree:
         self._put(split(path, self._limits.depth), Entry(path, node))
 
     def add_folder(self, path: str, mode: int = 0o755) -> None:
-        """Make a folder unless there is one, or something that leads to one."""
-        if self._lookup(split(path, self._limits.depth)) is None:
-            self.add(path, Node(Kind.FOLDER, Attributes(mode, mtime=self._folder.mtime)))
+        """Make a folder, and those above it, unless there is one. Links are followed, also to where nothing is yet.
+
+        Raises `Refused` where something else is in the way: nothing is replaced.
+        """
+        parts = split(path, self._limits.depth)
+        if self._lookup(parts) is None:
+            self._folder_of(parts, path).attributes = Attributes(mode, mtime=self._folder.mtime)
 
     def drop_devices(self) -> None:
         """Leave out device nodes, under all of their names: a machine has its own, and one would hide files from an overlay.
@@ -285,7 +291,7 @@ class Tree:
         size = sum(node.size for node in nodes.values())
         if size > self._limits.size:
             raise Refused(
-                f"its files are {format_size(size)}, more than the limit of {format_size(self._limits.size)}",
+                f"its files are {format_size(size, self._limits.size)}, more than the limit of {format_size(self._limits.size)}",
                 "--max-size raises it",
             )
         return size

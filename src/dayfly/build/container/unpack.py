@@ -17,6 +17,9 @@ from dayfly.units import format_size
 
 _CHUNK = 1024**2
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_ZSTD_HEADER = 18
+_WINDOW = 512 * 1024**2
+"""Bytes that a frame of zstd may look back: what podman and docker take, whose zstd is Go's."""
 _OTHERS = {b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
 
@@ -51,10 +54,14 @@ class Blob:
             raise Refused(f"{what} has {self.size} bytes, more than the {limit} that it may have")
         return b"".join(self.chunks())
 
+    def start(self, size: int) -> bytes:
+        """Its first bytes."""
+        with _opened(self.path) as file:
+            return os.pread(file, min(size, self.size), self.offset)
+
     def starts_with(self, magic: bytes) -> bool:
         """Whether it begins so."""
-        with _opened(self.path) as file:
-            return os.pread(file, min(len(magic), self.size), self.offset) == magic
+        return self.start(len(magic)) == magic
 
 
 @contextlib.contextmanager
@@ -124,9 +131,24 @@ def _gunzipped(blob: Blob, what: str) -> Generator[bytes, None, None]:
         raise Refused(f"{what} is damaged: {error}") from error
 
 
+def _check_window(blob: Blob, what: str) -> None:
+    """Raise `Refused` where a frame of zstd has a larger window than podman takes (RFC 8878, section 3.1.1.1, "Frame Header")."""
+    head = blob.start(_ZSTD_HEADER)
+    if len(head) < 6:
+        return
+    kind, window = head[4], (1 << 10 + (head[5] >> 3)) // 8 * (8 + (head[5] & 7))
+    if kind & 0x20:  # one segment: all of the content is its window
+        at, width = 5 + (0, 1, 2, 4)[kind & 3], (1, 2, 4, 8)[kind >> 6]
+        window = int.from_bytes(head[at : at + width], "little")
+    if window > _WINDOW:
+        needs = f"{what} is packed by zstd with a window of {format_size(window, _WINDOW)}"
+        raise Refused(f"{needs}, and {format_size(_WINDOW)} are the most", "pack it anew, without --long or --ultra")
+
+
 def _unzstd(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
     """By the program: Python has had zstd only since 3.14."""
-    command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress"]
+    _check_window(blob, what)
+    command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress", f"--memory={_WINDOW >> 20}MB"]
     process.find(command[0])
     with tempfile.TemporaryFile(dir=folder, buffering=0) as source:
         for chunk in blob.chunks():

@@ -70,8 +70,23 @@ def listeners(unit: str, texts: Iterable[bytes]) -> list[Listener]:
                 continue
             network = not value.startswith(_PATHS)
             if len(found) < 1000:
-                found.append(Listener(shown(unit), LISTENS[name], shown(value), network))
+                found.append(Listener(shown(unit), LISTENS[name], shown(_specified(value, unit)), network))
     return found
+
+
+def _specified(value: str, unit: str) -> str:
+    """A value with what its unit is called in the place of specifiers (systemd.unit(5), "Specifiers"); others stay as they are."""
+    name = unit.rpartition(".")[0]
+    prefix, _, instance = name.partition("@")
+    last = prefix.rpartition("-")[2]
+    known = {"%": "%", "n": unit, "N": name, "p": prefix, "i": instance, "j": last}
+    known |= {"P": _unescaped(prefix), "I": _unescaped(instance), "J": _unescaped(last)}
+    return re.sub("%(.)", lambda match: known.get(match[1], match[0]), value)
+
+
+def _unescaped(text: str) -> str:
+    r"""`a-b\x2dc` means `a/b-c` (systemd-escape(1))."""
+    return re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), text.replace("-", "/"))
 
 
 def _assignments(text: bytes) -> list[tuple[str, str, str]]:
