@@ -331,6 +331,20 @@ def test_device_nodes_are_left_out(imports: Imports, tmp_path: Path) -> None:
     assert list((out / "dev").iterdir()) == []
 
 
+@pytest.mark.parametrize(("bits", "why"), [(27, ""), (29, ""), (30, "with a window of 1 GiB, and 512 MiB are the most")])
+def test_windows_of_zstd(imports: Imports, tmp_path: Path, bits: int, why: str) -> None:
+    """As podman takes them; zstd itself takes 128 MiB unless it is told."""
+
+    def pack(layer: bytes) -> bytes:
+        return bytes(run("zstd", "-1", f"--long={bits}", "--stdout", "-", text=False, input=layer))  # type: ignore[arg-type]
+
+    layout(tmp_path / "lay", tar(file("a", b"x")), tag="1", pack=pack, layer_type="application/vnd.oci.image.layer.v1.tar+zstd")
+    if why:
+        assert why in imports.refused(f"oci:{tmp_path}/lay:1")
+    else:
+        imports.imported(f"oci:{tmp_path}/lay:1")
+
+
 LONGEST = "/".join(["p" * 254] * 12)
 
 

@@ -237,6 +237,27 @@ def test_layers_are_unpacked(tmp_path: Path, pack: Any) -> None:
     assert (size, target.read_bytes()) == (len(LAYER), LAYER)
 
 
+def zstd_header(*, window: int = 0, content: bytes = b"", dictionary: bytes = b"") -> bytes:
+    """A frame's header (RFC 8878, section 3.1.1.1): with a window, or with its content's size in the place of that."""
+    flags = (0, 0, 1, 0, 2, 0, 0, 0, 3)[len(content)] << 6 | (0, 1, 2, 0, 3)[len(dictionary)] | (0x20 if content else 0)
+    return b"\x28\xb5\x2f\xfd" + bytes([flags]) + (b"" if content else bytes([window])) + dictionary + content
+
+
+@pytest.mark.parametrize(
+    ("header", "window"),
+    [
+        (zstd_header(window=21 << 3), "2 GiB"),
+        (zstd_header(window=19 << 3 | 1), "576 MiB"),
+        (zstd_header(content=(3 << 30).to_bytes(4, "little")), "3 GiB"),
+        (zstd_header(content=((512 << 20) + 1).to_bytes(8, "little"), dictionary=b"abcd"), "536870913 B"),
+    ],
+)
+def test_windows_of_zstd_that_are_too_large(tmp_path: Path, header: bytes, window: str) -> None:
+    with pytest.raises(Refused) as caught:
+        unpack(blob(tmp_path, header + bytes(99)), tmp_path / "target", limit=1 << 20, diff_id="", what="layer 1")
+    assert caught.value.message == f"layer 1 is packed by zstd with a window of {window}, and 512 MiB are the most"
+
+
 @pytest.mark.parametrize(
     ("content", "named", "unpacked", "kind", "why"),
     [

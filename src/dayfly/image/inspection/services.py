@@ -68,14 +68,14 @@ def listeners(unit: str, texts: Iterable[bytes]) -> list[Listener]:
             if not value:
                 found.clear()
                 continue
-            network = not value.startswith(_PATHS)
+            address = _specified(value, unit)
             if len(found) < 1000:
-                found.append(Listener(shown(unit), LISTENS[name], shown(_specified(value, unit)), network))
+                found.append(Listener(shown(unit), LISTENS[name], shown(address), not address.startswith(_PATHS)))
     return found
 
 
 def _specified(value: str, unit: str) -> str:
-    """A value with what its unit is called in the place of specifiers (systemd.unit(5), "Specifiers"); others stay as they are."""
+    """A value with the parts of its unit's name that it means (systemd.unit(5), "Specifiers"); other specifiers stay."""
     name = unit.rpartition(".")[0]
     prefix, _, instance = name.partition("@")
     last = prefix.rpartition("-")[2]
