@@ -332,9 +332,8 @@ def _check_map(parts: list[tuple[int, int]], size: int, stored: int, name: bytes
 
 
 def _header(block: bytes) -> _Header:
-    total = sum(block) - sum(block[148:156]) + 8 * 32
-    signed = total - 256 * sum(byte >= 128 for byte in block[:148] + block[156:])
-    if _octal(block[148:156]) not in (total, signed):
+    total, said = sum(block) - sum(block[148:156]) + 8 * 32, _octal(block[148:156])
+    if said != total and said != total - 256 * sum(byte >= 128 for byte in block[:148] + block[156:]):  # of signed bytes
         raise Refused("it is damaged: a header has a wrong checksum")
     fields = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148))
     mode, uid, gid, size, mtime = (_number(block[start:end]) for start, end in fields)

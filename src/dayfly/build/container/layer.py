@@ -48,8 +48,8 @@ def _entry(member: tar.Member, number: int) -> Entry:
             raise Refused(f"{member.name[:200]!r} is a hard link to nothing")
         return Entry(member.name, None, member.target)
     kind = _KINDS[member.kind]
-    extended = member.extended.items() if kind in (Kind.FILE, Kind.FOLDER) else ()
-    kept = kept_attributes(member.name, extended)
+    has_some = member.extended and kind in (Kind.FILE, Kind.FOLDER)
+    kept = kept_attributes(member.name, member.extended.items()) if has_some else {}
     about = attributes(member.name, member.mode, member.uid, member.gid, member.mtime, kept)
     if kind is Kind.LINK:
         return Entry(member.name, Node(kind, about, target=_target(member)))
