@@ -9,6 +9,7 @@ Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Form
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -370,6 +371,7 @@ def _octal(field: bytes) -> int:
     return int(digits or b"0", 8)
 
 
+@functools.lru_cache(4096)  # most files of an archive have the same owner, mode and time
 def _number(field: bytes) -> int:
     """Octal digits; or bytes, the highest first, behind a bit that says so (GNU tar's "base-256")."""
     value = _octal(field) if not field[0] & 0x80 else int.from_bytes(field, "big") & ~(1 << 8 * len(field) - 1)
