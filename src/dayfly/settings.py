@@ -270,7 +270,7 @@ def _values(text: str, *, path: object, by: Whose) -> dict[str, Any]:
 
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
     values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
