@@ -191,6 +191,7 @@ class Machine:
         self._stopping: asyncio.Task[None] | None = None
         self._closed_port: asyncio.TimerHandle | None = None
         self._status, self._cpu = 0, 0.0
+        self._reaped = False
         self._complaints = ""
         self._closed = False
 
@@ -306,7 +307,7 @@ class Machine:
     async def destroy(self) -> Remains:
         """End the machine at once, whatever it does, and wait until it is gone. Can be called again."""
         if self.state is not State.ENDED:
-            self._launched.child.kill()
+            self._kill()
             await self._ended.wait()
         if not self._closed:
             self._closed = True
@@ -391,19 +392,24 @@ class Machine:
     def _stands_still(self, why: str) -> None:
         """A machine that will never do anything again is ended."""
         self._halted = self._halted or why
-        self._launched.child.kill()
+        self._kill()
 
     def broke(self, error: ProtocolBroken) -> None:
         """A guest that breaks the protocol is not listened to any more."""
         self.broken = self.broken or error
         self._on_frame = _ignore
-        self._launched.child.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        if not self._reaped:  # its descriptor is closed then, and its number may be another file's
+            self._launched.child.kill()
 
     def _qemu_ended(self) -> None:
         if self._closed_port is not None:
             self._closed_port.cancel()
         asyncio.get_running_loop().remove_reader(self._launched.child.pidfd)
         self._status, self._cpu = self._launched.child.wait()
+        self._reaped = True
         self._lost_one()
 
     def _lost_one(self) -> None:
