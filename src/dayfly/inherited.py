@@ -16,24 +16,31 @@ _IGNORED = "DAYFLY_IGNORED_SIGNALS"
 """The variable in which the launcher passes on the mask of ignored signals."""
 _HIDDEN = b"DAYFLY_CALLERS_"
 """What the launcher puts before the names of variables that Python would obey."""
+_SET_BY_PYTHON = b"LC_CTYPE"
+"""In the C locale (PEP 538)."""
 _BY_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
 _FOREIGN = ("/proc/", "/sys/", "/dev/")
 _closed: list[int] = []
 
 
 def environment() -> dict[bytes, bytes]:
-    """The caller's environment, byte for byte (proc(5), /proc/pid/environ)."""
+    """The caller's environment: for its job, and for the programs that are started for it."""
+    return {name.removeprefix(_HIDDEN): value for name, value in environment_for_dayfly().items() if name != _IGNORED.encode()}
+
+
+def environment_for_dayfly() -> dict[bytes, bytes]:
+    """The caller's environment as the launcher gives it to Dayfly's own Python: to start Dayfly once more."""
+    added = _SET_BY_PYTHON in os.environb and not _was_given(_SET_BY_PYTHON)
+    return {name: value for name, value in os.environb.items() if not (added and name == _SET_BY_PYTHON)}
+
+
+def _was_given(name: bytes) -> bool:
+    """Whether this process was started with a variable: its own changes are not seen there (proc(5), /proc/pid/environ)."""
     try:
         with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 (a hot path)
-            entries = file.read().split(b"\0")
+            return any(entry.startswith(name + b"=") for entry in file.read().split(b"\0"))
     except OSError:  # a process that may not look at itself
-        return dict(os.environb)
-    variables: dict[bytes, bytes] = {}
-    for entry in entries:
-        name, equals, value = entry.partition(b"=")
-        if name and equals and name != _IGNORED.encode():
-            variables.setdefault(name.removeprefix(_HIDDEN), value)  # of several of one name, getenv(3) finds the first
-    return variables
+        return True
 
 
 def signals() -> tuple[int, int]:

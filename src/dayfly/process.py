@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from dayfly import inherited
 from dayfly.errors import ProgramFailed, ProgramMissing
 from dayfly.values import dataclass
 
@@ -20,6 +21,7 @@ TYPE_CHECKING = False  # typing's own costs an import at every start, and checke
 if TYPE_CHECKING:
     from typing import NoReturn
 
+Environment = Mapping[str, str] | Mapping[bytes, bytes]
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 20
 _LINE_LIMIT = 4096
@@ -97,13 +99,14 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
     keep: Sequence[int] = (),
-    env: Mapping[str, str] | None = None,
+    env: Environment | None = None,
     cwd: str | None = None,
     shielded: bool = False,
     grouped: bool = False,
 ) -> Child:
     """Start a program that is killed when this process ends, whatever it ends of.
 
+    `env` is its environment (None: the caller's of Dayfly).
     `stdin`, `stdout`, `stderr` are descriptors (None: /dev/null), `keep` are further descriptors it inherits under their numbers.
     A `shielded` child shares our process group (so that a batch system that stops or kills a group reaches it) but does not
     act on the signals of a terminal: the parent does, and knows what they mean. A `grouped` one leads a group of its own.
@@ -133,7 +136,7 @@ def _become(
     argv: Sequence[str],
     streams: Sequence[int],
     keep: Sequence[int],
-    env: Mapping[str, str] | None,
+    env: Environment | None,
     cwd: str | None,
     shielded: bool,
     grouped: bool,
@@ -161,7 +164,7 @@ def _become(
         else:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.execve(path, list(argv), os.environ if env is None else env)
+        os.execve(path, list(argv), inherited.environment() if env is None else env)
     except OSError as error:
         os.write(report, str(error).encode())
     finally:
@@ -202,7 +205,7 @@ def run(
     *,
     stdin: int | None = None,
     stdout: int | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Environment | None = None,
     cwd: str | None = None,
     keep: Sequence[int] = (),
     check: bool = True,

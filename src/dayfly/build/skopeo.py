@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dayfly import process
+from dayfly import inherited, process
 from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.settings import home
 from dayfly.units import format_duration, format_size
@@ -109,7 +109,8 @@ class Skopeo:
     def _environment(self) -> dict[str, str]:
         named = os.environ.get("REGISTRY_AUTH_FILE", "")
         own = {"REGISTRY_AUTH_FILE": str(Path(named).absolute())} if named else {}
-        return {**os.environ, **own, "TMPDIR": str(self.folder)}
+        callers = {os.fsdecode(name): os.fsdecode(value) for name, value in inherited.environment().items()}
+        return {**callers, **own, "TMPDIR": str(self.folder)}
 
     def _watch(self, ended: int, moved: Callable[[], int], most: int) -> DayflyError | None:
         """Wait for the end: why it was not waited for any longer, or None. Nothing tells of a file's growth but a look at it."""

@@ -17,6 +17,7 @@ def followed(path: str) -> tuple[str, tuple[Link, ...]]:
     """
     done, rest = "", path.split("/")[::-1]
     links: dict[str, str] = {}
+    seen = 0
     while rest:
         part = rest.pop()
         if part == "..":
@@ -29,7 +30,8 @@ def followed(path: str) -> tuple[str, tuple[Link, ...]]:
         except OSError:  # no link
             done = here
             continue
-        if len(links) == _MOST:
+        seen += 1
+        if seen > _MOST:
             return path, ()
         links[here] = target
         done = "" if target.startswith("/") else done

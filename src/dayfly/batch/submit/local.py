@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from dayfly import files, process
+from dayfly import files, inherited, process
 from dayfly.batch.submit.description import SubmittedJob
 from dayfly.batch.submit.rendering import TASK, outputs
 from dayfly.batch.submit.states import State
@@ -45,6 +45,7 @@ def start(job: SubmittedJob) -> str:
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
     with subprocess.Popen(  # not by dayfly.process: what that starts ends with us
         command,
+        env=inherited.environment_for_dayfly(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=told,
@@ -114,7 +115,8 @@ class _Tasks:
     def _ran(self, task: int) -> int:
         job = self._job
         output, errors = (Path(job.directory) / path for path in outputs(job, self._number, str(task)))
-        variables = {**os.environ, **({TASK: str(task)} if job.is_array else {})}
+        task_variables = {TASK.encode(): str(task).encode()} if job.is_array else {}
+        variables = {**inherited.environment_for_dayfly(), **task_variables}
         with output.open("wb") as out, nullcontext(out) if job.joins_errors else errors.open("wb") as err:
             self._child = process.spawn(words(job), stdout=out.fileno(), stderr=err.fileno(), env=variables, cwd=job.directory)
             if self._ended:
