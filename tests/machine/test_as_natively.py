@@ -142,3 +142,55 @@ def test_modules_are_loaded_when_their_devices_are_opened(site: Site) -> None:
     script = "exec 3<>/dev/fuse && exec 4<>/dev/net/tun"
     by_user = run([str(LAUNCHER), "run", IMAGE, "--", "sh", "-c", script], site, site.environment())
     assert by_user.returncode == 0, by_user.stderr
+
+
+OUTPUTS: Mapping[str, str] = {
+    "file": '"$@" >out 2>err',
+    "appended": 'echo before >out; "$@" >>out 2>>err',
+    "one-file": '"$@" >out 2>&1',
+    "null": '"$@" >/dev/null 2>err',
+    "pipe": '"$@" 2>err | cat >out',
+    "fifo": 'mkfifo f; cat f >out & "$@" >f 2>err; s=$?; wait; exit $s',
+    "socket": "/usr/bin/python3 -c '%s' \"$@\" >out 2>err",
+    "stdout-closed": '"$@" >&- 2>err',
+    "stderr-closed": '"$@" >out 2>&-',
+    "both-closed": '"$@" >&- 2>&-',
+    "stdout-read-only": '"$@" 1<input 2>err',
+}
+"""How a caller leads the job's output away."""
+
+THROUGH_A_SOCKET = """
+import socket, subprocess, sys
+ours, theirs = socket.socketpair()
+job = subprocess.Popen(sys.argv[1:], stdout=theirs)
+theirs.close()
+sys.stdout.buffer.write(ours.makefile("rb").read())
+sys.exit(job.wait())
+"""
+
+OTHERWISE = {"stdout-read-only": (125, "what the job could not write natively (its status is then 1) is lost output here")}
+"""The status in a machine where it is another than natively, and why."""
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_all_kinds_of_output(site: Site, kind: str) -> None:
+    job = ["sh", "-c", "echo out || exit 1; echo err >&2 || exit 2; exit 3"]
+    script = OUTPUTS[kind].replace("%s", THROUGH_A_SOCKET)
+    found = []
+    for name, before in (("native", []), ("machine", [str(LAUNCHER), "run", IMAGE, "--no-share", "--"])):
+        folder = site.work / name
+        folder.mkdir()
+        (folder / "input").write_text("")
+        command = ["sh", "-c", script, "sh", *before, *job]
+        done = subprocess.run(command, cwd=folder, env=site.environment(), stdin=subprocess.DEVNULL, timeout=100)
+        written = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+        found.append((done.returncode, written))
+    (native, there), (machine, here) = found
+    if kind in OTHERWISE:
+        assert machine == OTHERWISE[kind][0] != native
+        return
+    assert machine == native
+    assert {name: text for name, text in here.items() if name != "err"} == {
+        name: text for name, text in there.items() if name != "err"
+    }
+    assert ("err\n" in here.get("err", "")) == ("err\n" in there.get("err", ""))
