@@ -457,7 +457,7 @@ ELSEWHERE = {
                 "dayfly.job.permission.read",
                 "dayfly.settings.load",
             ),
-            *("dayfly.machine.template.store.read_about", "dayfly.files.read_all"),
+            *("dayfly.machine.template.store.read_about", "dayfly.files.read_all", "dayfly.files.read_owned"),
         ],
         "opens a file, and leaves what is in it to a reader of the table",
     ),

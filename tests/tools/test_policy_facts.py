@@ -301,7 +301,7 @@ def test_check_names_the_facts_and_their_sources(
     host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signed_by_the_site(host)
-    monkeypatch.setattr(site, "Settings", lambda: host.settings)
+    monkeypatch.setattr(site, "Settings", lambda **_: host.settings)
     path = host.folder / "policy.toml"
     path.write_text(allow('label = { "org.example.checked" = "yes" }') + allow(f'endorser = "key:site"\nuser = "{ME}"'))
     words = ["policy", "check", "--file", str(path), "--image", "user/mine:1"]

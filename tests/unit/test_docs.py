@@ -138,8 +138,7 @@ def rows(name: str, heading: str = "") -> list[list[str]]:
 def test_settings_are_all_described_with_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", "~")
-    monkeypatch.setattr("os.path.expanduser", lambda path: str(path))
+    monkeypatch.setattr(settings, "home", lambda: "~")
     described = {row[0].strip("`"): row[1:3] for row in rows("docs/reference/settings.md") if "." in row[0] and len(row) == 4}
     assert list(described) == list(settings._READERS)
     defaults = Settings()
