@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inherited.open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _dispatch(words)
+        status = _status(words)
         sys.stdout.flush()  # here, where a reader that went away is no traceback
     except DayflyError as error:
         process.warn(str(error))
@@ -92,6 +92,13 @@ def _limit_behind(error: Exception) -> str:
 def _drop_output() -> None:
     """Lead stdout to nowhere, so that Python does not try once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _status(words: list[str]) -> int:
+    try:
+        return _dispatch(words)
+    except SystemExit as ended:  # argparse's, after --help and --version
+        return ended.code if isinstance(ended.code, int) else 0
 
 
 def _dispatch(words: list[str]) -> int:

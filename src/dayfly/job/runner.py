@@ -99,6 +99,7 @@ class Run:
         self._obeying = asyncio.Lock()
         self._obedience: asyncio.Task[None] | None = None
         self._lost_output: tuple[Stream, OSError] | None = None
+        self._gave_up: signal.Signals | None = None
         self.times = machine.times
         self._while_starting = {FromGuest.STARTED: self._job_started, FromGuest.FAILED: self._failed}
         self._while_running = {
@@ -278,6 +279,9 @@ class Run:
 
         Of a reader that went away a program hears by SIGPIPE; one that had written all before it could hear so ends as it would.
         """
+        if self._gave_up is not None and outcome.status == 0:
+            message = f"ended by {self._gave_up.name} before all of the job's output was written"
+            return replace(outcome, status=128 + self._gave_up, reason="cancelled", message=message)
         if self._lost_output is None or outcome.exited is None or self._timed_out:
             return outcome
         stream, error = self._lost_output
@@ -319,7 +323,8 @@ class Run:
 
     def _give_up_output(self, number: signal.Signals) -> None:
         """The job has ended and only its output waits, for a reader that stalls: who ends us now does not want it."""
-        if number in signals.ENDING:
+        if number in signals.ENDING and not self._drained.is_set():
+            self._gave_up = number
             self._drained.set()
 
     def _send_signal(self, number: signal.Signals) -> None:
