@@ -15,9 +15,7 @@ COMMANDS = [
     ["run", "--help"],
     ["image", "import", "--help"],
     ["image", "list", "--json"],
-    ["usage", "list"],
     ["completion", "bash"],
-    ["ps"],
 ]
 
 
