@@ -174,8 +174,23 @@ static void mount_layer(const struct source *source, const char *path, unsigned 
         FAIL(FAILED_ROOT, "cannot mount %s as %s", device, source->type);
 }
 
+/* The topmost layer says whose a folder is: it gets what the image's root says, before the modules' layer, which has the same folders, can. */
+static void keep_owner(const char *folder)
+{
+    char from[64], to[64];
+    struct stat status;
+    snprintf(from, sizeof from, LAYERS "/root%s", folder);
+    snprintf(to, sizeof to, LAYERS "/scratch/upper%s", folder);
+    if (lstat(from, &status) || !S_ISDIR(status.st_mode))
+        return;
+    struct timespec times[] = {status.st_atim, status.st_mtim};
+    if (make_directories(to) || chown(to, status.st_uid, status.st_gid) || chmod(to, status.st_mode & 07777) || utimensat(AT_FDCWD, to, times, 0))
+        say("cannot keep the owner and mode of %s/: %s", folder, strerror(errno));
+}
+
 static void mount_root(const struct options *options)
 {
+    static const char *const shared[] = {"/usr/lib", "/usr", ""}; /* from below: what is made in a folder changes its time */
     char data[256];
     mkdir(LAYERS, 0755);
     mount_layer(&options->root, LAYERS "/root", MS_RDONLY, NULL);
@@ -186,6 +201,8 @@ static void mount_root(const struct options *options)
     else if (mkdir(LAYERS "/scratch", 0755) || mount("scratch", LAYERS "/scratch", "tmpfs", 0, "mode=0755"))
         FAIL(FAILED_ROOT, "cannot mount a tmpfs");
     mkdir(LAYERS "/scratch/upper", 0755);
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        keep_owner(shared[i]);
     mkdir(LAYERS "/scratch/work", 0755);
     mkdir(LAYERS "/new", 0755);
     /* volatile: fsync(2) does nothing, for nothing outlives the machine; kernels before 5.10 do not know it */

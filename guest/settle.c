@@ -31,6 +31,24 @@ static bool has_number(const char *line, uint32_t number)
     return at && at[1] >= '0' && at[1] <= '9' && strtoul(at + 1, &end, 10) == number && (*end == ':' || *end == '\n' || !*end);
 }
 
+/* Where a link of the image's leads to nothing yet, the folder is made that the file will be in. */
+static void make_way(const char *path)
+{
+    enum { LINKS_MOST = 8 };
+    char place[4096], target[4096];
+    ssize_t n;
+    snprintf(place, sizeof place, "%s", path);
+    for (int links = 0; links < LINKS_MOST && (n = readlink(place, target, sizeof target - 1)) > 0; links++) {
+        char *name = *target == '/' ? place : strrchr(place, '/') + 1;
+        target[n] = 0;
+        if ((size_t)n >= sizeof place - (size_t)(name - place))
+            return;
+        strcpy(name, target);
+    }
+    *strrchr(place, '/') = 0;
+    make_directories(place);
+}
+
 /* Adds a line to /etc/passwd or /etc/group unless one has its number already. No NSS: the agent is linked statically. */
 static int add_line(const char *path, const char *line)
 {
@@ -48,8 +66,13 @@ static int add_line(const char *path, const char *line)
     const char *before = have > 0 && text[have - 1] != '\n' ? "\n" : "";
     char *added = NULL;
     int done = 0;
-    if (!found && asprintf(&added, "%s%s\n", before, line) >= 0)
+    if (!found && asprintf(&added, "%s%s\n", before, line) >= 0) {
         done = write_file(path, O_CREAT | O_APPEND, added);
+        if (done && errno == ENOENT) {
+            make_way(path);
+            done = write_file(path, O_CREAT | O_APPEND, added);
+        }
+    }
     free(added);
     free(text);
     return done;

@@ -235,7 +235,7 @@ def parse(text: str, base: Settings, *, path: object, by: Whose) -> Settings:
 
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
     values: dict[str, object] = {}
     mistakes: list[Mistake] = []

@@ -9,6 +9,7 @@ from dayfly.errors import Refused
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))?\s*([KMGT]?)(i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", re.IGNORECASE | re.ASCII)
+_NAMES = ("B", "KiB", "MiB", "GiB", "TiB")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -44,14 +45,19 @@ def parse_duration(text: str) -> float:
     return float(total)
 
 
-def format_size(size: int) -> str:
-    """`1.5 GiB`, with one decimal where it says something."""
-    value, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
+def format_size(size: int, than: int | None = None) -> str:
+    """`1.5 GiB`, with one decimal where it says something; `1025 MiB`, where one decimal does not say it and that does.
+
+    It does not read like the size that it is larger or smaller `than`: then it is in bytes.
+    """
+    powers = next((power for power in range(4, 0, -1) if size >= 1 << 10 * power), 0)
+    value = size / (1 << 10 * powers)
+    if powers and round(value, 1) != value and size % (1 << 10 * (powers - 1)) == 0 and value < 9.7:
+        powers, value = powers - 1, value * 1024
+    rounded = f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    if than is not None and size != than and float(rounded) == float(f"{than / (1 << 10 * powers):.{1 if value < 100 else 0}f}"):
+        return f"{size} B"
+    return f"{rounded} {_NAMES[powers]}"
 
 
 def format_duration(seconds: float) -> str:

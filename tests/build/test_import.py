@@ -291,10 +291,12 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
     "hard link out": ([hard("a", "/etc/passwd")], "not there"),
     "circle": ([link("a", "b"), link("b", "a"), file("a/x")], "circle"),
     "below a file": ([file("a"), file("a/b")], "not a folder"),
-    "name": ([file("n" * 256)], "more than 255 bytes"),
+    "name": ([file("n" * 255)], "more than 254 bytes"),
+    "path": ([file("/".join(["d" * 250] * 13))], "more than 3072 bytes"),
     "deep": ([file("/".join("d" * 400))], "folders deep"),
     "owner": ([file("a", pax_headers={"uid": "-5"})], "there cannot be"),
     "usr": ([link("usr", "/mnt")], "/usr is not a folder"),
+    "working directory": ([file("srv/work", b"a file")], "WorkingDir, /srv/work, is a file in its layers"),
 }
 
 
@@ -302,7 +304,7 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
 def test_hostile_layers_are_refused_and_nothing_is_left(imports: Imports, tmp_path: Path, name: str) -> None:
     members, why = HOSTILE[name]
     before = sorted(path for path in tmp_path.rglob("escaped"))
-    layout(tmp_path / "lay", tar(*members))
+    layout(tmp_path / "lay", tar(*members), run={"WorkingDir": "/srv/work"})
     assert why in imports.refused(f"oci:{tmp_path}/lay")
     assert sorted(path for path in tmp_path.rglob("escaped")) == before == []
 
@@ -327,6 +329,62 @@ def test_device_nodes_are_left_out(imports: Imports, tmp_path: Path) -> None:
     out = extracted(imports.library, "lay:latest", tmp_path / "out")
     assert not (out / "zero").exists()
     assert list((out / "dev").iterdir()) == []
+
+
+@pytest.mark.parametrize(("bits", "why"), [(27, ""), (29, ""), (30, "with a window of 1 GiB, and 512 MiB are the most")])
+def test_windows_of_zstd(imports: Imports, tmp_path: Path, bits: int, why: str) -> None:
+    """As podman takes them; zstd itself takes 128 MiB unless it is told."""
+
+    def pack(layer: bytes) -> bytes:
+        return bytes(run("zstd", "-1", f"--long={bits}", "--stdout", "-", text=False, input=layer))  # type: ignore[arg-type]
+
+    layout(tmp_path / "lay", tar(file("a", b"x")), tag="1", pack=pack, layer_type="application/vnd.oci.image.layer.v1.tar+zstd")
+    if why:
+        assert why in imports.refused(f"oci:{tmp_path}/lay:1")
+    else:
+        imports.imported(f"oci:{tmp_path}/lay:1")
+
+
+LONGEST = "/".join(["p" * 254] * 12)
+
+
+def test_what_is_at_the_edge_of_what_there_can_be(imports: Imports, tmp_path: Path) -> None:
+    """Times with fractions, before 1970 and after 2038; long names; hard links to device nodes; no directory to start in."""
+    times = {"a": 1_700_000_000.999, "b": -1.5, "c": -1_000_000_000, "d": 5_000_000_000, "e": 0}
+    members = [file(name, b"x", mtime=time) for name, time in times.items()]
+    members += [file("n" * 254), folder("dev"), member("dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3)]
+    members += [hard("null", "dev/null"), file(f"{LONGEST}/f", b"deep")]
+    layout(tmp_path / "lay", tar(*members), tag="1")
+    imports.imported(f"oci:{tmp_path}/lay:1")
+    found = seen(extracted(imports.library, "lay:1", tmp_path / "out"))
+    assert {name: found[name][4] for name in times} == {
+        "a": 1_700_000_000,
+        "b": -2,
+        "c": -1_000_000_000,
+        "d": 5_000_000_000,
+        "e": 0,
+    }
+    assert "n" * 254 in found
+    assert f"{LONGEST}/f" in found
+    assert "null" not in found
+    assert "dev/null" not in found
+    with imports.library.open(parse("lay:1")) as image:
+        assert image.config.directory == "/"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others, to compare them")
+def test_times_before_1970_are_those_that_umoci_gives(imports: Imports, tmp_path: Path) -> None:
+    members = [folder("old", mtime=-86400.25), *(file(f"old/{at}", mtime=time) for at, time in enumerate([-1.5, -2, -3, 7.75]))]
+    layout(tmp_path / "lay", tar(*members), tag="1")
+    imports.imported(f"oci:{tmp_path}/lay:1")
+    ours = seen(extracted(imports.library, "lay:1", tmp_path / "ours"))
+    run("umoci", "unpack", "--image", f"{tmp_path}/lay:1", tmp_path / "bundle")
+    theirs = {name: about.st_mtime_ns // 10**9 for name, about in lstats(tmp_path / "bundle/rootfs").items()}
+    assert {name: ours[name][4] for name in theirs} == theirs
+
+
+def lstats(root: Path) -> dict[str, os.stat_result]:
+    return {str(path.relative_to(root)): path.lstat() for path in root.rglob("*")}
 
 
 def test_bombs_are_given_up_at_their_limit(imports: Imports, tmp_path: Path) -> None:

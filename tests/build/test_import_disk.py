@@ -94,8 +94,9 @@ def archive(target: Path, *members: tuple[str, bytes], **about: Any) -> Path:
 def ova(raw: Path, target: Path, said: str = "") -> Path:
     disk = converted(raw, target.with_suffix(".vmdk"), "vmdk", "-o", "subformat=streamOptimized").read_bytes()
     digest = said or hashlib.sha256(disk).hexdigest()
-    manifest = f"SHA256(a.ovf)= {'0' * 64}\nSHA256(a-disk1.vmdk)= {digest}\n".encode()
-    return archive(target, ("a.ovf", b"<Envelope/>"), ("a.mf", manifest), ("a-disk1.vmdk", disk))
+    description = b"<Envelope/>"
+    manifest = f"SHA256(a.ovf)= {hashlib.sha256(description).hexdigest()}\nSHA256(a-disk1.vmdk)= {digest}\n".encode()
+    return archive(target, ("a.ovf", description), ("a.mf", manifest), ("a-disk1.vmdk", disk))
 
 
 FORMATS: dict[str, Callable[[Path, Path], Path]] = {
@@ -364,6 +365,22 @@ def test_what_opens_a_disk_has_no_rights(imports: Imports, raw: Path, tmp_path: 
     assert 0 < int(memory) * 1024 <= 2 << 30
 
 
+def test_what_qemu_img_says_is_whole_and_names_no_file_of_the_imports(
+    imports: Imports, raw: Path, tmp_path: Path, programs: Path
+) -> None:
+    """Its last lines, none cut before its end, and without the path of a copy that is gone."""
+    lines = ["a line long before", "x" * 300, "qemu-img: Could not open '$5': it is odd", "the end"]
+    instead(
+        imports,
+        programs,
+        f'for path; do :; done; printf "%s\\n" "{lines[0]}" "{lines[1]}" "{lines[2]}" "{lines[3]}" >&2; exit 9'.replace(
+            "$5", "$path"
+        ),
+    )
+    said = imports.refused(FORMATS["qcow2"](raw, tmp_path), "bad:1").partition("cut short: ")[2]
+    assert said == f"{'x' * 239}…; qemu-img: Could not open 'it': it is odd; the end"
+
+
 def test_archives_that_are_no_ova(imports: Imports, raw: Path, tmp_path: Path) -> None:
     disk = ("a.vmdk", vmdk())
     assert "no description" in imports.refused(archive(tmp_path / "a.ova", disk), "bad:1")
@@ -404,6 +421,8 @@ def test_what_is_no_disk(imports: Imports, tmp_path: Path) -> None:
     (tmp_path / "folder.img").mkdir()
     (tmp_path / "table.raw").write_bytes(gpt((b"x", 2**40, 2**41)).ljust(MIB, b"\0"))
     (tmp_path / "empty.raw").write_bytes((bytes(510) + b"\x55\xaa").ljust(MIB, b"\0"))
+    _created("-f", "qcow2", tmp_path / "nothing.qcow2", "0")
+    assert "holds a disk of 0 bytes: there is nothing on it" in imports.refused(tmp_path / "nothing.qcow2")
     assert "no disk image of a format known" in imports.refused(tmp_path / "text.img")
     assert "not a regular file" in imports.refused(tmp_path / "pipe.img")
     assert "not a regular file" in imports.refused(tmp_path / "folder.img")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import shutil
 import stat
 import struct
@@ -15,7 +17,7 @@ import pytest
 
 from dayfly.image.library import Library
 from dayfly.image.reference import parse
-from tests.framework.containers import file, folder, hard, layout, link, member, tar
+from tests.framework.containers import TIME, file, folder, hard, layout, link, member, tar
 from tests.framework.site import Site, allowing
 from tests.machine.conftest import imported
 
@@ -114,6 +116,30 @@ def test_a_container_with_nothing_but_a_program(importing: Site) -> None:
     imported(importing, f"oci:{importing.work}/bare:1")
     assert importing.dayfly("run", "bare:1").out == b"hello\n"
     assert importing.dayfly("run", "bare:1", "--", "/busybox", "id", "-u").out == f"{os.getuid()}\n".encode()
+
+
+@STARTS
+def test_what_a_container_says_of_its_folders_and_accounts(importing: Site, start: str) -> None:
+    """The modules' filesystem, which has the same folders, and the machine's own layer do not hide whose they are.
+
+    Accounts are added where a link leads, though nothing is there; and without a home, root starts where OCI says, in /.
+    """
+    program = file("bin/busybox", Path("/bin/busybox").read_bytes(), mode=0o755)
+    folders = [folder("./", mode=0o1751, uid=5, gid=6), folder("usr", mode=0o700, uid=7), folder("usr/lib", mode=0o2775, gid=8)]
+    links = [folder("etc"), link("etc/passwd", "../data/accounts/passwd"), link("etc/group", "/run/accounts/group")]
+    layout(importing.work / "edge", tar(*folders, folder("bin"), program, *links), tag="1", run={"Env": ["PATH=/bin"]})
+    imported(importing, f"oci:{importing.work}/edge:1")
+    script = "stat -c '%a %u %g %Y' / /usr /usr/lib; pwd"
+    done = importing.dayfly(
+        "run", "edge:1", *options(start, "--user", "root", "--no-share"), "--", "/bin/busybox", "sh", "-c", script
+    )
+    assert done.out.decode().splitlines() == [f"1751 5 6 {TIME}", f"700 7 0 {TIME}", f"2775 0 8 {TIME}", "/"], done.err
+    script = "cat /etc/group; readlink /etc/group; test $(id -u) = 0 || cat /data/accounts/passwd"
+    done = importing.dayfly("run", "edge:1", *options(start), "--", "/bin/busybox", "sh", "-c", script)
+    assert done.status == 0, done.err
+    groups = [f"{grp.getgrgid(gid).gr_name}:x:{gid}:" for gid in dict.fromkeys((os.getgid(), *os.getgroups()))]
+    accounts = [":".join(map(str, pwd.getpwuid(os.getuid())))] if os.getuid() else []
+    assert done.out.decode().splitlines() == [*groups, "/run/accounts/group", *accounts]
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ KINDS = {
     "ext4": ("ext4", ()),
     "small blocks": ("ext4", ("-b", "1024")),
     "old inodes": ("ext2", ("-I", "128", "-b", "1024")),
+    "clusters": ("ext4", ("-O", "bigalloc")),
+    "clusters of small blocks": ("ext4", ("-O", "bigalloc,^has_journal", "-b", "1024")),
     "no 64bit, inline": ("ext4", ("-O", "^64bit,inline_data,^metadata_csum", "-I", "256")),
 }
 

@@ -43,10 +43,23 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (512 << 20, "512 MiB"), (5 << 40, "5 TiB")]
+    ("size", "text"),
+    [
+        *((0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (512 << 20, "512 MiB"), (5 << 40, "5 TiB")),
+        *((1025 << 20, "1025 MiB"), (1000 << 20, "1000 MiB"), (2000 << 20, "2000 MiB"), (1025, "1025 B"), (16384, "16 KiB")),
+        *((12_345 << 20, "12.1 GiB"), ((1 << 30) + 1, "1.0 GiB"), (3 << 50, "3072 TiB"), (123_456_789, "118 MiB")),
+    ],
 )
 def test_sizes_for_people(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+def test_two_sizes_that_are_compared_do_not_read_the_same() -> None:
+    assert format_size((16 << 30) + 1, 16 << 30) == "17179869185 B"
+    assert format_size((5 << 40) + 1, 5 << 40) == "5497558138881 B"
+    assert format_size(1 << 40, 16 << 30) == "1 TiB"
+    assert format_size(17 << 30, 16 << 30) == "17 GiB"
+    assert format_size(16 << 30, 16 << 30) == "16 GiB"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.085, "85 ms"), (2.314, "2.31 s"), (250, "4 min 10 s"), (11100, "3 h 5 min")])

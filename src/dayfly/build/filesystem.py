@@ -18,6 +18,12 @@ _UUID = "6461790f-0000-4000-8000-66c900000000"
 """The same in every filesystem, so that equal files make equal bytes. Nothing mounts one by its UUID."""
 
 
+NO_BOUND = 2**64 - 2
+"""A date that bounds no time. mkfs.erofs takes times for numbers without a sign: to it, one before 1970 is in the far future, and
+gets the date of any other bound.
+"""
+
+
 def erofs_command(target: Path, folder: Path, *, all_root: bool) -> list[str]:
     """The command that makes an erofs filesystem of a folder. SOURCE_DATE_EPOCH bounds the times of its files."""
     owner = ["--all-root"] if all_root else []

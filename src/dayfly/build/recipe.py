@@ -178,7 +178,7 @@ def parse(content: bytes, path: Path) -> Recipe:
     """Read a recipe's text; files that it names as sources are looked for beside `path`. Raises `FileMistakes`."""
     try:
         table = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
     reader = _Reader(table, "", [])
     recipe = _recipe(reader, path.parent)

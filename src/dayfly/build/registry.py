@@ -193,7 +193,7 @@ def _total(remote: Remote, pieces: list[Descriptor], limit: int) -> int:
     total = sum(piece.size for piece in pieces)
     if total > limit:
         more = f"more than the limit of {format_size(limit)}"
-        raise Refused(f"{remote.source} is {format_size(total)}, {more}", "--max-size raises it")
+        raise Refused(f"{remote.source} is {format_size(total, limit)}, {more}", "--max-size raises it")
     return total
 
 

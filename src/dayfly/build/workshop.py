@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import files, tar
 from dayfly.build import archives, boot, debian, filesystem
 from dayfly.build.boot import BootParts
 from dayfly.build.filesystem import Progress
 from dayfly.build.namespace import Namespace
+from dayfly.errors import Refused
 from dayfly.image.library import Source
 from dayfly.image.manifest import Role
 from dayfly.image.work import WorkFolder
 from dayfly.settings import Settings
+
+_MOST_FILES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Workshop:
             apt_options=archives.options(),
         )
         debian.bootstrap(self.namespace, step, argv, self.date, lambda line: self.progress(f"{step}: {line}"))
+        _check(target)
         return target, found
 
     def debian_kernel(self, release: str) -> tuple[BootParts, Path]:
@@ -61,6 +65,15 @@ class Workshop:
         folder.mkdir()
         with files.full_disk_told(self.work.path):
             return boot.take(archive, folder)
+
+
+def _check(archive: Path) -> None:
+    """Raise `Refused` for an archive that is not whole: what reads it next would not notice."""
+    with archive.open("rb") as file:
+        try:
+            tar.check(file, _MOST_FILES)
+        except Refused as error:
+            raise Refused(f"mmdebstrap's archive cannot be read: {error.message}", "build once more") from error
 
 
 def layers_of(parts: BootParts, modules: Path | None) -> dict[Role, Source]:

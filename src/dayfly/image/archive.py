@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import files, tar
 from dayfly.errors import Refused
 from dayfly.image.blobs import Part
 from dayfly.image.fields import encode
@@ -20,7 +20,6 @@ from dayfly.image.library import Entering, Library
 from dayfly.image.manifest import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, parse_config, parse_manifest
 from dayfly.image.reference import Name, Reference
 
-_BLOCK = tarfile.BLOCKSIZE
 _MOST_MEMBERS = 1000
 _INDEX_LIMIT = 1024 * 1024
 _CHUNK = 1024 * 1024
@@ -98,30 +97,21 @@ def examine(path: Path, name: Name | None) -> Entering:
 
 
 def _members(path: Path) -> dict[str, Part]:
-    """Where the files of an archive are. Raises `Refused` for one that has anything but small names and files."""
+    """Where the files of an archive are. Raises `Refused` for one that has something else than an OCI layout has."""
     members: dict[str, Part] = {}
     with path.open("rb") as file:
-        end, offset = os.fstat(file.fileno()).st_size, 0
-        for _ in range(_MOST_MEMBERS):
-            file.seek(offset)
-            header = file.read(_BLOCK)
-            if len(header) < _BLOCK or header == bytes(_BLOCK):
-                return members
-            try:
-                member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-            except (tarfile.HeaderError, ValueError) as error:
-                raise Refused(f"the archive cannot be read: {error}") from None
-            name = member.name.removeprefix("./").rstrip("/")
-            offset += _BLOCK
-            if member.isdir() and name in _FOLDERS:
-                continue
-            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or name in members or not _expected(name):
-                raise Refused(f"the archive has {member.name[:100]!r}, which has no place in one of an OCI layout")
-            if member.size < 0 or offset + member.size > end:
-                raise Refused("the archive ends too early")
-            members[name] = Part(path, offset, member.size)
-            offset += -(-member.size // _BLOCK) * _BLOCK
-    raise Refused(f"the archive has more than {_MOST_MEMBERS} members")
+        try:
+            for member in tar.members(file, _MOST_MEMBERS):
+                name = member.name.removeprefix("./").rstrip("/")
+                if member.kind is tar.Kind.FOLDER and name in _FOLDERS:
+                    continue
+                if member.whole is None or name in members or not _expected(name):
+                    raise Refused(f"it has {member.name[:100]!r}, which has no place in one of an OCI layout")
+                _, offset, size = member.whole
+                members[name] = Part(path, offset, size)
+        except Refused as error:
+            raise Refused(f"the archive cannot be read: {error.message}") from error
+    return members
 
 
 def _expected(name: str) -> bool:

@@ -302,7 +302,7 @@ def directory(process: Fields) -> str:
     """Where an image's or a container's own command starts: an absolute path, or nothing. Raises `Refused`."""
     text = process.text("WorkingDir", default="")
     if text and (not text.startswith("/") or ".." in text.split("/")):
-        raise Refused(f"{process.place}.WorkingDir is {text[:100]!r}, which it cannot be")
+        raise Refused(f"{process.place}.WorkingDir is {text[:100]!r}, and must be absolute: a path from / on, without ..")
     return text
 
 

@@ -37,7 +37,7 @@ class Verdict:
         """Whether guests run under KVM; None when nobody has tried since the host booted."""
         try:
             verdict = json.loads(files.read(self._path, 4096))
-        except (OSError, ValueError, Refused):
+        except (OSError, ValueError, RecursionError, Refused):
             return None
         if not isinstance(verdict, dict) or verdict.get("boot") != _boot_id():
             return None

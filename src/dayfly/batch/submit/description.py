@@ -76,7 +76,7 @@ def parse(content: bytes, path: Path) -> SubmittedJob:
     """Read a description's text; paths in it are relative to the file's folder. Raises `FileMistakes`."""
     try:
         tables = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileMistakes(path, [Mistake("syntax", str(error))]) from None
     values: dict[str, object] = {"directory": str(path.absolute().parent)}
     mistakes: list[Mistake] = []

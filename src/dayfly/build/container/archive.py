@@ -13,8 +13,8 @@ from dayfly.build.container.tree import Content, Kind, Node, Tree
 _TYPES = {Kind.FOLDER: tarfile.DIRTYPE, Kind.FILE: tarfile.REGTYPE, Kind.LINK: tarfile.SYMTYPE, Kind.FIFO: tarfile.FIFOTYPE}
 
 
-def write(tree: Tree, layers: Sequence[int], target: BinaryIO) -> None:
-    """Write all files of a tree. `layers` are descriptors of its unpacked layers."""
+def write(tree: Tree, layers: Sequence[int], target: BinaryIO, latest: int) -> None:
+    """Write all files of a tree, none younger than `latest`. `layers` are descriptors of its unpacked layers."""
     names: dict[int, str] = {}
     for path, node in tree.walk():
         name = f"./{path}" if path else "."
@@ -24,9 +24,9 @@ def write(tree: Tree, layers: Sequence[int], target: BinaryIO) -> None:
             link.type, link.linkname = tarfile.LNKTYPE, first
             target.write(_block(link))
         elif node.content is not None and _is_sparse(node.content):
-            _write_sparse(name, node, node.content, layers, target)
+            _write_sparse(name, node, node.content, layers, target, latest)
         else:
-            _write_plain(name, node, layers, target)
+            _write_plain(name, node, layers, target, latest)
     target.write(bytes(2 * tarfile.BLOCKSIZE))
     target.flush()
 
@@ -39,16 +39,16 @@ def _is_sparse(content: Content) -> bool:
     return sum(length for _, _, length in content.parts) != content.size
 
 
-def _header(name: str, node: Node, size: int) -> tarfile.TarInfo:
+def _header(name: str, node: Node, size: int, latest: int) -> tarfile.TarInfo:
     info, about = tarfile.TarInfo(name), node.attributes
     info.type, info.linkname, info.size = _TYPES[node.kind], node.target, size
-    info.mode, info.uid, info.gid, info.mtime = about.mode, about.uid, about.gid, about.mtime
+    info.mode, info.uid, info.gid, info.mtime = about.mode, about.uid, about.gid, min(about.mtime, latest)
     info.pax_headers = {f"SCHILY.xattr.{attribute}": value for attribute, value in about.extended}
     return info
 
 
-def _write_plain(name: str, node: Node, layers: Sequence[int], target: BinaryIO) -> None:
-    target.write(_block(_header(name, node, node.size)))
+def _write_plain(name: str, node: Node, layers: Sequence[int], target: BinaryIO, latest: int) -> None:
+    target.write(_block(_header(name, node, node.size, latest)))
     if node.content is None:
         target.write(node.inline)
     else:
@@ -56,14 +56,14 @@ def _write_plain(name: str, node: Node, layers: Sequence[int], target: BinaryIO)
     target.write(bytes(-node.size % tarfile.BLOCKSIZE))
 
 
-def _write_sparse(name: str, node: Node, content: Content, layers: Sequence[int], target: BinaryIO) -> None:
+def _write_sparse(name: str, node: Node, content: Content, layers: Sequence[int], target: BinaryIO, latest: int) -> None:
     """As GNU tar writes a file with holes (its manual, "PAX Format, Version 1.0"): a map before the parts that are none."""
     parts = [*content.parts, (content.size, 0, 0)]
     numbers = [len(parts), *(number for start, _, length in parts for number in (start, length))]
     table = "".join(f"{number}\n" for number in numbers).encode()
     table += bytes(-len(table) % tarfile.BLOCKSIZE)
     stored = len(table) + sum(length for _, _, length in content.parts)
-    info = _header(name, node, stored)
+    info = _header(name, node, stored, latest)
     form = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": name, "GNU.sparse.realsize": str(content.size)}
     info.pax_headers = {**info.pax_headers, **form}
     target.write(_block(info) + table)

@@ -31,7 +31,8 @@ def fetch(source: Source, access: Access, limits: Limits, folder: Path, progress
     size = sum(piece.size for piece in (manifest.config, *manifest.layers))
     if size > limits.size:
         raise Refused(
-            f"{source} is {format_size(size)}, more than the limit of {format_size(limits.size)}", "--max-size raises it"
+            f"{source} is {format_size(size, limits.size)}, more than the limit of {format_size(limits.size)}",
+            "--max-size raises it",
         )
     progress(f"registry: fetching {len(manifest.layers)} layers, {format_size(size)}")
     target = folder / "container"

@@ -7,7 +7,9 @@ from dayfly.build.root import HOSTS, parse_os_release
 from dayfly.errors import Refused
 from dayfly.image.manifest import OperatingSystem, os_problem
 
-_FOLDERS = {"dev": 0o755, "etc": 0o755, "proc": 0o755, "run": 0o755, "sys": 0o755, "tmp": 0o1777, "usr/lib": 0o755}
+_MOUNTED = ("dev", "proc", "sys")
+"""What a machine mounts something of its own at, whatever was there."""
+_FOLDERS = {"etc": 0o755, "run": 0o755, "tmp": 0o1777, "usr/lib": 0o755}
 _FILES = {"etc/hostname": b"localhost\n", "etc/hosts": HOSTS.encode(), "etc/machine-id": b"", "etc/resolv.conf": b""}
 _MODULES = "lib/modules"
 
@@ -17,16 +19,29 @@ def furnish(tree: Tree, directory: str, date: int) -> None:
     for path in ("usr", "usr/lib"):
         if tree.has(path) and not tree.is_folder(path):
             raise Refused(f"/{path} is not a folder, and the kernel's modules have to be below it")
+    for path in _MOUNTED:
+        if not tree.is_folder(path):
+            tree.add(path, Node(Kind.FOLDER, Attributes(0o755, mtime=date)))
     for path, mode in _FOLDERS.items():
         tree.add_folder(path, mode)
-    if directory:
-        tree.add_folder(directory)
+    _add_directory(tree, directory)
     for path, content in _FILES.items():
         found = tree.find(path)
         if not tree.has(path) or (path == "etc/hosts" and found is not None and found.size == 0):
             tree.add(path, Node(Kind.FILE, Attributes(0o644, mtime=date), inline=content))
     if tree.is_folder("lib") and not tree.has(_MODULES):
         tree.add(_MODULES, Node(Kind.LINK, Attributes(0o777, mtime=date), target=f"../usr/{_MODULES}"))
+
+
+def _add_directory(tree: Tree, directory: str) -> None:
+    """Make the folder that the container's command starts in."""
+    try:
+        tree.add_folder(directory)
+    except Refused as error:
+        found = tree.find(directory)
+        why = f"is a {found.kind} in its layers" if found else f"cannot be made: {error.message}"
+        hint = "the container contradicts itself: build it with another WORKDIR"
+        raise Refused(f"the container's WorkingDir, {directory[:200]}, {why}", hint) from error
 
 
 def operating_system(text: str) -> OperatingSystem:

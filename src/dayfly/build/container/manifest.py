@@ -63,7 +63,7 @@ class ContainerConfig:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     user: str = ""
-    directory: str = ""
+    directory: str = "/"
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,7 +135,7 @@ def parse_config(content: bytes, place: str) -> ContainerConfig:
         entrypoint=_words(run, "Entrypoint"),
         command=_words(run, "Cmd"),
         user=run.text("User", limit=256, default=""),
-        directory=directory(run),
+        directory=directory(run) or "/",
         labels=_labels(run),
     )
 
@@ -158,6 +158,9 @@ def _variables(run: Fields) -> list[tuple[str, str]]:
 
 
 def _words(run: Fields, name: str) -> tuple[str, ...]:
+    if isinstance(run.values.get(name), str):
+        hint = 'a shell\'s line is written as ["/bin/sh", "-c", "LINE"]'
+        raise Refused(f"{run.place}.{name} is one string, and has to be a list of words", hint)
     return tuple(_text(element, f"{run.place}.{name}", _TEXT) for element in run.items(name, _ARGUMENTS))
 
 

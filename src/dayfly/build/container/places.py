@@ -6,12 +6,11 @@ Each leads to the same value, a container whose layers are pieces of files.
 from __future__ import annotations
 
 import stat
-import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly.build.container.layer import BAD, Guarded
+from dayfly import tar
 from dayfly.build.container.manifest import LIMIT, ContainerConfig, Manifest, Piece, parse_config, parse_manifest, piece
 from dayfly.build.container.tree import Limits
 from dayfly.build.container.unpack import Blob, is_packed, unpack
@@ -177,9 +176,8 @@ def _members(path: Path, limits: Limits, work: Path) -> Mapping[str, Blob]:
         unpack(blob, path, limit=limits.size, diff_id="", what=str(blob.path))
     try:
         return _listed(path)
-    except BAD as error:
-        reason = error or type(error).__name__
-        raise Refused(f"{blob.path} cannot be read as a tar archive: {reason}") from error
+    except Refused as error:
+        raise Refused(f"{blob.path} cannot be read as a tar archive: {error.message}") from error
 
 
 def _listed(path: Path) -> dict[str, Blob]:
@@ -187,12 +185,13 @@ def _listed(path: Path) -> dict[str, Blob]:
     found: dict[str, Blob] = {}
     links: dict[str, str] = {}
     with path.open("rb") as file:
-        for member in Guarded(file).members(_MEMBERS):
+        for member in tar.members(file, _MEMBERS):
             name = _beside("", member.name)
-            if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                found[name] = _part(path, member)
-            elif member.issym() or member.islnk():
-                links[name] = _beside(name if member.issym() else "", member.linkname)
+            if member.kind in (tar.Kind.LINK, tar.Kind.HARD_LINK):
+                links[name] = _beside(name if member.kind is tar.Kind.LINK else "", member.target)
+            elif member.whole is not None:
+                _, offset, size = member.whole
+                found[name] = Blob(path, offset, size)
     for name in links:
         end = name
         for _ in range(_LINKS):
@@ -200,12 +199,6 @@ def _listed(path: Path) -> dict[str, Blob]:
         if end in found:
             found.setdefault(name, found[end])
     return found
-
-
-def _part(path: Path, member: tarfile.TarInfo) -> Blob:
-    if member.size < 0 or member.offset_data + member.size > path.stat().st_size:
-        raise Refused(f"{path} ends in the middle of {member.name[:200]!r}")
-    return Blob(path, member.offset_data, member.size)
 
 
 def _beside(name: str, target: str) -> str:

@@ -37,15 +37,17 @@ def make(
     *,
     latest: int | None = None,
     additions: Mapping[str, Node] | None = None,
+    marked: bool = False,
 ) -> Root:
     """The filesystem of these layers, one over the other. `date` is that of what is added, like the folder `directory`.
 
-    With `latest`, no file is younger; `additions` are files that come over them.
+    With `latest`, no file is younger; `additions` are files that come over them. `marked` layers have an end marker.
     Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
     """
     tree = Tree(limits, date)
     for number, path in enumerate(layers):
-        tree.apply(layer.entries(path, number, limits.entries))
+        tree.apply(layer.entries(path, number, limits.entries, marked=marked))
+    tree.drop_devices()
     for place, node in (additions or {}).items():
         tree.add(place, node)
     with _all_open(layers) as opened:
@@ -71,7 +73,8 @@ def of_tree(
     every = [node.attributes for _, node in tree.walk()]
     where = namespace.having({about.uid for about in every}, {about.gid for about in every})
     youngest = max(about.mtime for about in every) if latest is None else latest
-    path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target), youngest)
+    bound = youngest if all(about.mtime >= 0 for about in every) else filesystem.NO_BOUND
+    path = filesystem.from_stream(where, lambda target: archive.write(tree, opened, target, youngest), bound)
     return Root(path, size, operating_system(release))
 
 

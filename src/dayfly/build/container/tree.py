@@ -13,14 +13,17 @@ from enum import StrEnum
 from dayfly.errors import Refused
 from dayfly.units import format_size
 
-_PATH_LIMIT = 4095
-_NAME_LIMIT = 255
+_PATH_LIMIT = 3072
+"""Linux opens paths of 4095 bytes, and mkfs.erofs opens these below a folder of the import's, wherever that is."""
+_NAME_LIMIT = 254
+"""Linux knows names of 255 bytes, but mkfs.erofs has no room for the last one."""
 _LINKS = 40
 _DETOURS = 50
 """Steps along links for each entry that there may be, all of a container's together: a link to /usr/bin is two."""
 
 _LAST_ID = 2**32 - 2
-_TIMES = (0, 2**33)
+_TIMES = (-(2**31), 2**33)
+"""Seconds since the epoch that all filesystems with room for years after 2038 can hold."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _RESERVED = ".wh..wh."
@@ -33,6 +36,7 @@ class Kind(StrEnum):
     FILE = "file"
     LINK = "symbolic link"
     FIFO = "fifo"
+    DEVICE = "device"
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a layer. `node` is None for a hard link (to `link`), and for what is left out but takes a name's place."""
+    """One entry of a layer. `node` is None for a hard link (to `link`)."""
 
     path: str
     node: Node | None
@@ -152,11 +156,9 @@ class Tree:
                 return
             raise Refused(f"the root of the container is not a folder: {entry.path!r}")
         above, name = self._folder_of(parts[:-1], entry.path), parts[-1]
-        new = self._linked(entry) if entry.link else entry.node
+        new = self._linked(entry) if entry.node is None else entry.node
         old = above.children.get(name)
-        if new is None:
-            above.children.pop(name, None)
-        elif old is not None and old.kind is Kind.FOLDER and new.kind is Kind.FOLDER:
+        if old is not None and old.kind is Kind.FOLDER and new.kind is Kind.FOLDER:
             old.attributes = new.attributes
         else:
             above.children[name] = new
@@ -253,9 +255,22 @@ class Tree:
         self._put(split(path, self._limits.depth), Entry(path, node))
 
     def add_folder(self, path: str, mode: int = 0o755) -> None:
-        """Make a folder unless there is one, or something that leads to one."""
-        if self._lookup(split(path, self._limits.depth)) is None:
-            self.add(path, Node(Kind.FOLDER, Attributes(mode, mtime=self._folder.mtime)))
+        """Make a folder, and those above it, unless there is one. Links are followed, also to where nothing is yet.
+
+        Raises `Refused` where something else is in the way: nothing is replaced.
+        """
+        parts = split(path, self._limits.depth)
+        if self._lookup(parts) is None:
+            self._folder_of(parts, path).attributes = Attributes(mode, mtime=self._folder.mtime)
+
+    def drop_devices(self) -> None:
+        """Leave out device nodes, under all of their names: a machine has its own, and one would hide files from an overlay.
+
+        Until all layers are there, they are files like others: they take a name's place, and have hard links.
+        """
+        for _, node in list(self.walk()):
+            for name in [name for name, inner in node.children.items() if inner.kind is Kind.DEVICE]:
+                del node.children[name]
 
     def walk(self) -> Iterator[tuple[str, Node]]:
         """All names with their files, in an order of their own: a folder before what is in it, the root (``""``) first."""
@@ -276,7 +291,7 @@ class Tree:
         size = sum(node.size for node in nodes.values())
         if size > self._limits.size:
             raise Refused(
-                f"its files are {format_size(size)}, more than the limit of {format_size(self._limits.size)}",
+                f"its files are {format_size(size, self._limits.size)}, more than the limit of {format_size(self._limits.size)}",
                 "--max-size raises it",
             )
         return size
@@ -302,10 +317,10 @@ def split(path: str, depth: int) -> tuple[str, ...]:
     return parts
 
 
-def attributes(path: str, mode: int, uid: int, gid: int, mtime: float, extended: Mapping[str, str]) -> Attributes:
+def attributes(path: str, mode: int, uid: int, gid: int, mtime: int, extended: Mapping[str, str]) -> Attributes:
     """Checked attributes, times brought into the range of all filesystems. Raises `Refused` for owners that there cannot be."""
     for name, number in (("user", uid), ("group", gid)):
         if not 0 <= number <= _LAST_ID:
             raise Refused(f"{path[:200]!r} belongs to the {name} {number}, which there cannot be")
     first, last = _TIMES
-    return Attributes(mode & 0o7777, uid, gid, int(min(max(mtime, first), last)), tuple(sorted(extended.items())))
+    return Attributes(mode & 0o7777, uid, gid, min(max(mtime, first), last), tuple(sorted(extended.items())))

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tarfile import BLOCKSIZE
 
 from dayfly import files, process
 from dayfly.errors import Corrupt, Refused
@@ -18,6 +17,9 @@ from dayfly.units import format_size
 
 _CHUNK = 1024**2
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_ZSTD_HEADER = 18
+_WINDOW = 512 * 1024**2
+"""Bytes that a frame of zstd may look back: what podman and docker take, whose zstd is Go's."""
 _OTHERS = {b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
 
@@ -52,10 +54,14 @@ class Blob:
             raise Refused(f"{what} has {self.size} bytes, more than the {limit} that it may have")
         return b"".join(self.chunks())
 
+    def start(self, size: int) -> bytes:
+        """Its first bytes."""
+        with _opened(self.path) as file:
+            return os.pread(file, min(size, self.size), self.offset)
+
     def starts_with(self, magic: bytes) -> bool:
         """Whether it begins so."""
-        with _opened(self.path) as file:
-            return os.pread(file, min(len(magic), self.size), self.offset) == magic
+        return self.start(len(magic)) == magic
 
 
 @contextlib.contextmanager
@@ -68,8 +74,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> int:
-    """Write the plain tar archive in a blob to a new file: its size without the zeros that end an archive, which some tools
-    (umoci) leave out.
+    """Write the plain tar archive in a blob to a new file: its size.
 
     Raises `Refused` when it is packed in a way not known, is damaged, or is larger than `limit`; `Corrupt` when a digest is
     wrong; `ProgramMissing`, `NoSpace`.
@@ -86,7 +91,6 @@ def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> 
                 raise Refused(f"{what} unpacks to more than the {format_size(limit)} left of the limit", "--max-size raises it")
             checksum.update(chunk)
             files.write_all(output.fileno(), chunk)
-        files.write_all(output.fileno(), bytes(-size % BLOCKSIZE + 2 * BLOCKSIZE))
     if diff_id and f"sha256:{checksum.hexdigest()}" != diff_id:
         raise Corrupt(f"{what} unpacks to other content than the container's config says: {diff_id}")
     return size
@@ -127,9 +131,24 @@ def _gunzipped(blob: Blob, what: str) -> Generator[bytes, None, None]:
         raise Refused(f"{what} is damaged: {error}") from error
 
 
+def _check_window(blob: Blob, what: str) -> None:
+    """Raise `Refused` where a frame of zstd has a larger window than podman takes (RFC 8878, section 3.1.1.1, "Frame Header")."""
+    head = blob.start(_ZSTD_HEADER)
+    if len(head) < 6:
+        return
+    kind, window = head[4], (1 << 10 + (head[5] >> 3)) // 8 * (8 + (head[5] & 7))
+    if kind & 0x20:  # one segment: all of the content is its window
+        at, width = 5 + (0, 1, 2, 4)[kind & 3], (1, 2, 4, 8)[kind >> 6]
+        window = int.from_bytes(head[at : at + width], "little")
+    if window > _WINDOW:
+        needs = f"{what} is packed by zstd with a window of {format_size(window, _WINDOW)}"
+        raise Refused(f"{needs}, and {format_size(_WINDOW)} are the most", "pack it anew, without --long or --ultra")
+
+
 def _unzstd(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
     """By the program: Python has had zstd only since 3.14."""
-    command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress"]
+    _check_window(blob, what)
+    command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress", f"--memory={_WINDOW >> 20}MB"]
     process.find(command[0])
     with tempfile.TemporaryFile(dir=folder, buffering=0) as source:
         for chunk in blob.chunks():

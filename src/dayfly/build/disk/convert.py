@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from dayfly import files, process
@@ -20,7 +19,8 @@ _NOT_FOUND_BAD = (3, 63)
 """What `qemu-img check` exits with for clusters that nothing uses, and for formats that it cannot check."""
 _TIMEOUT = 124
 _UNPACKED_MOST = 512 * 1024**2
-_OWN = re.compile(r"/\S*/dayfly-work-[0-9a-f]+/\S*|/\S*/\.dayfly/work/\S*")
+_LINES, _LINE = 3, 240
+"""Of what a program said last: lines, and characters of each."""
 
 
 def to_raw(namespace: Namespace, source: Path, form: Format, size: int, what: str) -> Path:
@@ -94,6 +94,14 @@ def _run(
             return
         if error.status == _TIMEOUT:
             raise Refused(f"{argv[0]} was not done with {what} after {_SECONDS} s") from error
-        lines = [_OWN.sub("it", line) for line in error.tail.splitlines() if line.strip()]
-        reason = shown("; ".join(lines[-3:])[-500:]) or f"{argv[0]} exited with {error.status}"
+        lines = [_without_paths(line, argv, namespace) for line in error.tail.splitlines() if line.strip()]
+        reason = "; ".join(shown(line, _LINE) for line in lines[-_LINES:]) or f"{argv[0]} exited with {error.status}"
         raise Refused(f"{what} is damaged, or cut short: {reason}") from error
+
+
+def _without_paths(line: str, argv: list[str], namespace: Namespace) -> str:
+    """What a program says, without the paths of files that are gone when somebody reads it."""
+    own = [word for word in argv if word.startswith(f"{namespace.folder}/")]
+    for path in sorted(own, key=len, reverse=True):
+        line = line.replace(path, "it")
+    return line

@@ -138,7 +138,7 @@ class Filesystem:
         if not 1 <= number <= self._inodes:
             raise Refused(f"the filesystem is damaged: there is no inode {number}")
         group, index = divmod(number - 1, self._per_group)
-        table = self._read((self._first + 1) * self._block + group * self._descriptor, self._descriptor, "a group")
+        table = self._read((_SUPERBLOCK // self._block + 1) * self._block + group * self._descriptor, self._descriptor, "a group")
         place = struct.unpack_from("<I", table, 8)[0]
         if self._descriptor >= 64:
             place += struct.unpack_from("<I", table, 0x28)[0] << 32
@@ -218,7 +218,7 @@ class Filesystem:
     def _names(self, inode: _Inode, path: str) -> Iterator[tuple[str, int]]:
         """What is in a folder. An indexed one reads as a plain one: its index is in entries without an inode."""
         if inode.size > _FOLDER_SIZE:
-            raise Refused(f"the folder {path[:200]!r} has {inode.size} bytes")
+            raise Refused(f"the folder {(path or '/')[:200]!r} has {inode.size} bytes")
         if inode.flags & _INODE_INLINE:
             content = self._inline(inode)
             blocks = [content[4:60], content[60:]]
@@ -231,7 +231,7 @@ class Filesystem:
                 if name in (b".", b".."):
                     continue
                 if name in seen or b"/" in name or b"\0" in name:
-                    raise Refused(f"the filesystem is damaged: the folder {path[:200]!r} has a name that it cannot have")
+                    raise Refused(f"the filesystem is damaged: the folder {(path or '/')[:200]!r} has a name that it cannot have")
                 seen.add(name)
                 yield os.fsdecode(name), number
 
@@ -329,7 +329,7 @@ def _entries(block: bytes, path: str) -> Iterator[tuple[bytes, int]]:
         number, length, size = struct.unpack_from("<IHB", block, at)
         length = length if length not in (0, 65535) or len(block) < 65536 else 65536
         if length < 8 or length % 4 or at + length > len(block) or (number and 8 + size > length):
-            raise Refused(f"the filesystem is damaged: the folder {path[:200]!r}")
+            raise Refused(f"the filesystem is damaged: the folder {(path or '/')[:200]!r}")
         if number and size:
             yield block[at + 8 : at + 8 + size], number
         at += length

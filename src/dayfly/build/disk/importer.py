@@ -126,9 +126,12 @@ def _raw(wish: Wish, namespace: Namespace, progress: Progress) -> _Disk:
         found = _recognised(path, what)
         if found.form is not Format.VMDK:
             raise Refused(f"{what} is {found.form}, and an OVA has a vmdk")
-    if not 0 < found.size <= most:
+    if found.size == 0:
+        raise Refused(f"{what} holds a disk of 0 bytes: there is nothing on it")
+    if found.size > most:
         raise Refused(
-            f"{what} holds a disk of {format_size(found.size)}, and the limit is {format_size(most)}", "--max-size raises it"
+            f"{what} holds a disk of {format_size(found.size, most)}, and the limit is {format_size(most)}",
+            "--max-size raises it",
         )
     if namespace.owner is not None:
         os.chown(path, namespace.owner, namespace.owner)
@@ -143,7 +146,7 @@ def _copy(source: Path, target: int, most: int) -> None:
     try:
         size = os.fstat(descriptor).st_size
         if size > most:
-            raise Refused(f"{source} is {format_size(size)}, and the limit is {format_size(most)}", "--max-size raises it")
+            raise Refused(f"{source} is {format_size(size, most)}, and the limit is {format_size(most)}", "--max-size raises it")
         os.ftruncate(target, size)
         files.copy_data(descriptor, target, size)
     finally:

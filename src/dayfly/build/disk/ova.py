@@ -1,6 +1,7 @@
 """The disk in an OVA: a tar archive with a description of a virtual machine (OVF, DSP0243) and its disks.
 
-The description is not read: CPUs, memory and devices are the job's. What the manifest in it says of the disk is compared.
+The description is not read: CPUs, memory and devices are the job's. What the manifest says of the files is compared. That shows
+what was damaged on the way, and nothing of who made the archive: whoever changes a disk can change the manifest beside it.
 """
 
 from __future__ import annotations
@@ -8,18 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tarfile
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from dayfly.build.container.layer import BAD, Guarded
+from dayfly import tar
 from dayfly.errors import Corrupt, Refused
+from dayfly.image.inspection.texts import shown
 
 _MEMBERS = 64
 _MANIFEST_LIMIT = 64 * 1024
+_NAME_LIMIT = 255
 _CHUNK = 1024**2
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .()+-]{0,199}")
-_DIGEST = re.compile(rb"^(SHA1|SHA256|SHA512)\s*\(([^)\r\n]*)\)\s*=\s*([0-9a-fA-F]+)\s*$", re.MULTILINE)
+_OTHERS = (".ovf", ".mf", ".cert", ".nvram", ".xml")
+"""What is beside the disks, by the ends of names, in whatever case."""
+_TAGGED = re.compile(r"SHA-?(?:2-)?(1|256|384|512)\s*\((.+)\)\s*=\s*([0-9a-f]+)", re.IGNORECASE)
+"""As DSP0243 has it (section 6, "OVF package"), `SHA256(disk.vmdk)= …`; tools write it with more blanks, and in lower case."""
+_PLAIN = re.compile(r"([0-9a-f]+) [ *](.+)", re.IGNORECASE)
+"""As sha256sum and its like have it."""
+_DIGITS = {40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}
 
 
 @dataclass(frozen=True)
@@ -30,44 +37,90 @@ class Member:
     offset: int
     size: int
 
+    def ends(self, *suffixes: str) -> bool:
+        """Whether its name ends so, in whatever case."""
+        return self.name.lower().endswith(suffixes)
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A line of a manifest. `algorithm` is named as in `hashlib`."""
+
+    name: str
+    algorithm: str
+    value: str
+
 
 def disk_in(archive: BinaryIO, what: str) -> Member:
-    """The one disk of an archive, compared with its manifest where it has one. Raises `Refused`, `Corrupt`."""
+    """The one disk of an archive, compared with the manifest where there is one. Raises `Refused`, `Corrupt`."""
     try:
-        members = [_checked(member, what) for member in Guarded(archive).members(_MEMBERS)]
-    except BAD as error:
-        raise Refused(f"{what} cannot be read as an OVA: {error or type(error).__name__}") from error
-    end = os.fstat(archive.fileno()).st_size
+        members = [_checked(member) for member in tar.members(archive, _MEMBERS)]
+    except Refused as error:
+        raise Refused(f"{what} cannot be read as an OVA: {error.message}", error.hint) from error
     names = [member.name for member in members]
-    if len(set(names)) != len(names) or any(member.offset + member.size > end for member in members):
-        raise Refused(f"{what} is damaged, or cut short: a file in it is there twice, or not whole")
-    if not any(name.endswith(".ovf") for name in names):
+    if len(set(names)) != len(names):
+        raise Refused(f"{what} is damaged: a file in it is there twice")
+    if not any(member.ends(".ovf") for member in members):
         raise Refused(f"{what} is an archive, and no OVA: there is no description (.ovf) in it")
-    disks = [member for member in members if not member.name.endswith((".ovf", ".mf", ".cert", ".nvram", ".xml"))]
+    disks = [member for member in members if not member.ends(*_OTHERS)]
     if len(disks) != 1:
         raise Refused(f"{what} has {len(disks)} disks, and an image is made of one", "unpack it, and import the one meant")
-    for member in members:
-        if member.name.endswith(".mf"):
-            _compare(archive, member, disks[0], what)
+    manifests = [member for member in members if member.ends(".mf")]
+    if len(manifests) > 1:
+        raise Refused(f"{what} has {len(manifests)} manifests, and an OVA has one at most")
+    for manifest in manifests:
+        _compare(archive, manifest, members, disks[0], what)
     return disks[0]
 
 
-def _checked(member: tarfile.TarInfo, what: str) -> Member:
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.size < 0:
-        raise Refused(f"{what} has something in it that is no regular file: {member.name[:200]!r}")
-    if not _NAME.fullmatch(member.name):
-        raise Refused(f"{what} has a file in it with a name that it may not have: {member.name[:200]!r}")
-    return Member(member.name, member.offset_data, member.size)
+def _checked(member: tar.Member) -> Member:
+    name = member.name.removeprefix("./")
+    if member.whole is None:
+        raise Refused(f"it has something in it that is no regular file: {shown(member.name, 200)!r}")
+    if not name.isprintable() or "/" in name or name in ("", "..") or len(name) > _NAME_LIMIT:
+        hint = "an OVA has no folders, and names without control characters: unpack it, and import its disk"
+        raise Refused(f"it has a file in it with a name that it may not have: {shown(member.name, 200)!r}", hint)
+    _, offset, size = member.whole
+    return Member(name, offset, size)
 
 
-def _compare(archive: BinaryIO, manifest: Member, disk: Member, what: str) -> None:
+def _compare(archive: BinaryIO, manifest: Member, members: list[Member], disk: Member, what: str) -> None:
+    """Raise `Corrupt` for a file that is not what the manifest says, `Refused` for a manifest that says nothing of the disk."""
     if manifest.size > _MANIFEST_LIMIT:
-        raise Refused(f"{what} has a manifest of {manifest.size} bytes")
-    for algorithm, name, value in _DIGEST.findall(os.pread(archive.fileno(), manifest.size, manifest.offset)):
-        if name.decode(errors="replace") == disk.name:
-            found = _digest(archive, disk, algorithm.decode().lower())
-            if found != value.decode().lower():
-                raise Corrupt(f"{disk.name} in {what} is not what the manifest there says")
+        raise Refused(f"{what} has a manifest of {manifest.size} bytes, more than the {_MANIFEST_LIMIT} that one may have")
+    digests = parse_manifest(os.pread(archive.fileno(), manifest.size, manifest.offset), f"{manifest.name} in {what}")
+    if all(digest.name != disk.name for digest in digests):
+        raise Refused(
+            f"{manifest.name} in {what} has no line for {disk.name}",
+            "whether the disk is whole cannot be seen: unpack the OVA, and import the disk if you trust it",
+        )
+    for member in members:
+        for digest in digests:
+            if digest.name == member.name and _digest(archive, member, digest.algorithm) != digest.value:
+                raise Corrupt(f"{member.name} in {what} is not what the manifest there says", "fetch or export it once more")
+
+
+def parse_manifest(content: bytes, place: str) -> list[Digest]:
+    """The lines of a manifest. Raises `Refused` for one that has another line than that of a file's SHA-1 or SHA-2."""
+    found = []
+    for number, line in enumerate(content.decode("utf-8-sig", "surrogateescape").splitlines(), start=1):
+        text = line.strip()
+        if not text:
+            continue
+        tagged, plain = _TAGGED.fullmatch(text), _PLAIN.fullmatch(text)
+        if tagged:
+            algorithm, name, value = f"sha{tagged[1]}", tagged[2].strip(), tagged[3]
+        elif plain:
+            algorithm, name, value = _DIGITS.get(len(plain[1]), ""), plain[2].strip(), plain[1]
+        else:
+            algorithm = name = value = ""
+        if _DIGITS.get(len(value)) != algorithm or not name:
+            raise Refused(
+                f"{place} cannot be read: line {number} is {shown(text, 80)!r}",
+                "each line is the SHA1, SHA256, SHA384 or SHA512 of a file, like SHA256(disk.vmdk)= 0123…",
+            )
+        found.append(Digest(name.removeprefix("./"), algorithm, value.lower()))
+    return found
 
 
 def _digest(archive: BinaryIO, member: Member, algorithm: str) -> str:

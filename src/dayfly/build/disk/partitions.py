@@ -96,7 +96,7 @@ def _logical(file: int, base: int) -> list[Partition]:
 
 def _gpt(file: int, size: int) -> list[Partition]:
     header = os.pread(file, SECTOR, SECTOR)
-    if header[:8] != b"EFI PART":
+    if len(header) < SECTOR or header[:8] != b"EFI PART":
         raise Refused("the disk's partition table is damaged: there is no GPT where it should be")
     length, checksum = struct.unpack_from("<II", header, 12)
     if not 92 <= length <= SECTOR or zlib.crc32(header[:16] + bytes(4) + header[20:length]) != checksum:

@@ -68,10 +68,25 @@ def listeners(unit: str, texts: Iterable[bytes]) -> list[Listener]:
             if not value:
                 found.clear()
                 continue
-            network = not value.startswith(_PATHS)
+            address = _specified(value, unit)
             if len(found) < 1000:
-                found.append(Listener(shown(unit), LISTENS[name], shown(value), network))
+                found.append(Listener(shown(unit), LISTENS[name], shown(address), not address.startswith(_PATHS)))
     return found
+
+
+def _specified(value: str, unit: str) -> str:
+    """A value with the parts of its unit's name that it means (systemd.unit(5), "Specifiers"); other specifiers stay."""
+    name = unit.rpartition(".")[0]
+    prefix, _, instance = name.partition("@")
+    last = prefix.rpartition("-")[2]
+    known = {"%": "%", "n": unit, "N": name, "p": prefix, "i": instance, "j": last}
+    known |= {"P": _unescaped(prefix), "I": _unescaped(instance), "J": _unescaped(last)}
+    return re.sub("%(.)", lambda match: known.get(match[1], match[0]), value)
+
+
+def _unescaped(text: str) -> str:
+    r"""`a-b\x2dc` means `a/b-c` (systemd-escape(1))."""
+    return re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), text.replace("-", "/"))
 
 
 def _assignments(text: bytes) -> list[tuple[str, str, str]]:

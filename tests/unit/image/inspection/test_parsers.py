@@ -115,6 +115,23 @@ def test_keys_made_to_take_long(line: str) -> None:
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize(
+    ("written", "unit", "address", "network"),
+    [
+        ("%i", "app@8080.socket", "8080", True),
+        ("/run/%p/%i.sock", "app@a.socket", "/run/app/a.sock", False),
+        ("%I", "app@run-x\\x2dy.socket", "run/x-y", True),
+        ("%n %N %j %%", "a-b@1.socket", "a-b@1.socket a-b@1 b %", True),
+        ("%t/%i/x", "app@a.socket", "%t/a/x", False),
+        ("%i", "app.socket", "", True),
+        ("%", "app@1.socket", "%", True),
+    ],
+)
+def test_an_instance_of_a_template_listens_where_its_name_says(written: str, unit: str, address: str, network: bool) -> None:
+    (found,) = services.listeners(unit, [f"[Socket]\nListenStream={written}\n".encode()])
+    assert (found.address, found.network) == (address, network)
+
+
 def test_sockets() -> None:
     unit = b"[Unit]\nListenStream=1\n[Socket]\n# ListenStream=2\nListenStream=22\nListenStream=/run/x\nListenDatagram=[::1]:53\n"
     found = services.listeners("x.socket", [unit, b"[Socket]\nListenSequentialPacket = @abstract\n"])
