@@ -376,7 +376,7 @@ READERS: Mapping[str, Reader] = {
         [b'{"system": "slurm", "number": "1", "name": "", "output": "", "errors": "", "submitted": "", "first": 0, "last": 9}'],
     ),
     "dayfly.settings.parse": (
-        text(lambda content: site.parse(content, site.Settings(), path="it", site=True)),
+        text(lambda content: site.parse(content, site.Settings(), path="it", by=site.Whose.SITE)),
         [SETTINGS],
     ),
     "dayfly.machine.template.store.parse_about": (
