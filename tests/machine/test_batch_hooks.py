@@ -59,6 +59,14 @@ def test_the_same_job_in_the_same_machine(site: Site, submit: Submit, monkeypatc
         assert site.record()["machine"]["memory"] < 900 * 1024**2
 
 
+@pytest.mark.parametrize("submit", [of_pbs, of_torque])
+def test_commands_of_a_script_do_not_read_the_script(site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = 'echo first\ncat\nread -r line; echo "read $? $line"\n' + "# much more\n" * 10_000 + "echo last\nexit 3\n"
+    with submit(site, script, monkeypatch).start(site) as started:
+        out, err = started.communicate(timeout=SECONDS)
+    assert (started.returncode, out, err) == (3, b"first\nread 1 \nlast\n", b"")
+
+
 @EVERYWHERE
 def test_a_stop_of_the_session_stops_the_machine(site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "echo up; i=0; while [ $i -lt 8 ]; do i=$((i+1)); echo $i >>counted; sleep 0.2; done; echo done\n"
