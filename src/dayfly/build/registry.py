@@ -31,7 +31,7 @@ from dayfly.units import format_size
 
 _NAME = "image"
 _BLOBS = "blobs"
-_AGAIN = "run the same command again: it goes on where it stopped"
+_AGAIN = "run the same command again, which goes on where it stopped"
 
 
 @dataclass(frozen=True)
