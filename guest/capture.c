@@ -51,6 +51,7 @@ static struct {
     char **made; /* folders and links that were made for the job: of the folders, nothing but what is in them counts */
     size_t parent_count, made_count;
     int before; /* the parent's root, or -1 */
+    int changed; /* what the overlay's upper layer has of the folder, or -1 */
     bool of_parent; /* that is what is being read */
 } *c;
 
@@ -96,17 +97,17 @@ static void pad(uint64_t length)
     put(NULL, (size_t)(-length % BLOCK));
 }
 
-/* Octal digits, or where they do not suffice, the bytes themselves behind one that says so. */
-static void number(char *field, size_t room, uint64_t value)
+/* Octal digits, or where they do not suffice, the bytes themselves behind one that says so; of a negative number, its two's complement. */
+static void number(char *field, size_t room, int64_t value)
 {
-    if (value >> (3 * (room - 1)) == 0) {
+    if (value >= 0 && value >> (3 * (room - 1)) == 0) {
         for (size_t i = room - 1; i > 0; i--, value >>= 3)
             field[i - 1] = (char)('0' + (value & 7));
         return;
     }
     for (size_t i = room; i > 1; i--, value >>= 8)
         field[i - 1] = (char)value;
-    *field = (char)0x80;
+    *field = (char)(value < 0 ? 0xff : 0x80);
 }
 
 static void put_header(struct header *h)
@@ -147,7 +148,7 @@ static void put_pax(void)
     struct header h = {.type = 'x', .name = "pax"};
     if (!c->pax_have)
         return;
-    number(h.size, sizeof h.size, c->pax_have);
+    number(h.size, sizeof h.size, (int64_t)c->pax_have);
     number(h.mode, sizeof h.mode, 0644);
     put_header(&h);
     put(c->pax, c->pax_have);
@@ -189,7 +190,7 @@ static struct header header_of(char type, const struct stat *status, const char 
     number(h.mode, sizeof h.mode, status->st_mode & 07777);
     number(h.uid, sizeof h.uid, status->st_uid);
     number(h.gid, sizeof h.gid, status->st_gid);
-    number(h.mtime, sizeof h.mtime, status->st_mtime > 0 ? (uint64_t)status->st_mtime : 0);
+    number(h.mtime, sizeof h.mtime, status->st_mtime);
     return h;
 }
 
@@ -212,8 +213,8 @@ static size_t parts_of(int fd, off_t size, struct part *parts)
 static void put_parts(char (*fields)[2][12], size_t room, const struct part **part, size_t *left)
 {
     for (size_t i = 0; i < room && *left; i++, (*part)++, (*left)--) {
-        number(fields[i][0], sizeof fields[i][0], (uint64_t)(*part)->at);
-        number(fields[i][1], sizeof fields[i][1], (uint64_t)(*part)->length);
+        number(fields[i][0], sizeof fields[i][0], (*part)->at);
+        number(fields[i][1], sizeof fields[i][1], (*part)->length);
     }
 }
 
@@ -221,7 +222,7 @@ static void put_parts(char (*fields)[2][12], size_t room, const struct part **pa
 static void put_sparse_header(struct header *h, off_t size, const struct part *parts, size_t count)
 {
     h->type = 'S';
-    number(h->real_size, sizeof h->real_size, (uint64_t)size);
+    number(h->real_size, sizeof h->real_size, size);
     put_parts(h->parts, HEADER_PARTS, &parts, &count);
     h->extended = count > 0;
     put_header(h);
@@ -275,7 +276,7 @@ static void write_file_entry(const char *name, const struct stat *before)
             stored += (uint64_t)parts[i].length;
     }
     put_pax();
-    number(h.size, sizeof h.size, stored);
+    number(h.size, sizeof h.size, (int64_t)stored);
     if (stored < (uint64_t)status.st_size)
         put_sparse_header(&h, status.st_size, parts, count);
     else
@@ -284,6 +285,17 @@ static void write_file_entry(const char *name, const struct stat *before)
         put_content(fd, &parts[i]);
     pad(stored);
     close(fd);
+}
+
+/* Which file a name means. The overlay may give two numbers to a file of the image that got another name: the layer that it was copied up to has one. */
+static void identify(struct stat *status)
+{
+    struct stat copied;
+    if (!c->of_parent && c->changed >= 0 && fstatat(c->changed, c->path, &copied, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (copied.st_mode & S_IFMT) == (status->st_mode & S_IFMT)) {
+        status->st_dev = copied.st_dev;
+        status->st_ino = copied.st_ino;
+    }
 }
 
 /* The name under which a file was written already, or NULL: then it is known from now on. */
@@ -366,8 +378,10 @@ static void entry(const char *name, size_t length, int depth)
     }
     if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode) && !S_ISFIFO(status.st_mode))
         return;
-    if (status.st_nlink > 1)
+    if (status.st_nlink > 1) {
+        identify(&status);
         first = linked(&status);
+    }
     if (first)
         write_plain_entry('1', name, &status, first);
     else if (S_ISREG(status.st_mode))
@@ -474,6 +488,22 @@ static void mount_parent(void)
         stop(PLACE "/before");
 }
 
+/* The writable layer, which is not below the root. Where there is no disk for it, the overlay's own numbers have to do. */
+static void mount_changed(const char *folder)
+{
+    char device[DEVICE_ROOM], type[DEVICE_ROOM], path[PATH_MAX];
+    if (!kernel_device("dayfly.scratch", device, type))
+        return;
+    if (make_directories(PLACE "/scratch") || mount(device, PLACE "/scratch", type, MS_NOATIME, NULL))
+        stop("cannot mount the writable layer");
+    errno = ENAMETOOLONG;
+    if (snprintf(path, sizeof path, PLACE "/scratch/upper/%s", folder) >= (int)sizeof path)
+        stop("%s", folder);
+    c->changed = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->changed < 0 && errno != ENOENT)
+        stop("%s", path);
+}
+
 /* A bind mount alone has none of the filesystems that are mounted below it. */
 static void see_alone(const char *folder)
 {
@@ -489,9 +519,10 @@ int capture(char **arguments, int count)
     c = mmap(NULL, sizeof *c, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (c == MAP_FAILED)
         return 1;
-    c->before = -1;
+    c->before = c->changed = -1;
     parse(arguments + 1, count - 1);
     see_alone(arguments[0]);
+    mount_changed(arguments[0]);
     if (c->parent_count || c->made_count)
         mount_parent();
     if (chdir(PLACE "/now") || lstat(".", &status))

@@ -90,21 +90,22 @@ def test_slots_and_limits_of_address_space_make_the_machine(grid: Grid, engine: 
     machine = engine.record(job)["machine"]
     assert machine["cpus"] == 2
     assert machine["memory"] == 2048 - 768 << 20
-    small = submitted(grid, SHELL + "true\n", "-l", "vm_image=debian:12,h_vmem=600M")
-    assert engine.ended(small).status == 125
-    assert "ask for 896 MiB or more (h_vmem, ulimit -v)" in engine.errors(small)
+    told = refused(grid, "-l", "vm_image=debian:12,h_vmem=600M")
+    assert "ask for 896 MiB or more (h_vmem, ulimit -v)" in told
 
 
 def test_memory_is_asked_for_by_the_slot(grid: Grid, engine: GridEngine) -> None:
     job = submitted(grid, SHELL + "true\n", "-l", "vm_image=debian:12,m_mem_free=512M", "-pe", "smp", "2")
     assert engine.ended(job).why is Why.DONE, engine.errors(job)
     assert 700 << 20 <= engine.record(job)["machine"]["memory"] < 1024 << 20
+    assert "the job has 64 MiB of memory" in refused(grid, "-l", "vm_image=debian:12,m_mem_free=64M")
 
 
 def test_a_parallel_job_of_two_hosts_gets_a_machine_where_it_asks_for_one(grid: Grid, engine: GridEngine) -> None:
-    job = submitted(grid, SHELL + "uname -n; nproc; cat $PE_HOSTFILE | wc -l\n", "-l", "vm_image=debian:12", "-pe", "spread", "2")
+    job = submitted(grid, SHELL + "uname -n; nproc; wc -l <$PE_HOSTFILE\n", "-l", "vm_image=debian:12", "-pe", "spread", "2")
     assert engine.ended(job).why is Why.DONE, engine.errors(job)
     assert engine.output(job).startswith(b"dayfly-")
+    assert engine.output(job).split()[-1] == b"2", "the file that names its hosts is there"
 
 
 def test_the_time_limit_ends_a_job_as_a_cancel_does(grid: Grid, engine: GridEngine) -> None:

@@ -231,7 +231,7 @@ class HtCondor(StandIn):
         self.says("0 {} undefined\n".format({"waiting": 1, "running": 2}[word]))
 
     def forgets(self, statuses: dict[int, int]) -> None:
-        self.says("", history="".join(f"{number} false undefined {status}\n" for number, status in statuses.items()))
+        self.says("", history="".join(f"{number} false undefined {status} undefined\n" for number, status in statuses.items()))
 
 
 def full(job: str, letter: str, status: int | None = None) -> str:

@@ -68,10 +68,13 @@ def by_pbs(
     variables: dict[str, str],
     shell: str = "/bin/bash",
 ) -> Launched:
-    """A script's name comes through a pipe to a login shell."""
+    """A script's name comes through a pipe to a login shell. pbs_mom's file of the job's hosts is in its folder `aux`."""
     event = launch_event(job(vnodes, **resources), progname=shell)
     assert run(monkeypatch, event, pbs.hook(Settings(), dayfly(site), str(site.settings_file))) == ""
-    of_pbs = {"PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH", **variables}
+    nodes = site.folder / "code/aux" / variables["PBS_JOBID"]
+    nodes.parent.mkdir(parents=True, exist_ok=True)
+    nodes.write_text("n1\n")
+    of_pbs = {"PBS_NODEFILE": str(nodes), "PBS_QUEUE": "short", "PBS_JOBNAME": "sim", "PBS_ENVIRONMENT": "PBS_BATCH", **variables}
     executable, argv = executed(event)
     name = named(site, of_pbs["PBS_JOBID"], script)
     escaped = name.replace(b"[", rb"\[").replace(b"]", rb"\]")  # src/resmom/start_exec.c

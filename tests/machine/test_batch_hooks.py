@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,22 @@ def test_the_same_job_in_the_same_machine(site: Site, submit: Submit, monkeypatc
     assert (batch["job"].partition(".")[0], batch["name"], batch["queue"]) == ("7", "sim", "short")
     if submit is not of_torque:  # which says memory by limits alone
         assert site.record()["machine"]["memory"] < 900 * 1024**2
+
+
+def test_the_file_of_a_jobs_hosts_is_there_to_be_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = 'cat "$PBS_NODEFILE"; echo n2 >>"$PBS_NODEFILE"\n'
+    with of_pbs(site, script, monkeypatch).start(site) as started:
+        out, err = started.communicate(timeout=SECONDS)
+    assert out == b"n1\n"
+    assert b"Read-only file system" in err
+
+
+@pytest.mark.parametrize("submit", [of_pbs, of_torque])
+def test_commands_of_a_script_do_not_read_the_script(site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = 'echo first\ncat\nread -r line; echo "read $? $line"\n' + "# much more\n" * 10_000 + "echo last\nexit 3\n"
+    with submit(site, script, monkeypatch).start(site) as started:
+        out, err = started.communicate(timeout=SECONDS)
+    assert (started.returncode, out, err) == (3, b"first\nread 1 \nlast\n", b"")
 
 
 @EVERYWHERE
@@ -172,6 +189,24 @@ def test_a_host_without_machines_asks_pbs_to_start_the_job_again(
     assert (started.returncode, asked.read_text()) == (status, "7.head\n")
     assert not (site.work / "called").exists()
     assert said.replace("n1", os.uname().nodename) in err.decode()
+
+
+def test_a_folder_that_its_user_may_not_list_is_the_jobs_fault(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process without root's capabilities. The host is not tried, and the job not put back."""
+    asked = stand_in(site, "qrerun", "exit 0", monkeypatch)
+    closed = site.work / "closed"
+    closed.mkdir(mode=0o300)
+    resources = {"vm_image": IMAGE, "mem": "900mb", "vm_share": str(closed)}
+    launched = by_pbs(site, SCRIPT, monkeypatch, "(n1:ncpus=1:mem=900mb)", resources, {"PBS_JOBID": "7.head"})
+    powerless = ["unshare", "--map-root-user", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    plain = [*powerless, "/bin/bash", *launched.argv[1:]]
+    began = time.monotonic()
+    with replace(launched, argv=plain, executable=None).start(site) as started:
+        out, err = started.communicate(timeout=SECONDS)
+    assert (started.returncode, out) == (125, b"")
+    assert err.startswith(f"dayfly: {closed} cannot be shared: who runs the job may not list it".encode())
+    assert not asked.exists()
+    assert time.monotonic() - began < 8
 
 
 def test_the_machine_is_shown_in_the_jobs_classad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,50 @@ os.remove("/usr/bin/xz")
 os.remove("/etc/debian_version")
 os.symlink("os-release", "/etc/debian_version")
 write("/usr/bin/zstd", b"#!/bin/sh\necho replaced\n", 0o755)
+os.link("/etc/issue", top + "link to a file of the image")
+os.link("/etc/issue", top + "and another")
+os.link("/usr/bin/yes", "/usr/bin/.wh.yes")
+write("/usr/bin/head")
+os.mkdir("/usr/share/doc/.wh..wh..opq")
+write("/usr/share/doc/.wh..wh..opq/.wh.x")
+
+import random
+dice = random.Random("captured")
+def name():
+    text = bytes(dice.choice(list(range(1, 47)) + list(range(48, 256))) for _ in range(dice.choice([1, 3, 20, 254])))
+    return dice.choice([text, b".wh." + text[:250], b".wh..wh..opq", b".wh."]) if text not in (b".", b"..") else b"dot"
+folders, files = [os.fsencode(top)], []
+for number in range(400):
+    path = os.path.join(dice.choice(folders), name())
+    if os.path.lexists(path) or len(path) > 2000:
+        continue
+    kind = dice.choice(["folder", "file", "file", "hole", "link", "hard", "hard", "fifo"])
+    if kind == "folder":
+        os.mkdir(path)
+        folders.append(path)
+    elif kind in ("file", "hole"):
+        write(path, dice.randbytes(dice.randrange(9000)))
+        if kind == "hole":
+            with open(path, "r+b") as file:
+                file.seek(dice.randrange(1 << 20))
+                file.write(dice.randbytes(dice.randrange(9000)))
+        os.setxattr(path, "user.overlay.\u00e4", dice.randbytes(20))
+        files.append(path)
+    elif kind == "link":
+        os.symlink(name(), path)
+    elif kind == "hard" and files:
+        os.link(dice.choice(files), path)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        continue
+    os.chown(path, dice.choice([0, 33, 1000, 2_000_000_001]), dice.choice([0, 5, 4_000_000_000]), follow_symlinks=False)
+    if kind != "link":
+        os.chmod(path, dice.choice([0o644, 0o4711, 0o2750, 0o1777, 0o600]))
+    if kind != "folder":
+        os.utime(path, (0, dice.randrange(-(2**31), 2**33)), follow_symlinks=False)
+for path in reversed(folders[1:]):
+    os.utime(path, (0, dice.randrange(-(2**31), 2**33)))
 """
 LOOK = r"""
 import hashlib, json, os
@@ -166,12 +210,23 @@ def about(path):
         with open(path, "rb") as file:
             told += [s.st_nlink, s.st_size, int(s.st_mtime), hashlib.sha256(file.read()).hexdigest()]
     elif kind == 0o120000:
-        told.append(repr(os.readlink(path)))
+        told += [int(s.st_mtime), repr(os.readlink(path))]
+    else:
+        told.append(int(s.st_mtime))
     names = os.listxattr(path, follow_symlinks=False)
     return [*told, {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in names}]
 paths = [os.path.join(at, name) for at, folders, files in os.walk(b"/opt/new") for name in folders + files]
 paths += [b"/etc/cron.daily", b"/etc/cron.daily/only", b"/etc/debian_version", b"/usr/bin/xz", b"/usr/bin/zstd"]
-print(json.dumps([{repr(path): about(path) for path in sorted(paths)}, os.listdir("/etc/cron.daily")]))
+links = {}
+for path in sorted(paths):
+    if os.path.lexists(path) and not os.path.isdir(path) and b" of the image" not in path and b"another" not in path:
+        s = os.lstat(path)
+        links.setdefault((s.st_dev, s.st_ino), []).append(repr(path))
+paths += [b"/etc/issue", b"/usr/bin/yes", b"/usr/bin/.wh.yes", b"/usr/share/doc/.wh..wh..opq/.wh.x"]
+of_image = [b"/etc/issue", b"/opt/new/link to a file of the image", b"/opt/new/and another"]
+same = [os.path.samefile(of_image[0], path) for path in of_image] + [os.path.samefile("/usr/bin/yes", "/usr/bin/.wh.yes")]
+told = {repr(path): about(path) for path in sorted(paths)}
+print(json.dumps([told, os.listdir("/etc/cron.daily"), sorted(links.values()), same]))
 """
 
 
@@ -180,8 +235,12 @@ def test_all_kinds_of_changes_and_the_image_runs(importing: Site) -> None:
     assert done.status == 0, done.err
     inside = importing.dayfly("run", "changed:latest", "--cold", "-u", "root", "--", "python3", "-c", LOOK)
     assert inside.status == 0, inside.err
-    assert json.loads(inside.out) == json.loads(done.out)
-    found, _ = json.loads(inside.out)
+    assert json.loads(inside.out)[:3] == json.loads(done.out)[:3]
+    found, _, links, same = json.loads(inside.out)
+    assert len(found) > 200
+    assert max(map(len, links)) > 2
+    assert same == [True] * 4, "hard links to files of the image (a machine's overlay has several numbers for some)"
+    assert found["b'/usr/bin/.wh.yes'"] is not None
     assert found["b'/usr/bin/xz'"] is None
     assert found["b'/opt/new/setuid'"][:3] == ["0o104755", 33, 33]
     assert found["b'/opt/new/owned'"][1:4] == [4711, 2_000_000_000, 2]

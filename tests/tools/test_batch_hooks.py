@@ -108,6 +108,28 @@ def test_pbs_asks_when_a_job_is_submitted(
 
 
 @pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"mem": "64mb"}, "the job has 64 MiB of memory, a machine needs "),
+        ({"select": "1:ncpus=1:mem=64mb"}, "the job has 64 MiB of memory, a machine needs "),
+        ({"vmem": "512mb"}, "the job may map 512 MiB of address space, "),
+        ({"pvmem": "512mb"}, "the job may map 512 MiB of address space, "),
+        ({"vm_share": "data"}, "a folder to share is named by its whole path, and 'data' is none"),
+        ({"mem": "2gb", "pvmem": "4gb", "vm_share": "/data"}, ""),
+    ],
+)
+def test_pbs_refuses_what_no_machine_fits_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, resources: dict[str, object], told: str
+) -> None:
+    """The real command behind the hook."""
+    (tmp_path / "settings.toml").write_text(f'[library]\nsystem = "{tmp_path}/none"\n')
+    dayfly = program(tmp_path / "bin/dayfly", f'#!/bin/sh\nexec {sys.executable} -m dayfly "$@"\n')
+    text = pbs.hook(Settings(), str(dayfly), str(tmp_path / "settings.toml"))
+    said = run(monkeypatch, submit_event(job(vm_image="debian:12", **resources)), text)
+    assert said.startswith(f"dayfly: {told}") if told else said == "", said
+
+
+@pytest.mark.parametrize(
     ("named", "default", "queue"), [("secure@head", "short", "secure"), ("@head", "secure", "secure"), ("", "secure", "secure")]
 )
 def test_pbs_asks_for_the_queue_that_the_job_goes_into(
@@ -245,7 +267,7 @@ def test_scripts_of_pbs_however_they_come(tmp_path: Path, how: str) -> None:
     name = "7[1].head" if how == "name with brackets" else "7.head"
     script = tmp_path / f"mom_priv/jobs/{name}.SC"
     script.parent.mkdir(parents=True)
-    script.write_text("echo script; pwd; read line; echo $line\nits own line\n")
+    script.write_text("echo script; pwd; read line; echo $line\necho last line\n")
     told = str(script).replace("[", "\\[").replace("]", "\\]") + "\n"
     pipe = {
         "name on stdin": told,
@@ -260,7 +282,28 @@ def test_scripts_of_pbs_however_they_come(tmp_path: Path, how: str) -> None:
         with script.open() as file:
             done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False, timeout=30)
     where = tmp_path if how == "private sandbox" else Path.cwd()
-    assert (done.stdout, done.stderr) == (f"script\n{where}\nits own line\n", "")
+    # What is stdin on the host is stdin in a machine: where that is the script, its commands read it.
+    read = "echo last line\n" if how in ("script on stdin", "script through a pipe") else "\nlast line\n"
+    assert (done.stdout, done.stderr) == (f"script\n{where}\n{read}", "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [
+        (["/bin/sh", "-l"], "cat; echo $0\n"),
+        (["/bin/bash", "-l"], "cat; echo $0\n"),
+        ([sys.executable], "import sys; sys.stdin.read()\nprint(sys.argv[0])\n"),
+        (["tcsh", "-l"], ""),
+    ],
+)
+def test_the_shells_of_scripts_that_are_named(tmp_path: Path, shell: list[str], script: str) -> None:
+    path = tmp_path / "mom_priv/jobs/7.head.SC"
+    path.parent.mkdir(parents=True)
+    path.write_text(script)
+    program(tmp_path / "bin/tcsh", '#!/bin/sh\necho "$@"\n')  # which takes -l alone
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = execute([sys.executable, "-c", ON_STDIN, *shell], environment, f"{path}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/dev/fd/9\n", "")
 
 
 def test_a_sandbox_that_is_not_there(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ from dayfly.build.container.tree import Kind, Limits, Node, Tree
 
 GUEST = Path(__file__).parents[2] / "guest"
 FORBIDDEN = (b".", b"..")
-NAMES = st.binary(min_size=1, max_size=255).filter(lambda name: not {b"/"[0], 0} & set(name) and name not in FORBIDDEN)
+LONGEST = 254
+NAMES = st.one_of(
+    st.binary(min_size=1, max_size=LONGEST).filter(lambda name: not {b"/"[0], 0} & set(name) and name not in FORBIDDEN),
+    st.sampled_from([b".wh.x", b".wh..wh..opq", b".wh.", b".wh..wh.plnk", b"a\nb", b"\xff" * LONGEST]),
+)
+TIMES = st.lists(st.integers(-(2**31) * 10**9, 2**33 * 10**9), min_size=1, max_size=5)
+"""Nanoseconds since the epoch, before 1970 too: what filesystems with small inodes hold."""
 CONTENT = st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=5000)), max_size=5)
 """Of a file: pages that are left out, and what comes then."""
 LEAVES = st.one_of(
@@ -46,35 +53,42 @@ def captured(agent: Path, folder: Path, *rules: str) -> subprocess.CompletedProc
     return subprocess.run([*before, str(agent), "capture", str(folder), *rules], capture_output=True, check=False)
 
 
-def fill(folder: Path, tree: Mapping[bytes, object], made: list[Path]) -> None:
+def fill(folder: Path, tree: Mapping[bytes, object], made: list[Path], times: Iterator[int]) -> None:
     for name, about in tree.items():
         path = folder / os.fsdecode(name)
         if isinstance(about, Mapping):
             path.mkdir()
-            fill(path, about, made)
-            continue
-        assert isinstance(about, tuple)
-        kind, content, mode = about
-        if kind == "link":
-            os.symlink(content, os.fsencode(path))  # noqa: PTH211 (a Path would tidy the target up)
-        elif kind == "fifo":
-            os.mkfifo(path, mode)
-        elif kind == "again" and made:
-            path.hardlink_to(made[0])
+            fill(path, about, made, times)
         else:
-            with path.open("wb") as file:
-                for pages, part in content or []:
-                    file.seek(pages * 4096, os.SEEK_CUR)
-                    file.write(part)
-                file.truncate()
-            path.chmod(mode | 0o400)
-            made.append(path)
+            make(path, about, made)
+        time = next(times)
+        os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def make(path: Path, about: object, made: list[Path]) -> None:
+    assert isinstance(about, tuple)
+    kind, content, mode = about
+    if kind == "link":
+        os.symlink(content, os.fsencode(path))  # noqa: PTH211 (a Path would tidy the target up)
+    elif kind == "fifo":
+        os.mkfifo(path, mode)
+    elif kind == "again" and made:
+        path.hardlink_to(made[0])
+    else:
+        with path.open("wb") as file:
+            for pages, part in content or []:
+                file.seek(pages * 4096, os.SEEK_CUR)
+                file.write(part)
+            file.truncate()
+        os.setxattr(path, "user.overlay.note", b"=\n" + bytes([mode & 0xFF]))
+        path.chmod(mode | 0o400)
+        made.append(path)
 
 
 def compare(path: Path, node: Node, found: list[int], seen: dict[int, int]) -> None:
     status = path.lstat()
     assert seen.setdefault(status.st_ino, id(node)) == id(node), "hard links"
-    assert (node.attributes.uid, node.attributes.gid, node.attributes.mtime) == (0, 0, int(status.st_mtime))
+    assert (node.attributes.uid, node.attributes.gid, node.attributes.mtime) == (0, 0, status.st_mtime_ns // 10**9)
     assert node.attributes.mode == stat.S_IMODE(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
         assert (node.kind, node.target) == (Kind.LINK, os.readlink(path))  # noqa: PTH115 (likewise)
@@ -82,6 +96,8 @@ def compare(path: Path, node: Node, found: list[int], seen: dict[int, int]) -> N
         assert node.kind is Kind.FIFO
     elif stat.S_ISREG(status.st_mode):
         assert archive.content(node, found, 1 << 30) == path.read_bytes()
+        found_there = {name: os.fsdecode(os.getxattr(path, name)) for name in os.listxattr(path) if name.startswith("user.")}
+        assert dict(node.attributes.extended) == found_there
         assert node.content is not None
         assert sum(length for _, _, length in node.content.parts) <= max(status.st_blocks * 512, status.st_size % 4096)
     else:
@@ -91,17 +107,19 @@ def compare(path: Path, node: Node, found: list[int], seen: dict[int, int]) -> N
 
 
 @settings(max_examples=60)
-@given(TREES)
-def test_any_tree_is_read_as_it_is(agent: Path, tmp_path_factory: pytest.TempPathFactory, tree: dict[bytes, object]) -> None:
+@given(TREES, TIMES)
+def test_any_tree_is_read_as_it_is(
+    agent: Path, tmp_path_factory: pytest.TempPathFactory, tree: dict[bytes, object], times: list[int]
+) -> None:
     work = tmp_path_factory.mktemp("tree")
     (work / "root").mkdir()
     try:
-        fill(work / "root", tree, [])
+        fill(work / "root", tree, [], itertools.cycle(times))
         done = captured(agent, work / "root")
         assert (done.returncode, done.stderr) == (0, b"")
         (work / "tar").write_bytes(done.stdout)
         read = Tree(Limits(), 0)
-        read.apply(layer.entries(work / "tar", 0, 1000))
+        read.apply(layer.entries(work / "tar", 0, 1000, captured=True), hides=False)
         with (work / "tar").open("rb") as file:
             compare(work / "root", read.root, [file.fileno()], {})
     finally:

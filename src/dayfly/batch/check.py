@@ -6,7 +6,8 @@ The words are the job shell's. A hook's answer is for the user's sake: the node 
 from __future__ import annotations
 
 from dayfly.batch import policy
-from dayfly.batch.request import Request
+from dayfly.batch.allocation import Allocation, Host, shape
+from dayfly.batch.request import Request, check_whole
 from dayfly.batch.shell import boot, network
 from dayfly.errors import DayflyError
 from dayfly.image.reference import LibraryKind, parse
@@ -16,15 +17,26 @@ from dayfly.settings import Settings
 _MIB = 1024**2
 
 
-def check(request: Request, queue: str, settings: Settings) -> None:
-    """Raises `Refused` or `NotFound` for what the job shell would refuse, as far as can be seen from here."""
+_UNKNOWN = 1 << 62
+"""Bytes of memory of the host that the job will come to."""
+
+
+def check(request: Request, queue: str, settings: Settings, slots: int = 1) -> None:
+    """Raises `Refused` or `NotFound` for what the job shell would refuse, as far as can be seen from here.
+
+    The request's memory and address space are those of one of so many slots.
+    """
     rule, named = policy.rules(settings, queue), queue or "this queue"
     wanted = policy.image(request, rule, named, parallel=False)
     if not wanted:
         return
     boot(request.boot)
     network(request.network)
-    policy.within(request.memory_mib * _MIB, rule, named)
+    check_whole(request.share)
+    memory, address_space = request.memory_mib * _MIB, request.address_space_mib * _MIB
+    policy.within(memory, rule, named)
+    here = Allocation(1, memory * slots, own=True, address_space=address_space * slots)
+    shape(here, Host(1, _UNKNOWN, 1), settings.batch_overhead, rule.memory)
     reference = parse(wanted)
     libraries = Libraries(settings)
     if reference.library is LibraryKind.SYSTEM and _readable(libraries):  # who asks here is not who has libraries of one's own

@@ -17,7 +17,8 @@ class Request:
 
     `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's.
     `memory_mib`, `cpus_per_task`, `tasks_here` and `restarts` (how often the job was started before) are what the batch system
-    vouches for; variables that a user could set do not. `task_prolog` is the site's program to run first.
+    vouches for; variables that a user could set do not. `address_space_mib` is what each process may map at most, where the job
+    is submitted (on the node the process has that limit). `task_prolog` is the site's program to run first.
     """
 
     command: tuple[str, ...]
@@ -29,6 +30,7 @@ class Request:
     task_prolog: str = ""
     environment: int = -1
     memory_mib: int = 0
+    address_space_mib: int = 0
     cpus_per_task: int = 0
     tasks_here: int = 0
     restarts: int = 0
@@ -40,7 +42,7 @@ class Request:
 
 
 _TEXTS = ("image", "boot", "network", "share", "settings", "task_prolog")
-_NUMBERS = ("environment", "memory_mib", "cpus_per_task", "tasks_here", "restarts")
+_NUMBERS = ("environment", "memory_mib", "address_space_mib", "cpus_per_task", "tasks_here", "restarts")
 
 
 def parse(words: Sequence[str]) -> Request:
@@ -60,6 +62,13 @@ def parse(words: Sequence[str]) -> Request:
             raise Refused(f"the job shell does not understand {word!r}", "are the plugin and Dayfly of the same version?")
     # _TEXTS and _NUMBERS say which is which
     return Request(tuple(words[split + 1 :]), **texts, **numbers)  # type: ignore[arg-type]
+
+
+def check_whole(share: str) -> None:
+    """Refuse, with `Refused`, relative paths of folders to share, of jobs that start elsewhere than they are submitted."""
+    for text in share.split(","):
+        if text and not text.startswith("/"):
+            raise Refused(f"a folder to share is named by its whole path, and {text[:200]!r} is none", "begin it with /")
 
 
 def variables(block: bytes) -> dict[bytes, bytes]:

@@ -2,7 +2,11 @@
 
 pbs_mom keeps scripts in `mom_priv/jobs`, where nobody but root can list, and so nobody but root can share. As it was built, it
 tells the job's shell the script's name on stdin (`SHELL_INVOKE`) or as an argument (`SHELL_USE_ARGV`), or it makes the script
-itself the shell's stdin (src/resmom/start_exec.c of both). The last is what the shell in a machine gets, always.
+itself the shell's stdin (src/resmom/start_exec.c of both).
+
+For a script that is told by its name, the job shell makes it its own stdin, and the machine's shell reads it from another
+descriptor: what the script runs finds nothing on stdin, as on the host, where it would eat the script otherwise. Where the script
+itself is stdin, it is so in the machine.
 
 The name on stdin is a command for the shell: OpenPBS writes a backslash before each bracket, which tasks of job arrays have in
 their names, and `cd FOLDER;` in front for a job with a private sandbox (`finish_exec`).
@@ -19,22 +23,36 @@ from collections.abc import Sequence
 from dayfly import files
 from dayfly.errors import DayflyError, Refused
 
+FROM_STDIN = ("/bin/sh", "-c", 'exec "$@" /dev/fd/9 9<&0 </dev/null', "sh")
+"""What stands before the machine's shell, and has it read its script. The redirections are those of its command alone: in some
+shells, descriptors that are opened for the shell itself end there.
+"""
+_LOGIN_OR_SCRIPT = ("csh", "tcsh")
+"""Shells that take `-l` alone: with a script, they are none that people log in to."""
 _SUFFIX = ".SC"
 _LIMIT = 16 * 1024**2
 
 
 def on_stdin(command: Sequence[str]) -> tuple[str, ...]:
-    """Make the job's script our stdin, where `command` is a shell that is told its name; what the shell is to run then.
+    """Make the job's script our stdin, where `command` is a shell that is told its name; what the machine is to run then.
 
     Raises `DayflyError` when the script cannot be read.
     """
-    shell, arguments = tuple(command[:1]), tuple(command[1:])
+    arguments = tuple(command[1:])
     if arguments and _is_script(arguments[-1]):
         _become_stdin(_opened(arguments[-1]))
-        return shell + arguments[:-1]
+        return _from_stdin(command[0], arguments[:-1])
     if arguments in ((), ("-l",)) and stat.S_ISFIFO(os.fstat(0).st_mode):
-        _become_stdin(_told())
+        descriptor, is_script = _told()
+        _become_stdin(descriptor)
+        return _from_stdin(command[0], arguments) if is_script else tuple(command)
     return tuple(command)
+
+
+def _from_stdin(shell: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    if shell.rpartition("/")[2] in _LOGIN_OR_SCRIPT:
+        arguments = tuple(argument for argument in arguments if argument != "-l")
+    return (*FROM_STDIN, shell, *arguments)
 
 
 def named(content: bytes) -> tuple[str, str]:
@@ -53,21 +71,21 @@ def _is_script(path: str) -> bool:
     return path.startswith("/") and path.endswith(_SUFFIX) and "/mom_priv/jobs/" in path
 
 
-def _told() -> int:
-    """The script that the pipe on stdin names, or what else pbs_mom writes into the pipe until it closes it."""
+def _told() -> tuple[int, bool]:
+    """The script that the pipe on stdin names, or (False) what else pbs_mom writes into the pipe until it closes it."""
     content = b""
     while chunk := os.read(0, 65536):
         content += chunk
         folder, path = named(content)
         if path:
             _enter(folder)
-            return _opened(path)
+            return _opened(path), True
         if len(content) > _LIMIT:
             raise Refused("the job's script is larger than 16 MiB", "let it be a short one that calls another")
     descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
     files.write_all(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+    return descriptor, False
 
 
 def _enter(folder: str) -> None:

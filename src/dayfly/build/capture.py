@@ -79,7 +79,7 @@ def root(
     progress("root: reading the machine's files")
     try:
         return rootfs.make(
-            [at.path], Limits(), date, directory, at.namespace, progress, latest=latest, additions=additions, marked=True
+            [at.path], Limits(), date, directory, at.namespace, progress, latest=latest, additions=additions, captured=True
         )
     except Refused as error:
         raise Refused(f"the machine's files cannot become an image: {error.message}") from error

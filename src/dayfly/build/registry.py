@@ -31,6 +31,7 @@ from dayfly.units import format_size
 
 _NAME = "image"
 _BLOBS = "blobs"
+_AGAIN = "run the same command again, which goes on where it stopped"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def push(library: Library, reference: Reference, remote: Remote, workplace: Libr
         files.write(layout.index, render_index(Index().adding(image.digest, size, _NAME)))
         total = sum(piece.size for piece in (manifest.config, *manifest.layers))
         progress(f"registry: sending what {remote.source.host} has not of {format_size(total)}")
-        skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to", "took nothing")
+        skopeo = Skopeo(work.path, remote.access, remote.source.host, "send to", "took nothing", _AGAIN)
         words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("dest-"), f"oci:layout:{_NAME}", remote.named()]
         skopeo.send(words, "output")
         if found := _signatures(library, image.digest):
@@ -101,7 +102,7 @@ def pull(remote: Remote, name: Name | None, library: Library, limit: int, progre
     source = remote.source
     with work_folder(library.layout) as work, contextlib.ExitStack() as until_entered:
         progress(f"registry: looking for {source}")
-        descriptor, manifest = _manifest(Skopeo(work.path, remote.access, source.host), remote)
+        descriptor, manifest = _manifest(Skopeo(work.path, remote.access, source.host, again=_AGAIN), remote)
         wanted = _pieces(descriptor, manifest)
         total = _total(remote, wanted, limit)
         folder = until_entered.enter_context(kept_folder(library.layout, descriptor.digest.removeprefix("sha256:")))
@@ -114,7 +115,7 @@ def pull(remote: Remote, name: Name | None, library: Library, limit: int, progre
         if left:
             size = format_size(sum(piece.size for piece in left))
             progress(f"registry: fetching {len(left)} of {len(wanted)} parts, {size}")
-            _fetch(Skopeo(folder, remote.access, source.host), remote, descriptor.digest, total)
+            _fetch(Skopeo(folder, remote.access, source.host, again=_AGAIN), remote, descriptor.digest, total)
         for piece in missing:
             if wrong := _wrong(_blob(store, piece), piece):
                 raise Corrupt(f"{source.host} sent a part that {wrong}: {piece.digest}")
@@ -123,7 +124,9 @@ def pull(remote: Remote, name: Name | None, library: Library, limit: int, progre
         origin = Origin.now(source, descriptor.digest).annotations()
         progress("image: adding it to the library")
         library.enter([Entering(descriptor.digest, descriptor.size, name, contents, origin)], lambda _: True)
-        _fetch_signatures(Skopeo(work.path, remote.access, source.host), remote, descriptor.digest, library, progress)
+        _fetch_signatures(
+            Skopeo(work.path, remote.access, source.host, again=_AGAIN), remote, descriptor.digest, library, progress
+        )
         return descriptor.digest
 
 
@@ -163,11 +166,11 @@ def relay(source: Remote, target: Source, workplace: Library, limit: int, progre
     sweep(workplace.layout)
     with work_folder(workplace.layout) as work:
         progress(f"registry: looking for {source.source}")
-        descriptor, manifest = _manifest(Skopeo(work.path, source.access, source.source.host), source)
+        descriptor, manifest = _manifest(Skopeo(work.path, source.access, source.source.host, again=_AGAIN), source)
         total = _total(source, _pieces(descriptor, manifest), limit)
         progress(f"registry: sending what {target.host} has not of {format_size(total)}")
         hosts = f"{source.source.host} and {target.host}"
-        skopeo = Skopeo(work.path, source.access, hosts, "copy between", "moved nothing")
+        skopeo = Skopeo(work.path, source.access, hosts, "copy between", "moved nothing", _AGAIN)
         options = [*skopeo.options("src-"), *skopeo.options("dest-")]
         there = Remote(target, source.access).named()
         words = ["copy", "--quiet", "--preserve-digests", *options, source.named(descriptor.digest), there]

@@ -29,6 +29,14 @@ _TAIL = 8192
 _LEAST = 64 * 1024
 """Bytes that have to come within the time of `Access.timeout`: less is as good as none."""
 
+PAUSES = (1.0, 2.0, 4.0)
+"""Seconds before each further attempt, where a registry or the way to it failed for the moment. Where it says that it is asked
+too much (429), skopeo itself tries again.
+"""
+_PASSING = re.compile(
+    r"(?:HTTP status|status code|HTTP code)[^0-9]{0,20}50[0234]\b|\b50[0234] (?:Internal|Bad Gateway|Service|Gateway)"
+    r"|\bEOF\b|connection reset|broken pipe|server closed|use of closed network|TLS handshake timeout|i/o timeout"
+)
 _FATAL = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
 _POLICIES = ("{home}/.config/containers/policy.json", "/etc/containers/policy.json")
 _CREDENTIALS = "log in with `skopeo login HOST` or `docker login HOST`, or name the file with your credentials by --auth-file"
@@ -63,13 +71,14 @@ class Access:
 
 @dataclass(frozen=True)
 class Skopeo:
-    """Skopeo in a folder of ours, where it is run."""
+    """Skopeo in a folder of ours, where it is run. `again` says what a user does after a failure that may pass."""
 
     folder: Path
     access: Access
     host: str
     doing: str = "fetch from"
     silence: str = "sent nothing"
+    again: str = "try again later"
 
     def options(self, prefix: str) -> list[str]:
         """The options of a command that say how the registry is spoken to; their names begin with `prefix`."""
@@ -88,6 +97,19 @@ class Skopeo:
         return self._run(words, output, SLACK, _sent_by, most)
 
     def _run(self, words: Sequence[str], output: str, largest: int, moved: Callable[[int], int], most: int) -> bytes:
+        """Run it, again after a failure that may pass, a bounded number of times."""
+        for pause in PAUSES:
+            try:
+                return self._attempt(words, output, largest, moved, most)
+            except _Passing as error:
+                process.warn(f"{error.message}; trying again")
+                time.sleep(pause)
+        try:
+            return self._attempt(words, output, largest, moved, most)
+        except _Passing as error:
+            raise DayflyError(f"{error.message} (tried {len(PAUSES) + 1} times)", self.again) from error
+
+    def _attempt(self, words: Sequence[str], output: str, largest: int, moved: Callable[[int], int], most: int) -> bytes:
         policy = [] if any(Path(path.format(home=home())).exists() for path in _POLICIES) else ["--insecure-policy"]
         command = ["prlimit", f"--fsize={largest}", "--", process.find("skopeo"), *policy, *_PLATFORM, *words]
         written, complaints = self.folder / output, self.folder / "errors"
@@ -125,7 +147,7 @@ class Skopeo:
                 marked, since = size, time.monotonic()
             if time.monotonic() - since > self.access.timeout:
                 waited = format_duration(self.access.timeout)
-                return DayflyError(f"{self.host} {self.silence} for {waited}", "try again later, or wait longer with --timeout")
+                return DayflyError(f"{self.host} {self.silence} for {waited}", f"{self.again}, or wait longer with --timeout")
         return None
 
     def _failed(self, said: str, status: int) -> DayflyError:
@@ -136,8 +158,14 @@ class Skopeo:
         hint = next((hint for pattern, hint in _CAUSES if re.search(pattern, reason)), "")
         if status == -signal.SIGXFSZ or "file too large" in said:
             return Refused(f"{self.host} sent more than its manifest says")
+        if _PASSING.search(reason):
+            return _Passing(f"skopeo cannot {self.doing} {self.host}: {reason}")
         kind = NotFound if hint == _CAUSES[0][1] else DayflyError
         return kind(f"skopeo cannot {self.doing} {self.host}: {reason}", hint.replace("HOST", self.host))
+
+
+class _Passing(DayflyError):
+    """A failure of the moment."""
 
 
 def _end_of(path: Path) -> str:

@@ -80,12 +80,22 @@ def configure(parser: Parser) -> None:
     check = commands.add_parser("check", help="say why a job would be refused", description=CHECK)
     check.add_argument("system", metavar="SYSTEM", choices=SYSTEMS, help=" or ".join(SYSTEMS))
     check.add_argument(
-        "words", metavar="WORD=VALUE", nargs="*", help="what the job asks for: image, boot, network, share, memory_mib"
+        "words",
+        metavar="WORD=VALUE",
+        nargs="*",
+        help="what the job asks for: image, boot, network, share, memory_mib, address_space_mib",
     )
     check.add_argument("--queue", metavar="NAME", default="", help="the job's queue (Slurm: partition)")
     check.add_argument(
         "--memory", metavar="SIZE", default="", help="what the job asks for, or each of its slots, as Grid Engine writes sizes"
     )
+    check.add_argument(
+        "--address-space",
+        metavar="SIZE",
+        default="",
+        help="what each process of the job may map, or for each of its slots (h_vmem)",
+    )
+    check.add_argument("--slots", metavar="N", type=int, default=1, help="how many slots the job may have on a host (default: 1)")
     _add_settings(check)
     check.set_defaults(act=_check)
     submit = commands.add_parser("filter", help="filter a script that is submitted", description=FILTER)
@@ -179,11 +189,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from dayfly.batch.request import parse  # noqa: PLC0415
 
     words = [*arguments.words]
-    if arguments.memory:
-        from dayfly.batch.gridengine.job import parse_memory  # noqa: PLC0415
+    for name, size in (("memory_mib", arguments.memory), ("address_space_mib", arguments.address_space)):
+        if size:
+            from dayfly.batch.gridengine.job import parse_memory  # noqa: PLC0415
 
-        words.append(f"memory_mib={parse_memory(arguments.memory) // 1024**2}")
-    check(parse([*words, "--", "job"]), arguments.queue, _settings(arguments))
+            words.append(f"{name}={-(-parse_memory(size) // 1024**2)}")
+    check(parse([*words, "--", "job"]), arguments.queue, _settings(arguments), arguments.slots)
     return 0
 
 

@@ -142,6 +142,14 @@ def mounts(folders: Sequence[Folder]) -> tuple[tuple[Share, ...], tuple[Link, ..
     return shares, tuple(links)
 
 
+def check_listable(shares: Sequence[Share]) -> None:
+    """Refuse, with `Refused`, folders that QEMU could not share: it has the rights of who runs the job, as the job would have."""
+    for share in shares:
+        if not os.access(share.source, os.R_OK | os.X_OK):
+            message = f"{share.source} cannot be shared: who runs the job may not list it, or not enter it"
+            raise Refused(message, "share another folder, or change its permissions")
+
+
 def check_shape(shape: Shape, scratch: int) -> None:
     """Refuse, with `Refused`, a machine that this host cannot carry or that no kernel could start in."""
     cpus = len(os.sched_getaffinity(0))

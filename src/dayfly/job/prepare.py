@@ -13,7 +13,7 @@ from dayfly import files, inherited, process
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import OpenImage
 from dayfly.image.manifest import ImageConfig
-from dayfly.job.description import Folder, JobDescription, check_shape, hides_image, leads_to, mounts
+from dayfly.job.description import Folder, JobDescription, check_listable, check_shape, hides_image, leads_to, mounts
 from dayfly.machine import scratch
 from dayfly.machine.launch import Launched, launch
 from dayfly.machine.spec import Accelerator, Boot, Disk, Link, MachineSpec, Network, Shape, Share
@@ -196,7 +196,9 @@ def _folders(description: JobDescription, config: ImageConfig) -> tuple[tuple[Sh
     own = (callers_own,) if shared else ()
     callers = leads_to(callers_own)[0].path if shared else ""
     choice = (callers, config.directory) if description.command else (config.directory, callers)
-    return *mounts((*own, *description.shares)), description.workdir or choice[0] or choice[1] or _home(description)
+    shares, links = mounts((*own, *description.shares))
+    check_listable(shares)
+    return shares, links, description.workdir or choice[0] or choice[1] or _home(description)
 
 
 def _home(description: JobDescription) -> str:

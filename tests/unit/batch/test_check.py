@@ -23,10 +23,11 @@ def settings(tmp_path: Path) -> Settings:
     return replace(Settings(), library_system=tmp_path / "library", batch_images=("debian:*", "user/own:*"), batch_queues=queues)
 
 
-def asked(settings: Settings, queue: str = "", memory: int = 0, **words: str) -> str:
+def asked(settings: Settings, queue: str = "", memory: int = 0, maps: int = 0, slots: int = 1, **words: str) -> str:
     """Why a job is refused; nothing where it is not."""
+    request = Request(("job",), memory_mib=memory, address_space_mib=maps, **words)  # type: ignore[arg-type]
     try:
-        check(Request(("job",), memory_mib=memory, **words), queue, settings)  # type: ignore[arg-type]
+        check(request, queue, settings, slots)
     except DayflyError as error:
         return str(error)
     return ""
@@ -51,6 +52,28 @@ def test_what_is(settings: Settings) -> None:
     assert "names no image: " in asked(settings, image="user/Own:3")
     assert asked(settings, "always", memory=1025).startswith("a machine of always has at most 1 GiB of memory, and the job asks")
     assert asked(settings, "always", memory=1024) == asked(settings, "other", memory=1025, image="debian:12") == ""
+
+
+def test_a_job_in_which_no_machine_fits(settings: Settings) -> None:
+    least = settings.batch_overhead // 1024**2 + 128
+    assert asked(settings, "always", memory=64).startswith("the job has 64 MiB of memory, a machine needs ")
+    assert asked(settings, "always", memory=least).startswith(f"the job has {least} MiB of memory, a machine needs ")
+    assert asked(settings, "always", memory=least + 1) == ""
+    assert asked(settings, "always", maps=700).startswith(
+        "the job may map 700 MiB of address space, and a machine's process needs"
+    )
+    assert asked(settings, "always", maps=895).endswith("(ask for 896 MiB or more (h_vmem, ulimit -v))")
+    assert asked(settings, "always", maps=896) == ""
+    assert asked(settings, "always", memory=64, maps=128, slots=8) == "", "all together have enough"
+    assert asked(settings, "other", memory=64, maps=1) == "", "it has no machine"
+
+
+@pytest.mark.parametrize("share", ["data", "./data:ro", "/data,data", "~/data"])
+def test_relative_paths_of_folders(settings: Settings, share: str) -> None:
+    relative = share.split(",")[-1]
+    expected = f"a folder to share is named by its whole path, and {relative!r} is none (begin it with /)"
+    assert asked(settings, "always", share=share) == expected
+    assert asked(settings, "always", share="/data:ro,/sw") == asked(settings, "always", share="") == ""
 
 
 def test_where_the_library_is_not_seen_the_node_says_it(settings: Settings, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dayfly.batch.pbs.apply import exec_folder
 from dayfly.batch.pbs.job import allocation, folders, hosts, read
 from dayfly.batch.pbs.setup import files, hook
 from dayfly.batch.request import Request, parse
+from dayfly.errors import Refused
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings
 from tests.unit.batch.pbs_stand_in import Event, executed, job, launch_event, run, submit_event
@@ -171,6 +173,53 @@ def test_parallel_jobs_have_several_hosts(tmp_path: Path) -> None:
     nodes.write_text("n1\nn2\n")
     assert read(Request(("a",)), {**VARIABLES, b"PBS_NODEFILE": bytes(nodes)}).parallel
     assert not read(Request(("a",)), {**VARIABLES, b"PBS_NODEFILE": bytes(tmp_path)}).parallel
+
+
+def test_the_file_that_names_a_jobs_hosts_is_there(tmp_path: Path) -> None:
+    nodes = tmp_path / "aux/12[3].head"
+    nodes.parent.mkdir()
+    nodes.write_text("n1\n")
+    for path, shared in ((nodes, True), (nodes.parent, False), (tmp_path / "none", False), (Path("/etc/passwd"), False)):
+        folders_ = read(Request(("a",)), {**VARIABLES, b"PBS_NODEFILE": bytes(path)}).folders
+        assert (Folder(str(nodes.parent), readonly=True) in folders_) is shared
+        assert len(folders_) == shared
+    assert read(Request(("a",)), {**VARIABLES, b"PBS_NODEFILE": b"aux/12.head"}).folders == ()
+
+
+def test_relative_folders_are_refused() -> None:
+    with pytest.raises(Refused, match="named by its whole path, and 'data' is none"):
+        read(Request(("a",), share="/x,data"), VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({"mem": "64mb"}, ["memory_mib=64"]),
+        ({"mem": "64kb"}, ["memory_mib=1"]),
+        ({"select": "1:ncpus=2:mem=64mb:vmem=2gb", "pvmem": "1gb"}, ["memory_mib=64", "address_space_mib=1024"]),
+        ({"vmem": "700mb"}, ["memory_mib=0", "address_space_mib=700"]),
+        ({"pvmem": "700mb", "vmem": "1gb"}, ["memory_mib=0", "address_space_mib=700"]),
+        ({"select": "2:vmem=1mb"}, ["memory_mib=0"]),
+    ],
+)
+def test_the_memory_that_a_submitted_job_asks_for(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, object], expected: list[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    class Popen:
+        returncode = 0
+
+        def __init__(self, command: list[str], **_: object) -> None:
+            asked.append(command)
+
+        def communicate(self, timeout: float) -> tuple[bytes, None]:
+            del timeout
+            return b"", None
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    run(monkeypatch, submit_event(job(vm_image="a:1", **resources)))
+    assert asked[0][asked[0].index("image=a:1") + 1 : asked[0].index("--queue")] == expected
 
 
 def test_folders_that_pbs_made(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dayfly.batch.submit.states import NoAnswer, State, first_failure
 from dayfly.batch.submit.systems import SYSTEMS, Words, check_command, present
 from dayfly.batch.torque import submit as torque
 from dayfly.errors import NotFound, Refused
+from tests.unit.batch.described import WHOLE
 
 EVERYWHERE = pytest.mark.parametrize("system", sorted(SYSTEMS))
 HOSTILE = [
@@ -179,11 +180,28 @@ def test_a_jobs_variables_change_nothing() -> None:
 
 @pytest.mark.parametrize("words", [pbs, torque])
 @pytest.mark.parametrize(
-    ("said", "status"), [("0", 0), ("5", 5), ("143", 143), ("265", 137), ("271", 143), ("-1", None), ("", None), ("x", None)]
+    ("said", "status"),
+    [("0", 0), ("5", 5), ("143", 143), ("265", 137), ("271", 143), ("-1", None), ("-3", None), ("", None), ("x", None)],
 )
 def test_how_a_job_of_pbs_or_torque_ended(words: Words, said: str, status: int | None) -> None:
     assert words.status(full("42.head", "F", said), "42.head", 1) == status
     assert words.status(full("43.head", "F", "1"), "42.head", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "status"),
+    [
+        *((pbs, said, 137) for said in ("-24", "-25", "-26", "-27", "-28", "-31")),
+        *((pbs, said, None) for said in ("-10", "-11", "-23", "-30", "-32")),
+        (pbs, "-29", 124),
+        (torque, "-10", 137),
+        (torque, "-11", 124),
+        (torque, "-12", 137),
+        (torque, "-29", None),
+    ],
+)
+def test_how_a_job_ended_that_went_over_a_limit(words: Words, said: str, status: int | None) -> None:
+    assert words.status(full("42.head", "F", said), "42.head", 1) == status
 
 
 def test_how_the_tasks_of_an_array_ended() -> None:
@@ -217,15 +235,21 @@ def test_what_condor_q_says(answer: str, state: State) -> None:
         htcondor.state(answer, 1, "7")
 
 
+OVER_TIME = "The job attribute PeriodicRemove expression '{}' evaluated to TRUE".format(
+    htcondor.render(WHOLE).partition("periodic_remove = ")[2].partition("\n")[0]
+)
+
+
 @pytest.mark.parametrize(
     ("answer", "tasks", "status"),
     [
-        ("0 false undefined 5\n", 1, 5),
-        ("0 true 9 undefined\n", 1, 137),
-        ("0 undefined undefined undefined\n", 1, None),
-        ("10 false undefined 7\n2 false undefined 5\n0 false undefined 0\n", 3, 5),
-        ("0 false undefined 0\n", 2, None),
-        ("x y\n0 false undefined " + "9" * 50 + "\n", 1, None),
+        ("0 false undefined 5 undefined\n", 1, 5),
+        ("0 true 9 undefined undefined\n", 1, 137),
+        ("0 undefined undefined undefined via condor_rm (by user ann)\n", 1, None),
+        (f"0 undefined undefined undefined {OVER_TIME}\n", 1, 124),
+        ("10 false undefined 7 undefined\n2 false undefined 5 undefined\n0 false undefined 0 undefined\n", 3, 5),
+        ("0 false undefined 0 undefined\n", 2, None),
+        ("x y\n0 false undefined " + "9" * 50 + " undefined\n", 1, None),
         ("", 1, None),
     ],
 )

@@ -15,6 +15,7 @@ from dayfly.batch.torque.filter import rewrite
 from dayfly.batch.torque.job import allocation, read
 from dayfly.batch.torque.setup import files
 from dayfly.errors import Refused
+from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings
 
 MIB = 1024**2
@@ -74,6 +75,22 @@ def test_where_nothing_can_be_made_of_it(script: str, arguments: list[str], why:
         rewrite(script, arguments)
 
 
+@pytest.mark.parametrize(
+    ("resources", "memory", "maps"),
+    [
+        ("mem=64mb", 64, 0),
+        ("mem=2gb,pmem=512mb", 512, 0),
+        ("mem=1kb", 1, 0),
+        ("vmem=700mb", 0, 700),
+        ("pvmem=600mb,vmem=700mb", 0, 600),
+        ("mem=x,walltime=1:00", 0, 0),
+    ],
+)
+def test_the_memory_that_is_asked_for(resources: str, memory: int, maps: int) -> None:
+    for filtered in (rewrite("echo\n", ["-l", resources]), rewrite(f"#PBS -l {resources}\n", [])):
+        assert (filtered.request.memory_mib, filtered.request.address_space_mib) == (memory, maps)
+
+
 def test_another_prefix_of_directives() -> None:
     filtered = rewrite("#QSUB -l vm_image=a:1\n#PBS -l vm_image=b:1\n", ["-C", "#QSUB"])
     assert filtered.request.image == "a:1"
@@ -112,6 +129,12 @@ def test_who_a_job_is(tmp_path: Path) -> None:
     assert (job.parallel, job.script_by_name, job.outlives_parent) == (False, True, True)
     assert [folder.path for folder in job.folders] == [str(made)]
     assert read(Request(("a",)), {**VARIABLES, b"PBS_NUM_NODES": b"2", b"TMPDIR": b"/tmp"}).parallel
+
+
+def test_the_file_that_names_a_jobs_hosts_is_there(tmp_path: Path) -> None:
+    (tmp_path / "12-3.head").write_text("n1\n")
+    job = read(Request(("a",)), {**VARIABLES, b"PBS_NODEFILE": bytes(tmp_path / "12-3.head")})
+    assert job.folders == (Folder(str(tmp_path), readonly=True),)
 
 
 def test_what_a_job_has() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from dayfly import files
 from dayfly.batch.allocation import Allocation
+from dayfly.batch.host_file import folder_of
 from dayfly.batch.job import BatchJob
 from dayfly.batch.request import Request
 from dayfly.batch.variables import number, text
@@ -50,7 +51,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         identity=identity,
         allocation=allocation(config, variables, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=number(variables, b"NHOSTS") > 1,
-        folders=_folders(script, variables),
+        folders=(*_folders(script, variables), *folder_of(variables, b"PE_HOSTFILE")),
         restarts_known=1,  # RESTARTED is 0 or 1
         command=command(request.command, config, variables, has_interpreter=_has_interpreter(script)),
     )

@@ -30,7 +30,7 @@ has_machines() {
 }
 
 jsv_on_verify() {
-	local wish words=() queue memory said
+	local wish words=() queue memory maps slots said
 	for wish in $wishes; do
 		if [ "$(jsv_sub_is_param l_soft "vm_$wish")" = true ]; then
 			refuse "vm_$wish is asked for with -hard, which is what qsub does without -soft"
@@ -43,11 +43,13 @@ jsv_on_verify() {
 	queue=$(jsv_get_param q_hard)
 	queue=${queue%%@*}
 	memory=$(jsv_sub_get_param l_hard m_mem_free)
+	maps=$(jsv_sub_get_param l_hard h_vmem)
+	slots=$(jsv_get_param pe_max)
 	if [ ${#words[@]} -eq 0 ] && ! has_machines "$queue"; then
 		jsv_accept "no machine is asked for"
 		return
 	fi
-	if ! said=$(PROGRAM batch check gridengine "${words[@]}" SETTINGS --queue "$queue" --memory "$memory" 2>&1); then
+	if ! said=$(PROGRAM batch check gridengine "${words[@]}" SETTINGS --queue "$queue" --memory "$memory" --address-space "$maps" --slots "${slots:-1}" 2>&1); then
 		refuse "${said#dayfly: }"
 		return
 	fi

@@ -28,6 +28,10 @@ _STATES = {
     "7": State.SUSPENDED,
 }
 """JobStatus, but for 5, which is held."""
+_TIMED_OUT = 124
+"""The status of a job that was removed for its `time`, as `dayfly run --timeout` has it."""
+_OVER_TIME = re.compile(r"The job attribute PeriodicRemove expression .*JobCurrentStartDate.* evaluated to TRUE")
+"""The reason for which condor_schedd removed a job by what `render` says."""
 _BY_ITS_USER = ("1", "15")
 """HoldReasonCode of jobs that somebody holds, or that were submitted so; all others are faults."""
 
@@ -104,19 +108,26 @@ def _state(status: str, reason: str) -> State:
     return _STATES.get(status, State.RUNNING)
 
 
+_TOLD = ("ExitBySignal", "ExitSignal", "ExitCode", "RemoveReason")
+
+
 def told(number: str, tasks: int) -> list[str]:
     """The command that says how a job ended, as long as HTCondor keeps that."""
-    return ["condor_history", number, "-limit", str(tasks), "-af", "ProcId", "ExitBySignal", "ExitSignal", "ExitCode"]
+    return ["condor_history", number, "-limit", str(tasks), "-af", "ProcId", *_TOLD]
 
 
 def status(answer: str, number: str, tasks: int) -> int | None:
-    """How the ended job ended, by what that command says: the status of the first task that failed. A removed job has none."""
+    """How the ended job ended, by what that command says: the status of the first task that failed. A removed job has none,
+    but for one that was removed for its time.
+    """
     del number
-    rows = [line.split() for line in answer.splitlines()]
-    return first_failure({int(row[0]): _status(*row[1:]) for row in rows if len(row) == 4 and _is_number(row[0])}, tasks)
+    rows = [line.split(maxsplit=4) for line in answer.splitlines()]
+    return first_failure({int(row[0]): _status(*row[1:]) for row in rows if len(row) == 5 and _is_number(row[0])}, tasks)
 
 
-def _status(by_signal: str, signal: str, code: str) -> int | None:
+def _status(by_signal: str, signal: str, code: str, removed: str) -> int | None:
+    if _OVER_TIME.match(removed):
+        return _TIMED_OUT
     if by_signal == "true":
         return 128 + int(signal) if _is_number(signal) else None
     return int(code) if _is_number(code) else None

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 from dayfly.batch import variables as said
 from dayfly.batch.allocation import Allocation
+from dayfly.batch.host_file import folder_of
 from dayfly.batch.job import BatchJob
 from dayfly.batch.origin import submitted_from
-from dayfly.batch.request import Request
+from dayfly.batch.request import Request, check_whole
 from dayfly.job.description import Folder
 
 _MIB = 1024**2
@@ -31,7 +32,8 @@ _NODES_LIMIT = 1024**2
 
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
-    """The job, or one of its tasks, as the hook's words and its variables say it."""
+    """The job, or one of its tasks, as the hook's words and its variables say it. Raises `Refused`."""
+    check_whole(request.share)
     identity = said.identity(variables, _IDENTITY)
     return BatchJob(
         system="pbs",
@@ -39,7 +41,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         identity=identity | {"node": os.uname().nodename, "restarts": str(request.restarts)},
         allocation=allocation(request, variables, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=hosts(_nodes(os.fsdecode(variables.get(b"PBS_NODEFILE", b"")))) > 1,
-        folders=(*folders(variables), *submitted_from(variables)),
+        folders=(*folders(variables), *submitted_from(variables), *folder_of(variables, b"PBS_NODEFILE")),
         script_by_name=variables.get(b"PBS_ENVIRONMENT") == b"PBS_BATCH",
         outlives_parent=True,
     )

@@ -14,7 +14,9 @@ _INDEX = "^array_index^"
 task = by_brackets
 number = qsub.number
 state = qsub.state
-status = qsub.status
+_ENDED = {-29: qsub.TIMED_OUT, **dict.fromkeys((-24, -25, -26, -27, -28, -31), qsub.KILLED)}
+"""JOB_EXEC_KILL_WALLTIME; those of NCPUS_BURST, NCPUS_SUM, VMEM, MEM, CPUT and HPMEM (OpenPBS, src/include/job.h; the Reference
+Guide of PBS Professional, "Job Exit Codes")."""
 
 
 def render(job: SubmittedJob) -> str:
@@ -65,6 +67,11 @@ def told(number: str, tasks: int) -> list[str]:
     """The command that says how a job ended, where PBS keeps that (`job_history_enable`); of an array, how each task did."""
     del tasks
     return ["qstat", "-x", "-f", *(["-t"] if "[]" in number else []), number]
+
+
+def status(answer: str, number: str, tasks: int) -> int | None:
+    """How the ended job ended, by what that command says."""
+    return qsub.status(answer, number, tasks, _ENDED)
 
 
 def cancel(number: str) -> list[str]:

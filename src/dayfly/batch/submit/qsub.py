@@ -28,6 +28,8 @@ _STATES = {
 _BY_LETTER = {letter: state for state, letters in _STATES.items() for letter in letters}
 _BY_SIGNAL = 256
 """PBS tells a death by a signal as 256 and the signal's number (User's Guide, "Exit status")."""
+TIMED_OUT, KILLED = 124, 137
+"""The statuses of jobs that pbs_mom ended: over their time as `dayfly run --timeout` has it, over another limit by SIGKILL."""
 
 
 def number(answer: str) -> str:
@@ -51,19 +53,24 @@ def state(answer: str, status: int, number: str) -> State:
     return State.ENDED
 
 
-def status(answer: str, number: str, tasks: int) -> int | None:
-    """How the ended job ended, where `qstat -f` still tells that of all its tasks; the status of the first one that failed."""
+def status(answer: str, number: str, tasks: int, ended: Mapping[int, int]) -> int | None:
+    """How the ended job ended, where `qstat -f` still tells that of all its tasks; the status of the first one that failed.
+
+    `ended` has pbs_mom's own statuses, which are negative, of jobs that it ended over a limit.
+    """
     found = _jobs(answer, number)
     if "[]" in number:
         found.pop(0, None)  # the array's own
-    said = {task: _status(attributes.get("exit_status", "")) for task, attributes in found.items()}
+    said = {task: _status(attributes.get("exit_status", ""), ended) for task, attributes in found.items()}
     return first_failure(said, tasks)
 
 
-def _status(text: str) -> int | None:
-    """A status as the shell has it; None for one of pbs_mom's own, which is negative: the job did not run."""
-    if not re.fullmatch(r"[0-9]{1,4}", text):
+def _status(text: str, ended: Mapping[int, int]) -> int | None:
+    """A status as the shell has it; None for the others of pbs_mom's own: the job did not run."""
+    if not re.fullmatch(r"-?[0-9]{1,4}", text):
         return None
+    if int(text) < 0:
+        return ended.get(int(text))
     return int(text) if int(text) < _BY_SIGNAL else 128 + int(text) % _BY_SIGNAL
 
 

@@ -53,7 +53,7 @@ def rewrite(script: str, arguments: Sequence[str]) -> Filtered:
     queues = given.get("q") or [text for options in said.values() for text in options.get("q", [])] or [""]
     effective = _items(given["v"][-1]) if given.get("v") else [*own, *asked]
     resources = [*(text for options in said.values() for text in options.get("l", [])), *given.get("l", [])]
-    return Filtered("\n".join(lines), _request(effective, _memory(resources)), queues[-1].partition("@")[0])
+    return Filtered("\n".join(lines), _request(effective, resources), queues[-1].partition("@")[0])
 
 
 def _directives(lines: Sequence[str], prefix: str) -> Iterator[tuple[int, Mapping[str, list[str]]]]:
@@ -102,16 +102,19 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _request(variables: Sequence[str], memory: int) -> Request:
+def _request(variables: Sequence[str], resources: Sequence[str]) -> Request:
+    """What is asked for. On the host pbs_mom's limits say it: of mem and pmem the smaller one, and of vmem and pvmem."""
     pairs = [item.partition("=") for item in variables]
     wishes = [f"{_VARIABLES[name]}={value}" for name, _, value in pairs if name in _VARIABLES]
-    return parse([*wishes, f"memory_mib={memory // 1024**2}", "--", "job"])
+    asked = [f"memory_mib={_least(resources, 'mem', 'pmem')}", f"address_space_mib={_least(resources, 'vmem', 'pvmem')}"]
+    return parse([*wishes, *asked, "--", "job"])
 
 
-def _memory(resources: Iterable[str]) -> int:
-    """The bytes of memory that a job asks for by `mem`, the last time; 0 where it does not."""
-    asked = [value for text in resources for name, _, value in [item.partition("=") for item in _items(text)] if name == "mem"]
-    return parse_size(asked[-1]) if asked else 0
+def _least(resources: Sequence[str], *names: str) -> int:
+    """The MiB, rounded up, that a job asks for by the least of these resources, each as it is said last; 0: by none."""
+    pairs = [item.partition("=") for text in resources for item in _items(text)]
+    asked = {name: parse_size(value) for name, _, value in pairs if name in names}
+    return -(-min((size for size in asked.values() if size), default=0) // 1024**2)
 
 
 def parse_size(text: str) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 from dayfly.batch import variables as said
 from dayfly.batch.allocation import Allocation
+from dayfly.batch.host_file import folder_of
 from dayfly.batch.job import BatchJob
 from dayfly.batch.origin import submitted_from
-from dayfly.batch.request import Request
+from dayfly.batch.request import Request, check_whole
 from dayfly.job.description import Folder
 
 _IDENTITY = {
@@ -30,8 +31,9 @@ _NO_LIMIT = -1
 _MEMORY_LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_RSS)
 
 
-def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:  # noqa: ARG001 (as other batch systems' jobs are read)
-    """The job, as its starter sees it."""
+def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
+    """The job, as its starter sees it. Raises `Refused`."""
+    check_whole(request.share)
     identity = said.identity(variables, _IDENTITY)
     limits = [resource.getrlimit(number)[0] for number in _MEMORY_LIMITS]
     return BatchJob(
@@ -40,7 +42,11 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:  # noq
         identity=identity | {"node": os.uname().nodename},
         allocation=allocation(variables, limits, resource.getrlimit(resource.RLIMIT_AS)[0]),
         parallel=said.number(variables, b"PBS_NUM_NODES") > 1,
-        folders=(*_folders(variables, identity.get("job", "")), *submitted_from(variables)),
+        folders=(
+            *_folders(variables, identity.get("job", "")),
+            *submitted_from(variables),
+            *folder_of(variables, b"PBS_NODEFILE"),
+        ),
         script_by_name=variables.get(b"PBS_ENVIRONMENT") == b"PBS_BATCH",
         outlives_parent=True,
     )

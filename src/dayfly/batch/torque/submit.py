@@ -12,7 +12,8 @@ MARKS = ("qsub", "qchkpt")
 task = by_brackets
 number = qsub.number
 state = qsub.state
-status = qsub.status
+_ENDED = {-11: qsub.TIMED_OUT, -10: qsub.KILLED, -12: qsub.KILLED}
+"""JOB_EXEC_OVERLIMIT_WT, that of MEM and of CPUT (Torque's Administrator Guide, "Job Exit Status")."""
 
 
 def render(job: SubmittedJob) -> str:
@@ -60,6 +61,11 @@ def told(number: str, tasks: int) -> list[str]:
     """The command that says how a job ended, as long as Torque keeps that (`keep_completed`)."""
     del tasks
     return ask(number)
+
+
+def status(answer: str, number: str, tasks: int) -> int | None:
+    """How the ended job ended, by what that command says."""
+    return qsub.status(answer, number, tasks, _ENDED)
 
 
 def cancel(number: str) -> list[str]:

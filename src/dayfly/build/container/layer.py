@@ -16,6 +16,8 @@ _EXTENDED_LIMIT = 3072
 _TARGET_LIMIT = 4095
 _KEPT = re.compile(r"user\.(?!overlay\.).+|security\.capability", re.DOTALL)
 """Attributes that a container's user set. Others are a kernel's own: labels of SELinux, an overlay's notes."""
+_KEPT_OF_MACHINES = re.compile(r"user\..+|security\.capability", re.DOTALL)
+"""The notes of a machine's own overlay are `trusted.…`: those that a job sees are files' own."""
 _KINDS = {
     tar.Kind.FILE: Kind.FILE,
     tar.Kind.FOLDER: Kind.FOLDER,
@@ -25,13 +27,13 @@ _KINDS = {
 }
 
 
-def entries(path: Path, number: int, limit: int, *, marked: bool = False) -> Iterator[Entry]:
+def entries(path: Path, number: int, limit: int, *, captured: bool = False) -> Iterator[Entry]:
     """The entries of a layer, in their order, at most `limit`. `number` says which one it is.
 
-    With `marked`, it is cut short unless it has an end marker. Raises `Refused`.
+    A `captured` one is an archive of a machine's files: without an end marker it is cut short. Raises `Refused`.
     """
     with path.open("rb") as file:
-        members = tar.members(file, limit, marked=marked)
+        members = tar.members(file, limit, marked=captured)
         while True:
             try:
                 member = next(members, None)
@@ -39,17 +41,17 @@ def entries(path: Path, number: int, limit: int, *, marked: bool = False) -> Ite
                 raise Refused(f"layer {number + 1} cannot be read: {error.message}") from error
             if member is None:
                 return
-            yield _entry(member, number)
+            yield _entry(member, number, _KEPT_OF_MACHINES if captured else _KEPT)
 
 
-def _entry(member: tar.Member, number: int) -> Entry:
+def _entry(member: tar.Member, number: int, wanted: re.Pattern[str]) -> Entry:
     if member.kind is tar.Kind.HARD_LINK:
         if not member.target:
             raise Refused(f"{member.name[:200]!r} is a hard link to nothing")
         return Entry(member.name, None, member.target)
     kind = _KINDS[member.kind]
     has_some = member.extended and kind in (Kind.FILE, Kind.FOLDER)
-    kept = kept_attributes(member.name, member.extended.items()) if has_some else {}
+    kept = kept_attributes(member.name, member.extended.items(), wanted) if has_some else {}
     about = attributes(member.name, member.mode, member.uid, member.gid, member.mtime, kept)
     if kind is Kind.LINK:
         return Entry(member.name, Node(kind, about, target=_target(member)))
@@ -64,9 +66,9 @@ def _target(member: tar.Member) -> str:
     return target
 
 
-def kept_attributes(path: str, found: Iterable[tuple[str, str]]) -> dict[str, str]:
+def kept_attributes(path: str, found: Iterable[tuple[str, str]], wanted: re.Pattern[str] = _KEPT) -> dict[str, str]:
     """Those of a file's extended attributes that a machine needs. Raises `Refused` when they are too large."""
-    kept = {name: value for name, value in found if _KEPT.fullmatch(name)}
+    kept = {name: value for name, value in found if wanted.fullmatch(name)}
     size = sum(len(text.encode(errors="surrogateescape")) for pair in kept.items() for text in pair)
     if size > _EXTENDED_LIMIT or any("\0" in name or "=" in name for name in kept):
         raise Refused(f"{path[:200]!r} has extended attributes of more than {_EXTENDED_LIMIT} bytes")

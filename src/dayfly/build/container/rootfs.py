@@ -37,16 +37,17 @@ def make(
     *,
     latest: int | None = None,
     additions: Mapping[str, Node] | None = None,
-    marked: bool = False,
+    captured: bool = False,
 ) -> Root:
     """The filesystem of these layers, one over the other. `date` is that of what is added, like the folder `directory`.
 
-    With `latest`, no file is younger; `additions` are files that come over them. `marked` layers have an end marker.
+    With `latest`, no file is younger; `additions` are files that come over them. `captured`: they are no layers, but archives of
+    a machine's files, as its agent writes them.
     Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
     """
     tree = Tree(limits, date)
     for number, path in enumerate(layers):
-        tree.apply(layer.entries(path, number, limits.entries, marked=marked))
+        tree.apply(layer.entries(path, number, limits.entries, captured=captured), hides=not captured)
     tree.drop_devices()
     for place, node in (additions or {}).items():
         tree.add(place, node)

@@ -107,8 +107,11 @@ class Tree:
     def _new_folder(self) -> Node:
         return Node(Kind.FOLDER, self._folder)
 
-    def apply(self, entries: Iterable[Entry]) -> None:
-        """Lay one layer over what is there. What it hides of the layers below it goes first, wherever in the layer it says so."""
+    def apply(self, entries: Iterable[Entry], *, hides: bool = True) -> None:
+        """Lay one layer over what is there. What it hides of the layers below it goes first, wherever in the layer it says so.
+
+        An archive that is no layer hides nothing: `.wh.` is the beginning of a name as any other.
+        """
         kept: list[tuple[tuple[str, ...], Entry]] = []
         hiding: list[tuple[str, ...]] = []
         for entry in entries:
@@ -117,9 +120,9 @@ class Tree:
                 raise Refused(f"the container has more than the {self._limits.entries} entries that one may have")
             parts = split(entry.path, self._limits.depth)
             name = parts[-1] if parts else ""
-            if name.startswith(_WHITEOUT):
+            if hides and name.startswith(_WHITEOUT):
                 hiding.append(parts)
-            elif not any(part.startswith(_RESERVED) for part in parts):
+            elif not hides or not any(part.startswith(_RESERVED) for part in parts):
                 kept.append((parts, entry))
         new = self._new_folders(kept) if hiding else set()
         for parts in hiding:

@@ -1,0 +1,21 @@
+"""The file in which a batch system names a job's hosts (`PBS_NODEFILE`, `PE_HOSTFILE`): a job that is told of it finds it.
+
+On the way to every job's start under these batch systems.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from dayfly.job.description import Folder, hides_image
+
+
+def folder_of(variables: Mapping[bytes, bytes], name: bytes) -> tuple[Folder, ...]:
+    """The folder of the file that a variable names, for reading, where this host has it and the job could list it."""
+    path = os.path.normpath(os.fsdecode(variables.get(name, b"")))
+    folder = os.path.dirname(path)  # noqa: PTH120 (on the way to every job's start)
+    if not path.startswith("/") or hides_image(folder):
+        return ()
+    there = os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113
+    return (Folder(folder, readonly=True),) if there and os.access(folder, os.R_OK | os.X_OK) else ()
