@@ -16,11 +16,12 @@ from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
 from dayfly.job.prepare import AGENT_ARCHIVE
 from dayfly.machine import scratch
+from dayfly.machine.accelerator import EMULATED
 from dayfly.machine.channel import Decoder, Frame, FromGuest, ToGuest, encode
 from dayfly.machine.command import render
 from dayfly.machine.guest.initramfs import agent_archive
 from dayfly.machine.guest.protocol import GuestIdentity, StartRequest
-from dayfly.machine.spec import Accelerator, Boot, Disk, Endpoints, MachineSpec, Network, Shape
+from dayfly.machine.spec import Accelerator, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Shape
 from dayfly.settings import Settings, load
 
 
@@ -58,6 +59,7 @@ class Bare:
             identity="0000000000",
             label="bare",
             accelerator=Accelerator.TCG,
+            cpu=EMULATED[CpuModel.AUTO],
             shape=Shape(settings.machine_cpus, settings.machine_memory),
             boot=self._boot,
             kernel=image.kernel.file,

@@ -22,11 +22,12 @@ from dayfly.image.search import Libraries
 from dayfly.job.prepare import plan
 from dayfly.job.template import cloning
 from dayfly.job.templating import build
+from dayfly.machine.accelerator import EMULATED
 from dayfly.machine.channel import Decoder, FromGuest, ToGuest, encode
 from dayfly.machine.command import render
 from dayfly.machine.events import Event, Listener, beforehand
 from dayfly.machine.guest.protocol import Mount
-from dayfly.machine.spec import Accelerator, Boot, Endpoints, Network, Shape, Share
+from dayfly.machine.spec import Accelerator, Boot, CpuModel, Endpoints, Network, Shape, Share, Way
 from dayfly.machine.template.store import Kind
 from dayfly.settings import Settings, load
 
@@ -80,7 +81,7 @@ class BareClones:
         planned = plan(
             self.image,
             identity="0000000000",
-            accelerated=Accelerator.TCG,
+            way=Way(Accelerator.TCG, EMULATED[CpuModel.AUTO]),
             shape=self._shape,
             boot=self._boot,
             shares=self._shares,

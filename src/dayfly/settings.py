@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SITE_FILE = Path("/etc/dayfly/settings.toml")
 POLICY_FILE = Path("/etc/dayfly/policy.toml")
 """The site's policy where `policy.system` does not name another file: there it need not be."""
+CPU_MODELS = ("auto", "x86-64-v2", "x86-64-v3", "max", "host")
 ROOT = frozenset({0})
 """Who may own the site's settings."""
 _LIMIT = 1024 * 1024
@@ -87,6 +88,7 @@ class Settings:
     machine_cpus: int = 1
     machine_memory: int = 512 * 1024**2
     machine_accelerator: str = "auto"
+    machine_cpu_model: str = "auto"
     machine_qemu: str = "qemu-system-x86_64"
     machine_boot_timeout: float = 180.0
     job_grace: float = 10.0
@@ -159,6 +161,12 @@ def _accelerator(value: object) -> str:
     return str(value)
 
 
+def _cpu_model(value: object) -> str:
+    if value not in CPU_MODELS:
+        raise Refused(f"{value!r} is not a CPU model", "one of " + ", ".join(CPU_MODELS))
+    return str(value)
+
+
 def _vm(value: object) -> str:
     if value not in ("always", "on-request", "never"):
         raise Refused(f"{value!r} does not say when a job gets a machine", "always, on-request or never")
@@ -204,6 +212,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "machine.cpus": _count,
     "machine.memory": _size,
     "machine.accelerator": _accelerator,
+    "machine.cpu_model": _cpu_model,
     "machine.qemu": _text,
     "machine.boot_timeout": _duration,
     "job.grace": _duration,

@@ -28,7 +28,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([asdict(machine) | {"user": user_name(machine.uid)} for machine in machines])
     else:
-        titles = ("ID", "IMAGE", "USER", "PID", "CPUS", "MEMORY", "ACCEL", "AGE", "CPU")
+        titles = ("ID", "IMAGE", "USER", "PID", "CPUS", "MEMORY", "ACCEL", "CPU MODEL", "AGE", "CPU")
         print_table(titles, [_row(machine) for machine in machines], "no machines run on this host")
     return 0
 
@@ -42,6 +42,7 @@ def _row(machine: Running) -> tuple[str, ...]:
         str(machine.cpus),
         format_size(machine.memory),
         machine.accelerator,
+        machine.cpu_model,
         format_duration(machine.age),
         format_duration(machine.cpu),
     )

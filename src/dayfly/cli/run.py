@@ -10,7 +10,7 @@ from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
 from dayfly.job.description import JobDescription, parse_folder
 from dayfly.job.start import run
-from dayfly.machine.spec import CHOICES, Boot, Network, Shape
+from dayfly.machine.spec import CHOICES, CPU_CHOICES, Boot, CpuModel, Network, Shape
 from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
 
@@ -32,6 +32,13 @@ def configure(parser: Parser) -> None:
     parser.add_argument("image", metavar="IMAGE", help=IMAGE_HELP)
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--cpus", type=positive, metavar="N", help="its CPUs (default: machine.cpus of the settings, 1)")
+    machine.add_argument(
+        "--cpu-model",
+        type=CpuModel,
+        choices=CPU_CHOICES,
+        help="the CPU that it has: auto, x86-64-v2, x86-64-v3, max for all that the host can give it, or host, which needs KVM "
+        "(default: machine.cpu_model, auto: the host's CPU under KVM, x86-64-v3 where machines are emulated)",
+    )
     machine.add_argument(
         "--memory", type=checked(parse_size), metavar="SIZE", help="its memory, like 2G (default: machine.memory, 512M)"
     )
@@ -156,6 +163,7 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
         workdir=arguments.workdir or "",
         network=arguments.network,
         boot=arguments.boot,
+        cpu_model=arguments.cpu_model,
         root=arguments.user == "root" or arguments.save_as is not None,
         terminal=arguments.terminal,
         timeout=arguments.timeout,

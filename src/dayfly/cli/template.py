@@ -181,6 +181,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
             "network": str(machine["network"]),
             "boot": str(machine["boot"]),
             "accelerator": str(machine["accelerator"]),
+            "cpu model": str(machine.get("cpu_model", "")),
             "qemu": one.about.qemu,
             "made": f"{one.about.made}, in {format_duration(one.about.seconds)}",
         }

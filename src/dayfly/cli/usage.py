@@ -188,7 +188,8 @@ def _fields(record: UsageRecord) -> dict[str, str]:
         "image": f"{record.image.reference} {record.image.digest} ({record.image.library})",
         "image's origin": (record.image.origin or "-") + (f" of {record.image.endorser}" if record.image.endorser else ""),
         "machine": f"{machine.cpus} CPU, {format_size(machine.memory)}, scratch {format_size(machine.scratch)}",
-        "start": f"{machine.start}{_from(machine)}, {machine.accelerator}, boot {machine.boot}, QEMU {machine.qemu or '?'}",
+        "start": f"{machine.start}{_from(machine)}, boot {machine.boot}",
+        "run by": f"{machine.accelerator or '-'}, CPU {machine.cpu_model or '?'}, QEMU {machine.qemu or '?'}",
         "network": machine.network,
         "phases": ", ".join(f"{name} {format_duration(at)}" for name, at in record.phases.items()),
     }

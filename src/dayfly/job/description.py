@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dayfly.errors import Refused
 from dayfly.job.links import followed
 from dayfly.machine.command import MOST_SHARES
-from dayfly.machine.spec import Boot, Link, Network, Shape, Share
+from dayfly.machine.spec import Boot, CpuModel, Link, Network, Shape, Share
 from dayfly.units import format_size
 from dayfly.values import dataclass, field, replace
 
@@ -64,8 +64,8 @@ class JobDescription:
     Without a `command`, the image's own is run. With `own_path` the PATH was said for this very job, and is used as it is.
 
     `directory` is the caller's, as it shows it, shared unless `share_directory` is False; the job starts there, or in `workdir`.
-    A `cold` job's machine boots, whatever templates there are. Into a `guarded` one comes nothing that the user could have
-    altered: no template and no empty filesystem of the user's own caches.
+    The `cpu_model` is the settings' where it is None. A `cold` job's machine boots, whatever templates there are. Into a
+    `guarded` one comes nothing that the user could have altered: no template and no empty filesystem of the user's own caches.
     `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
     system, for its record, and `account` its account, where that is not the user's word alone; with `as_signal` its death by a
     signal is told as the signal's negative number, not as 128 + n.
@@ -83,6 +83,7 @@ class JobDescription:
     workdir: str = ""
     network: Network = Network.NONE
     boot: Boot | None = None
+    cpu_model: CpuModel | None = None
     root: bool = False
     terminal: bool | None = None
     timeout: float | None = None

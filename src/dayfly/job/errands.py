@@ -23,7 +23,7 @@ from dayfly.machine.errands import Errands
 from dayfly.machine.guest.protocol import Exited, GuestIdentity, Mount, StartRequest, printable
 from dayfly.machine.launch import launch
 from dayfly.machine.machine import Machine
-from dayfly.machine.spec import Accelerator, Boot, Network
+from dayfly.machine.spec import Boot, Network, Way
 from dayfly.settings import Settings
 
 Said = Callable[[int, str], None]
@@ -54,21 +54,21 @@ def perform(image: OpenImage, settings: Settings, wanted: Errands, archive: int,
     seconds = permit(image, settings, wish)
     process.raise_limits()
 
-    def attempt(accelerated: Accelerator, boot_seconds: float) -> None:
-        asyncio.run(_Attempt(image, settings, wanted, said, accelerated).run(archive, boot_seconds, seconds))
+    def attempt(way: Way, boot_seconds: float) -> None:
+        asyncio.run(_Attempt(image, settings, wanted, said, way).run(archive, boot_seconds, seconds))
 
     tried(settings, attempt)
 
 
 class _Attempt:
-    def __init__(self, image: OpenImage, settings: Settings, wanted: Errands, said: Said, accelerated: Accelerator) -> None:
+    def __init__(self, image: OpenImage, settings: Settings, wanted: Errands, said: Said, way: Way) -> None:
         self._image = image
         self._settings = settings
         self._wanted = wanted
         self._said = said
         self._identity = os.urandom(5).hex()
         self._boot = Boot(image.config.boot)
-        self._accelerated = accelerated
+        self._way = way
 
     async def run(self, archive: int, boot_seconds: float, seconds: float | None) -> None:
         """All of it; `seconds` are what the policy gives."""
@@ -76,7 +76,7 @@ class _Attempt:
         planned = plan(
             self._image,
             identity=self._identity,
-            accelerated=self._accelerated,
+            way=self._way,
             shape=wanted.shape,
             boot=self._boot,
             shares=wanted.shares,

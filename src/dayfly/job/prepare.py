@@ -16,7 +16,7 @@ from dayfly.image.manifest import ImageConfig
 from dayfly.job.description import Folder, JobDescription, check_listable, check_shape, hides_image, leads_to, mounts
 from dayfly.machine import scratch
 from dayfly.machine.launch import Launched, launch
-from dayfly.machine.spec import Accelerator, Boot, Disk, Link, MachineSpec, Network, Shape, Share
+from dayfly.machine.spec import Boot, Disk, Link, MachineSpec, Network, Shape, Share, Way
 from dayfly.settings import Settings
 from dayfly.values import dataclass, replace
 
@@ -80,7 +80,7 @@ def plan(
     image: OpenImage,
     *,
     identity: str,
-    accelerated: Accelerator,
+    way: Way,
     shape: Shape,
     boot: Boot,
     shares: tuple[Share, ...],
@@ -93,7 +93,8 @@ def plan(
     return MachineSpec(
         identity=identity,
         label=image.name or image.digest[:19],
-        accelerator=accelerated,
+        accelerator=way.accelerator,
+        cpu=way.cpu,
         shape=shape,
         boot=boot,
         kernel=-1,
@@ -106,13 +107,13 @@ def plan(
     )
 
 
-def planned_for(prepared: Prepared, accelerated: Accelerator) -> MachineSpec:
+def planned_for(prepared: Prepared, way: Way) -> MachineSpec:
     """The job's machine, as `plan` has it."""
     description = prepared.description
     return plan(
         prepared.image,
         identity=prepared.identity,
-        accelerated=accelerated,
+        way=way,
         shape=description.shape,
         boot=prepared.boot,
         shares=prepared.shares,

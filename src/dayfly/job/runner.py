@@ -32,6 +32,7 @@ from dayfly.machine.guest.protocol import (
     parse_grant,
 )
 from dayfly.machine.machine import Machine, Remains, State
+from dayfly.machine.spec import Accelerator, CpuModel
 from dayfly.values import dataclass, replace
 
 TIMED_OUT = 124
@@ -272,7 +273,19 @@ class Run:
             return Outcome(exited.status, reason, message, "ask for more with --memory", exited)
         if self._asked and exited.signal == self._asked:
             return Outcome(exited.status, "cancelled", exited=exited)
+        if exited.status == 128 + signal.SIGILL and self._machine.spec.cpu not in (CpuModel.HOST, CpuModel.HOST_REDUCED):
+            return self._illegal(exited)
         return Outcome(exited.status, "signal" if exited.signal else "exit", exited=exited)
+
+    def _illegal(self, exited: Exited) -> Outcome:
+        """A job, or the last program of a shell's, died of an instruction that the machine's CPU may only lack."""
+        spec = self._machine.spec
+        by = ", emulated" if spec.accelerator is Accelerator.TCG else ""
+        message = f"the job ended by an illegal instruction (SIGILL); its machine's CPU is {spec.cpu}{by}"
+        hint = "nothing that is emulated has AVX-512: build without it, or use a host with KVM"
+        if spec.cpu is not CpuModel.MAX:
+            hint = "--cpu-model max has more instructions; AVX-512 needs a host with KVM"
+        return Outcome(exited.status, "signal" if exited.signal else "exit", message, hint, exited)
 
     def _with_output(self, outcome: Outcome) -> Outcome:
         """The outcome, after all that the job wrote was passed on: a job whose output was lost has not ended well.

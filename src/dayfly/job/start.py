@@ -20,7 +20,7 @@ from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
 from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
 from dayfly.machine import accelerator, nesting
 from dayfly.machine.launch import Launched
-from dayfly.machine.spec import MachineSpec
+from dayfly.machine.spec import CpuModel, MachineSpec
 from dayfly.machine.template.restore import RestoreFailed
 from dayfly.machine.template.store import OpenTemplate
 from dayfly.settings import Settings
@@ -47,30 +47,31 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
             process.warn(image.notice)
         prepared = permit_job(prepare(description, image, begun), settings)
         process.raise_limits()
-        verdict = accelerator.Verdict(settings.cache_folder)
-        accelerated, trial = accelerator.choose(settings.machine_accelerator, verdict)
-        planned = planned_for(prepared, accelerated)
+        verdict = accelerator.Verdict(settings.cache_folder, description.cpu_model or CpuModel(settings.machine_cpu_model))
+        ways = accelerator.choose(settings.machine_accelerator, verdict)
+        planned = planned_for(prepared, ways[0])
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD - signals.ENDING)
         for number in signals.heeded(signals.ENDING):
             signal.signal(number, _asked_to_end)
         try:
             if description.batch:
                 failing.check(settings, image.digest)
-            template = NoTemplate("this is the trial of KVM") if trial else obtain(prepared, settings, planned)
+            template = NoTemplate("this is the trial of KVM") if len(ways) > 1 else obtain(prepared, settings, planned)
             signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
             launched, origin = _machine(prepared, settings, planned, template)
         except (DayflyError, OSError) as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
-            return not_up(prepared, settings, error, accelerated, told)
+            return not_up(prepared, settings, error, ways[0], told)
         except _AskedToEnd as asked:
             from dayfly.job.supervise import cancelled  # noqa: PLC0415 (heavy)
 
             return cancelled(prepared, settings, asked.number, told)
 
         from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
+        from dayfly.job.trial import Trial  # noqa: PLC0415 (as that)
 
-        return supervise(prepared, settings, launched, origin, verdict if trial else None, told)
+        return supervise(prepared, settings, launched, origin, Trial(ways, verdict), told)
 
 
 class _AskedToEnd(KeyboardInterrupt):

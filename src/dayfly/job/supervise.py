@@ -21,11 +21,11 @@ from dayfly.job.request import request
 from dayfly.job.runner import Outcome, Run, ended_before
 from dayfly.job.template import Origin
 from dayfly.job.terminal import CallersTerminal
+from dayfly.job.trial import Trial
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
-from dayfly.machine.accelerator import NO_KVM, TRIAL_SECONDS, Verdict
 from dayfly.machine.launch import Launched
-from dayfly.machine.machine import Machine, Part, Remains, StartFailed
-from dayfly.machine.spec import Accelerator
+from dayfly.machine.machine import Machine, Remains, StartFailed
+from dayfly.machine.spec import Way
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -33,25 +33,23 @@ Told = Callable[[UsageRecord], None]
 """Who hears of a job's record when the job starts (with the state `running`), and when it has ended. Raises nothing."""
 
 
-def supervise(
-    prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Verdict | None, told: Told | None
-) -> int:
+def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Trial, told: Told | None) -> int:
     """Run the job in the machine that was spawned for it; returns what to exit with.
 
-    With a `trial`, the machine shows whether KVM works here: the verdict is kept, and where not, the job gets another machine.
+    By the `trial` the machine shows whether KVM works here, where nobody knows; where not, the job gets another machine.
     """
     with contextlib.ExitStack() as until_the_end:
         outcome, record = asyncio.run(_Supervisor(prepared, settings, origin, trial, until_the_end, told).run(launched))
     return _told(prepared, settings, outcome, record, told)
 
 
-def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Accelerator, told: Told | None) -> int:
+def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Way, told: Told | None) -> int:
     """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
     if isinstance(error, OSError):
         error = DayflyError(in_words(error), "`dayfly doctor` checks the folders that Dayfly uses")
     record = _begun(prepared, Origin(cold_reason="no template could be made"))
     if isinstance(error, MachineFailed):
-        record = replace(record, machine=replace(record.machine, accelerator=str(tried)))
+        record = replace(record, machine=_by(record.machine, tried))
     outcome, record = _not_up(record, error)
     if isinstance(error, StartFailed):
         with _never_fatal("the console could not be kept"):
@@ -106,7 +104,7 @@ class _Supervisor:
         prepared: Prepared,
         settings: Settings,
         origin: Origin,
-        trial: Verdict | None,
+        trial: Trial,
         until_the_end: contextlib.ExitStack,
         told: Told | None,
     ) -> None:
@@ -119,26 +117,15 @@ class _Supervisor:
         self._records = Records(settings.records_folder)
 
     async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
-        if self._trial is not None:
+        timeout = self._settings.machine_boot_timeout
+        slow = self._prepared.boot.by_firmware  # nothing is heard of its kernel before all of its system is up
+        while True:
             try:
-                slow = self._prepared.boot.by_firmware  # nothing is heard of its kernel before all of its system is up
-                return await self._in(launched, self._settings.machine_boot_timeout if slow else TRIAL_SECONDS)
+                return await self._in(launched, timeout if slow else self._trial.seconds(timeout))
             except StartFailed as error:
-                if error.part not in (Part.QEMU, Part.KERNEL):
+                if not self._trial.goes_on(error):
                     return _not_up(self._record, error)
-            launched = spawn(self._prepared, self._settings, planned_for(self._prepared, Accelerator.TCG))
-        try:
-            return await self._in(launched, self._settings.machine_boot_timeout)
-        except StartFailed as error:
-            return _not_up(self._record, error)
-
-    def _up(self, accelerated: Accelerator) -> None:
-        """A machine is up: when that was a trial, KVM works; when it is the emulated one after a trial, KVM does not."""
-        if self._trial is not None:
-            works = accelerated is Accelerator.KVM
-            self._trial.write(works=works)
-            if not works:
-                process.warn(NO_KVM)
+            launched = spawn(self._prepared, self._settings, planned_for(self._prepared, self._trial.way))
 
     def _started(self, machine: Machine) -> None:
         """The job runs. Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
@@ -165,7 +152,7 @@ class _Supervisor:
         spec = launched.spec
         record = replace(
             self._record,
-            machine=replace(self._record.machine, accelerator=str(spec.accelerator), pid=launched.child.pid),
+            machine=replace(_by(self._record.machine, Way(spec.accelerator, spec.cpu)), pid=launched.child.pid),
         )
         console = None
         with _never_fatal("the usage record could not be begun"):
@@ -183,7 +170,7 @@ class _Supervisor:
                     terminal=terminal,
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
-                    up=lambda: self._up(spec.accelerator),
+                    up=self._trial.succeeded,
                     started=lambda: self._started(machine),
                     keep=self._is_captured,
                 )
@@ -198,6 +185,10 @@ class _Supervisor:
                 os.close(console)
         times = {**machine.times, "gone": time.monotonic()}
         return outcome, _ended(record, self._prepared.begun, times, outcome, remains, machine.qemu_version)
+
+
+def _by(machine: MachineUsed, way: Way) -> MachineUsed:
+    return replace(machine, accelerator=str(way.accelerator), cpu_model=str(way.cpu))
 
 
 def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
@@ -217,6 +208,7 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
             memory=description.shape.memory,
             scratch=description.scratch,
             accelerator="",
+            cpu_model="",
             boot=str(prepared.boot),
             start="template" if origin.template else "cold",
             network=str(description.network),

@@ -19,7 +19,7 @@ from dayfly.job.trial import tried
 from dayfly.job.usage import timestamp
 from dayfly.machine.launch import launch
 from dayfly.machine.machine import StartFailed
-from dayfly.machine.spec import Accelerator, Backing, Boot, MachineSpec, Network, Shape, Share
+from dayfly.machine.spec import Backing, Boot, MachineSpec, Network, Shape, Share, Way
 from dayfly.machine.template import failures
 from dayfly.machine.template.key import Key, program
 from dayfly.machine.template.making import keep, making
@@ -124,11 +124,11 @@ def build(
         raise Refused(f"there can be no template: {FIRMWARE}", "its machines boot for each job")
     store = next(store for store in stores(settings) if store.kind is kind)
 
-    def made(accelerated: Accelerator, seconds: float) -> OpenTemplate:
+    def made(way: Way, seconds: float) -> OpenTemplate:
         planned = plan(
             image,
             identity=os.urandom(5).hex(),
-            accelerated=accelerated,
+            way=way,
             shape=shape,
             boot=boots,
             shares=tuple(Share(f"share{index}", "", "", readonly=True) for index in range(shares)),
@@ -192,6 +192,7 @@ def _shown(planned: MachineSpec, size: int) -> dict[str, str | int]:
     """What `dayfly template list` shows of the machine."""
     return {
         "accelerator": str(planned.accelerator),
+        "cpu_model": str(planned.cpu),
         "boot": str(planned.boot),
         "cpus": planned.shape.cpus,
         "memory": planned.shape.memory,

@@ -50,6 +50,7 @@ class MachineUsed:
     start: str
     network: str
     qemu: str = ""
+    cpu_model: str = ""
     pid: int = 0
     template: str = ""
     cold_reason: str = ""

@@ -1,7 +1,8 @@
-"""KVM where it works, software emulation (TCG) where it does not.
+"""KVM where it works, software emulation (TCG) where it does not; and with which CPU.
 
-That `/dev/kvm` can be opened does not mean that a guest runs: nested in another hypervisor it may hang at its first instruction.
-Therefore the first machine on a host is a trial, and its verdict is kept until the host boots again.
+That `/dev/kvm` can be opened does not mean that a guest runs: nested in another hypervisor it may hang at its first instruction,
+or QEMU may not be able to give it the host's CPU. Therefore the first machine on a host is a trial, and its verdict is kept until
+the host boots again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from dayfly import files
 from dayfly.errors import Refused
-from dayfly.machine.spec import Accelerator
+from dayfly.machine.spec import Accelerator, CpuModel, Way
+from dayfly.values import dataclass
 
 KVM_DEVICE = "/dev/kvm"
 TRIAL_SECONDS = 10.0
@@ -21,41 +23,90 @@ TRIAL_SECONDS = 10.0
 NO_KVM = "guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)"
 """What is said when a trial has failed."""
 
+_HOSTS = (CpuModel.HOST, CpuModel.HOST_REDUCED)
+_UNDER_KVM = {
+    CpuModel.AUTO: (*_HOSTS, CpuModel.V3, CpuModel.V2),
+    CpuModel.V2: (CpuModel.V2,),
+    CpuModel.V3: (CpuModel.V3,),
+    CpuModel.MAX: (*_HOSTS, CpuModel.V3, CpuModel.V2),
+    CpuModel.HOST: _HOSTS,
+}
+"""What is tried for each wish, the best first."""
+EMULATED = {
+    CpuModel.AUTO: CpuModel.V3,
+    CpuModel.V2: CpuModel.V2,
+    CpuModel.V3: CpuModel.V3,
+    CpuModel.MAX: CpuModel.MAX,
+}
+"""What is emulated for each wish (docs/decisions/0160). The host's own CPU cannot be."""
+_LIMIT = 16 * 1024
+_SAID_LIMIT = 1024
+
 
 def openable() -> bool:
     """Whether this user may use KVM at all."""
     return os.access(KVM_DEVICE, os.R_OK | os.W_OK)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a trial found: the CPU that a guest runs with under KVM, or None; and what QEMU said of the first that failed."""
+
+    cpu: CpuModel | None
+    said: str = ""
+
+
 class Verdict:
-    """What is known of KVM on this host since it booted."""
+    """What is known of KVM on this host since it booted, for one wish: of another CPU nothing is known."""
 
-    def __init__(self, cache: Path) -> None:
-        self._path = cache / f"kvm.{os.uname().nodename}.json"  # several hosts may share the cache, as home directories are
+    def __init__(self, cache: Path, wanted: CpuModel) -> None:
+        self.wanted = wanted
+        host = os.uname().nodename  # several hosts may share the cache, as home directories are
+        self._path = cache / f"kvm.{host}.{wanted}.json"
 
-    def read(self) -> bool | None:
-        """Whether guests run under KVM; None when nobody has tried since the host booted."""
+    def read(self) -> Found | None:
+        """What was found; None when nobody has tried since the host booted."""
         try:
-            verdict = json.loads(files.read(self._path, 4096))
+            verdict = json.loads(files.read(self._path, _LIMIT))
         except (OSError, ValueError, RecursionError, Refused):
             return None
         if not isinstance(verdict, dict) or verdict.get("boot") != _boot_id():
             return None
-        return verdict.get("works") is True
+        said = str(verdict.get("said", ""))
+        return Found(next((cpu for cpu in _UNDER_KVM[self.wanted] if cpu == verdict.get("cpu")), None), said)
 
-    def write(self, *, works: bool) -> None:
+    def write(self, found: Found) -> None:
         """Keep a trial's verdict."""
-        files.write(self._path, json.dumps({"boot": _boot_id(), "works": works}).encode(), durable=False)
+        verdict = {"boot": _boot_id(), "cpu": found.cpu or "", "said": found.said[:_SAID_LIMIT]}
+        files.write(self._path, json.dumps(verdict).encode(), durable=False)
 
 
-def choose(wanted: str, verdict: Verdict) -> tuple[Accelerator, bool]:
-    """The accelerator to use (`wanted`: auto, kvm or tcg), and whether this is the trial whose verdict is to be kept."""
-    if wanted != "auto":
-        return Accelerator(wanted), False
+def choose(accelerator: str, verdict: Verdict) -> tuple[Way, ...]:
+    """The ways to run a machine, the best first (`accelerator`: auto, kvm or tcg).
+
+    Where there are several, this machine is the trial whose verdict is to be kept.
+    Raises `Refused` where the CPU that is wanted cannot be had.
+    """
+    wanted = verdict.wanted
+    kvm = tuple(Way(Accelerator.KVM, cpu) for cpu in _UNDER_KVM[wanted])
+    if accelerator == Accelerator.TCG:
+        return _emulated(wanted, "machine.accelerator is tcg")
     if not openable():
-        return Accelerator.TCG, False
-    works = verdict.read()
-    return Accelerator.TCG if works is False else Accelerator.KVM, works is None
+        return kvm[:1] if accelerator == Accelerator.KVM else _emulated(wanted, f"{KVM_DEVICE} cannot be used")
+    found = verdict.read()
+    if found is not None and found.cpu is not None:
+        return (Way(Accelerator.KVM, found.cpu),)
+    if accelerator == Accelerator.KVM:
+        return kvm
+    if found is not None:
+        return _emulated(wanted, "guests do not run under KVM")
+    return (*kvm, *(Way(Accelerator.TCG, EMULATED[cpu]) for cpu in EMULATED if cpu == wanted))
+
+
+def _emulated(wanted: CpuModel, why: str) -> tuple[Way]:
+    if wanted not in EMULATED:
+        raise Refused(f"the CPU model {wanted} needs KVM, and {why} on this host", "max is all that emulation has")
+    return (Way(Accelerator.TCG, EMULATED[wanted]),)
 
 
 def _boot_id() -> str:

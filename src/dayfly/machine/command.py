@@ -5,7 +5,7 @@ Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on th
 
 from __future__ import annotations
 
-from dayfly.machine.spec import Accelerator, Boot, Disk, Endpoints, MachineSpec, Network, Share
+from dayfly.machine.spec import Accelerator, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Share
 
 CHANNEL_PORT = "org.dayfly.agent"
 NAME_PREFIX = "dayfly:"
@@ -21,11 +21,20 @@ _KERNEL_WORDS = (
     "cryptomgr.notests rcupdate.rcu_expedited=1 nowatchdog nmi_watchdog=0 "
     "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init"
 )
-_CPUS = {
-    # -cpu max under TCG advertises ERMS, which makes the kernel's zero-fill eight times slower.
-    Accelerator.TCG: "Nehalem,+rdrand,+aes,+pclmulqdq",
-    Accelerator.KVM: "host",
+# What each level is made of, the same under KVM and TCG. QEMU's models of later CPUs have features that TCG lacks, or that one
+# maker's CPUs lack under KVM. `enforce`: a feature that is not there is an error, and not a program's illegal instruction later.
+# `level` has to reach the leaf that tells how large AVX's registers are, or the kernel does without AVX.
+_V2 = "Nehalem,+aes,+pclmulqdq,+rdrand"
+_V3 = f"{_V2},+avx,+avx2,+bmi1,+bmi2,+f16c,+fma,+abm,+movbe,+xsave,+xsaveopt,level=13"
+CPUS = {
+    CpuModel.V2: f"{_V2},enforce",
+    CpuModel.V3: f"{_V3},enforce",
+    # For emulation. ERMS and FSRM say that `rep movsb` is fast: by it, the kernel's zero-fill takes eight times as long there.
+    CpuModel.MAX: "max,-erms,-fsrm",
+    CpuModel.HOST: "host",
+    CpuModel.HOST_REDUCED: "host,-arch-capabilities",
 }
+"""QEMU's words for each CPU."""
 # Translated code, in MiB: without a limit it grows to 1 GiB beside the guest's memory, and a batch job has no room for that.
 _ACCELERATORS = {Accelerator.TCG: "tcg,thread=multi,tb-size=128", Accelerator.KVM: "kvm"}
 _FIRST_DISK_SLOT, _CHANNEL_SLOT, _NETWORK_SLOT, _FIRST_SHARE_SLOT = 0x02, 0x08, 0x09, 0x0A
@@ -41,7 +50,7 @@ def render(qemu: str, spec: MachineSpec, ends: Endpoints) -> list[str]:
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-machine", "q35,usb=off,vmport=off,sata=off,smbus=off,hpet=off,memory-backend=memory"),
         *("-accel", _ACCELERATORS[spec.accelerator]),
-        *("-cpu", _CPUS[spec.accelerator]),
+        *("-cpu", CPUS[spec.cpu]),
         *("-smp", str(spec.shape.cpus)),
         *("-m", f"{spec.shape.memory // 1024}K"),
         *("-object", _memory(spec)),

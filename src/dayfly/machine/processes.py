@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly.machine.command import NAME_PREFIX
+from dayfly.machine.command import CPUS, NAME_PREFIX
 
 _NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):(.*)", re.DOTALL)
 _MEMORY = re.compile(r"(\d{1,12})K")
@@ -30,6 +30,7 @@ class Running:
     age: float
     cpu: float
     accelerator: str
+    cpu_model: str
 
 
 def running() -> Iterator[Running]:
@@ -49,14 +50,14 @@ def _read(entry: Path) -> Running | None:
     if machine is None:
         return None
     ticks = os.sysconf("SC_CLK_TCK")
-    identity, label, cpus, memory, accelerator = machine
+    identity, label, cpus, memory, accelerator, cpu_model = machine
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) / ticks
     cpu = (int(stat[11]) + int(stat[12])) / ticks
-    return Running(identity, label, int(entry.name), int(stat[1]), uid, cpus, memory, age, cpu, accelerator)
+    return Running(identity, label, int(entry.name), int(stat[1]), uid, cpus, memory, age, cpu, accelerator, cpu_model)
 
 
-def parse_command(words: list[str]) -> tuple[str, str, int, int, str] | None:
-    """Identity, label, CPUs, memory and accelerator from an argv that `dayfly.machine.command` rendered; None for any other."""
+def parse_command(words: list[str]) -> tuple[str, str, int, int, str, str] | None:
+    """Identity, label, CPUs, memory, accelerator and CPU model from an argv of `dayfly.machine.command`; None for any other."""
     values = dict(itertools.pairwise(words[1:]))
     name = _NAME.fullmatch(values.get("-name", ""))
     memory = _MEMORY.fullmatch(values.get("-m", ""))
@@ -64,4 +65,5 @@ def parse_command(words: list[str]) -> tuple[str, str, int, int, str] | None:
     if name is None or memory is None or not cpus.isdecimal():
         return None
     accelerator = values.get("-accel", "").partition(",")[0]
-    return name[1], name[2].replace(",,", ","), int(cpus), int(memory[1]) * 1024, accelerator
+    cpu_model = next((str(model) for model, words in CPUS.items() if words == values.get("-cpu")), "")
+    return name[1], name[2].replace(",,", ","), int(cpus), int(memory[1]) * 1024, accelerator, cpu_model

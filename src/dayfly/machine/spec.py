@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from dayfly.settings import CPU_MODELS
 from dayfly.values import dataclass
 
 
@@ -12,6 +13,33 @@ class Accelerator(StrEnum):
 
     KVM = "kvm"
     TCG = "tcg"
+
+
+class CpuModel(StrEnum):
+    """The CPU that a guest sees. The levels are those of the psABI of x86-64, which compilers and distributions build for.
+
+    `AUTO` leaves the choice to the host; a machine has one of the others.
+    """
+
+    AUTO = "auto"
+    V2 = "x86-64-v2"
+    V3 = "x86-64-v3"
+    MAX = "max"
+    HOST = "host"
+    HOST_REDUCED = "host,-arch-capabilities"
+    """The host's, as far as a hypervisor that refuses IA32_ARCH_CAPABILITIES to KVM lets a guest have it."""
+
+
+CPU_CHOICES = tuple(map(CpuModel, CPU_MODELS))
+"""What a job or the settings may ask for."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a host runs a machine: by what, and with which CPU for the guest."""
+
+    accelerator: Accelerator
+    cpu: CpuModel
 
 
 class Boot(StrEnum):
@@ -107,6 +135,7 @@ class MachineSpec:
     identity: str
     label: str
     accelerator: Accelerator
+    cpu: CpuModel
     shape: Shape
     boot: Boot
     kernel: int

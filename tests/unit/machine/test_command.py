@@ -2,12 +2,13 @@ from dataclasses import replace
 
 from dayfly.machine.command import kernel_command_line, render
 from dayfly.machine.processes import parse_command
-from dayfly.machine.spec import Accelerator, Boot, Disk, Endpoints, MachineSpec, Network, Shape, Share
+from dayfly.machine.spec import Accelerator, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Shape, Share
 
 SPEC = MachineSpec(
     identity="0123456789",
     label="debian:12",
     accelerator=Accelerator.TCG,
+    cpu=CpuModel.V3,
     shape=Shape(2, 1 << 30),
     boot=Boot.AGENT,
     kernel=10,
@@ -84,7 +85,7 @@ def test_no_two_devices_in_one_slot() -> None:
 
 def test_a_machine_is_recognised_by_its_command() -> None:
     argv = render("/usr/bin/qemu-system-x86_64", replace(SPEC, label="odd,name:1"), ENDS)
-    assert parse_command(argv) == ("0123456789", "odd,name:1", 2, 1 << 30, "tcg")
+    assert parse_command(argv) == ("0123456789", "odd,name:1", 2, 1 << 30, "tcg", "x86-64-v3")
 
 
 def test_other_processes_are_no_machines() -> None:

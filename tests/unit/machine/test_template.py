@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.machine.command import render
-from dayfly.machine.spec import Accelerator, Backing, Boot, Disk, Endpoints, MachineSpec, Network, Shape, Share
+from dayfly.machine.spec import Accelerator, Backing, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Shape, Share
 from dayfly.machine.template.key import Key, key
 from dayfly.machine.template.making import digest_of
 from dayfly.machine.template.making import render as render_about
@@ -49,6 +49,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "boot": {"boot": Boot.SYSTEM},
     "network": {"network": Network.NAT},
     "accelerator": {"accelerator": Accelerator.KVM},
+    "cpu": {"cpu": CpuModel.V2},
     "shares": {"shares": (Share("share0", "/a", "/a", readonly=False),)},
     "disks": {"disks": SPEC.disks[:1]},
     "filesystem": {"disks": (Disk("root", 12, "squashfs", readonly=True), *SPEC.disks[1:])},

@@ -1,0 +1,75 @@
+"""The machine by which a host shows whether KVM works, and with which CPU."""
+
+from pathlib import Path
+
+import pytest
+
+from dayfly.job.trial import Trial, tried
+from dayfly.machine import accelerator
+from dayfly.machine.accelerator import Found, Verdict
+from dayfly.machine.machine import Part, StartFailed
+from dayfly.machine.spec import Accelerator, CpuModel, Way
+from dayfly.settings import Settings
+
+HOST, REDUCED = Way(Accelerator.KVM, CpuModel.HOST), Way(Accelerator.KVM, CpuModel.HOST_REDUCED)
+EMULATED = Way(Accelerator.TCG, CpuModel.V3)
+WAYS = (HOST, REDUCED, EMULATED)
+
+
+def failed(part: Part) -> StartFailed:
+    return StartFailed(part, f"{part} failed", "")
+
+
+@pytest.fixture
+def verdict(tmp_path: Path) -> Verdict:
+    return Verdict(tmp_path, CpuModel.AUTO)
+
+
+def test_qemu_that_ends_may_do_with_another_cpu(verdict: Verdict, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = Trial(WAYS, verdict)
+    assert trial.goes_on(failed(Part.QEMU))
+    assert trial.way == REDUCED
+    trial.succeeded()
+    assert verdict.read() == Found(CpuModel.HOST_REDUCED, "QEMU failed")
+    assert "cannot have the host's CPU" in capsys.readouterr().err
+
+
+def test_a_guest_that_hangs_would_hang_with_another_cpu(verdict: Verdict, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = Trial(WAYS, verdict)
+    assert trial.seconds(180) == accelerator.TRIAL_SECONDS
+    assert trial.goes_on(failed(Part.KERNEL))
+    assert (trial.way, trial.seconds(180)) == (EMULATED, 180)
+    trial.succeeded()
+    assert verdict.read() == Found(None, "the kernel failed")
+    assert "machines are emulated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", [Part.ROOT, Part.AGENT])
+def test_an_image_that_is_broken_says_nothing_of_kvm(verdict: Verdict, part: Part) -> None:
+    assert not Trial(WAYS, verdict).goes_on(failed(part))
+
+
+def test_without_emulation_there_is_time(verdict: Verdict) -> None:
+    trial = Trial((HOST, REDUCED), verdict)
+    assert trial.seconds(180) == 180
+    assert not trial.goes_on(failed(Part.KERNEL))
+    assert trial.goes_on(failed(Part.QEMU))
+    assert not trial.goes_on(failed(Part.QEMU))
+    assert verdict.read() is None
+
+
+def test_what_is_known_is_no_trial(verdict: Verdict) -> None:
+    Trial((EMULATED,), verdict).succeeded()
+    assert verdict.read() is None
+
+
+def test_all_ways_fail(tmp_path: Path) -> None:
+    asked: list[Way] = []
+
+    def attempt(way: Way, _: float) -> None:
+        asked.append(way)
+        raise failed(Part.QEMU)
+
+    with pytest.raises(StartFailed):
+        tried(Settings(cache_folder=tmp_path, machine_accelerator="tcg"), attempt)
+    assert asked == [Way(Accelerator.TCG, accelerator.EMULATED[CpuModel.AUTO])]
