@@ -123,12 +123,17 @@ def test_after_a_kill_nothing_is_left(site: Site, submit: Submit, monkeypatch: p
     eventually(lambda: not Path(f"/proc/{machine.pid}").exists())
 
 
+@pytest.mark.parametrize("through", ["itself", "a-link"])
 @pytest.mark.parametrize("submit", [of_pbs, of_torque])
 def test_the_folder_that_a_job_was_submitted_from(
-    site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, through: str
 ) -> None:
+    """As the user's shell showed it: homes are links on many clusters."""
     project = tmp_path / "project"
     project.mkdir()
+    if through == "a-link":
+        (tmp_path / "home").symlink_to(tmp_path)
+        project = tmp_path / "home/project"
     launched = submit(site, "cd $PBS_O_WORKDIR && pwd && echo in >made", monkeypatch)
     launched.environment["PBS_O_WORKDIR"] = str(project)
     with launched.start(site) as started:
