@@ -174,11 +174,24 @@ def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_exec
     for descriptor in inherited.closed_streams():
         os.close(descriptor)
     try:
+        if not_executed:
+            program = _found(command[0], os.fsdecode(environment.get(b"PATH", b"")))
+            os.execve(program, list(command), environment)
         os.execvpe(command[0], list(command), environment)
     except OSError as error:
         if not_executed:
-            line = not_executed.format(program=command[0], error=error.strerror)
+            line = not_executed.format(program=program, error=error.strerror)
             os.write(2, os.fsencode(f"{line}\n"))
             os._exit(error.errno or 1)
         process.warn(f"{command[0]}: {error.strerror}")
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _found(program: str, path: str) -> str:
+    """The file that slurmstepd executes: unlike execvp(3), the first of that name which is no folder, executable or not."""
+    if program.startswith("/"):
+        return program
+    if program.startswith("."):
+        return f"{os.getcwd()}/{program}"  # noqa: PTH109
+    candidates = (f"{folder}/{program}" for folder in path.split(":") if folder)
+    return next((file for file in candidates if os.path.exists(file) and not os.path.isdir(file)), program)  # noqa: PTH110, PTH112
