@@ -27,6 +27,7 @@
 #define HOSTNAME_FILE ROOT "/etc/hostname"
 #define HOSTS_FILE ROOT "/etc/hosts"
 #define MACHINE_ID_FILE ROOT "/etc/machine-id"
+#define JOURNALS ROOT "/var/log/journal"
 #define SEED_FILE ROOT "/var/lib/systemd/random-seed"
 #define SSH_FOLDER ROOT "/etc/ssh"
 #define SSH_SERVER ROOT "/usr/sbin/sshd"
@@ -52,6 +53,8 @@ struct mapped {
 static struct mapped hostname = {.path = HOSTNAME_FILE}, hosts = {.path = HOSTS_FILE}, machine_id = {.path = MACHINE_ID_FILE}, seed = {.path = SEED_FILE};
 static char hosts_line[LINE_ROOM]; /* what we have put into the file */
 static bool machine_id_given; /* by a START */
+static char journal[MACHINE_ID_LENGTH + 1]; /* the folder in JOURNALS that journald keeps to, and the other name that it was given; empty where there is none */
+static char journal_link[sizeof JOURNALS + MACHINE_ID_LENGTH + 1];
 static bool ssh_server;
 static int last_pid = -1, scratch = -1; /* likewise; scratch is the writable layer's filesystem */
 static uint32_t pid_most;
@@ -187,6 +190,31 @@ static void write_machine_id(const char *line)
         say("cannot write " MACHINE_ID_FILE ": %s", strerror(errno));
 }
 
+/* journald keeps to the machine-id that it was started under, and journalctl reads what lies under the machine's present one (sd-journal(3), "local"; of
+   /run/log/journal it reads all). So that is another name of the same folder: to rename it would take it away under journald. */
+static void prepare_journal(const char *id)
+{
+    struct stat status;
+    char path[sizeof JOURNALS + MACHINE_ID_LENGTH + 1];
+    if (*journal_link)
+        unlink(journal_link); /* of a job before, as that with which a template is rehearsed */
+    *journal_link = 0;
+    snprintf(path, sizeof path, "%s/%.*s", JOURNALS, MACHINE_ID_LENGTH, id);
+    if (lstat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        snprintf(journal, sizeof journal, "%.*s", MACHINE_ID_LENGTH, id);
+}
+
+static void keep_journal(const char *id)
+{
+    if (!*journal)
+        return;
+    snprintf(journal_link, sizeof journal_link, "%s/%s", JOURNALS, id);
+    if (symlink(journal, journal_link)) {
+        say("cannot make %s: %s", journal_link, strerror(errno));
+        *journal_link = 0;
+    }
+}
+
 static void set_machine_id(const char *id)
 {
     char line[MACHINE_ID_LENGTH + 2];
@@ -194,6 +222,7 @@ static void set_machine_id(const char *id)
     machine_id_given = true;
     if (!store(&machine_id, line))
         write_machine_id(line);
+    keep_journal(id);
 }
 
 /* One that the machine has found itself stays until START, for services may have seen it; that of a job before does not. */
@@ -204,6 +233,7 @@ static void prepare_machine_id(void)
     ssize_t have = read_file(MACHINE_ID_FILE, line, sizeof line);
     if (machine_id_given || have != MACHINE_ID_LENGTH + 1 || strspn(line, "0123456789abcdef") != MACHINE_ID_LENGTH)
         strcpy(line, NO_MACHINE_ID);
+    prepare_journal(line);
     if (map_text(&machine_id, 0, line))
         return;
     write_machine_id(line);

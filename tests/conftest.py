@@ -82,6 +82,12 @@ def system_image(library: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def own_system_image(library: Path) -> str:
+    """The name of an image with its own systemd that was built as a user would do it."""
+    return build(str(Path(__file__).parent / "framework/debian-12-own-system.toml"), library)
+
+
+@pytest.fixture(scope="session")
 def ssh_image(library: Path) -> str:
     """The name of an image with an ssh server."""
     return build(str(Path(__file__).parent / "framework/debian-12-ssh.toml"), library)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define ETC ROOT "/etc"
+#define JOURNALS ROOT "/var/log/journal"
 #define SEED ROOT "/var/lib/systemd/random-seed"
 
 static char content[9000];
@@ -118,6 +119,23 @@ static void test_own_machine_id_stays(void)
     CHECK(is(ETC "/machine-id", NO_ID "\n"));
 }
 
+/* Before any other START: a machine-id that was given is not kept. journald keeps to the one that it was started with. */
+static void test_journal(void)
+{
+    static const char before[] = "fedcba9876543210fedcba9876543210";
+    char target[64] = "";
+    CHECK(make_directories(JOURNALS "/fedcba9876543210fedcba9876543210") == 0);
+    set(ETC "/machine-id", "fedcba9876543210fedcba9876543210\n");
+    own_prepare();
+    start("a", ID);
+    CHECK(readlink(JOURNALS "/" ID, target, sizeof target - 1) == (ssize_t)strlen(before) && !strcmp(target, before));
+    own_prepare();
+    start("a", "00112233445566778899aabbccddeeff"); /* as after the rehearsal of a template */
+    CHECK(access(JOURNALS "/" ID, F_OK) && readlink(JOURNALS "/00112233445566778899aabbccddeeff", target, sizeof target - 1) == (ssize_t)strlen(before));
+    own_prepare();
+    CHECK(access(JOURNALS "/00112233445566778899aabbccddeeff", F_OK));
+}
+
 static void test_random_seed(void)
 {
     uint8_t bytes[32] = {1};
@@ -142,6 +160,7 @@ static void test_random_seed(void)
 int main(void)
 {
     CHECK(make_directories(ETC) == 0);
+    test_journal();
     test_missing_files();
     test_again_with_other_lengths();
     test_replaced_and_cut();

@@ -69,6 +69,34 @@ def test_the_system_has_settled_and_is_whole(site: Site, system_image: str) -> N
     ]
 
 
+def test_the_journal_of_a_system_that_a_user_built(site: Site, own_system_image: str) -> None:
+    """journald was started under the template's machine-id, and keeps its journal in /var/log."""
+    script = (
+        "journalctl --no-pager -q -o cat -u systemd-journald | grep -cx 'Journal started'; "
+        "systemctl status --no-pager systemd-journald | grep -c 'Journal started'; "
+        "logger -t job a line of the job; journalctl --sync; journalctl --no-pager -q -o cat -t job; "
+        "journalctl --no-pager -q --rotate && journalctl --no-pager -q -o cat -t job; "
+        "ls /var/log/journal | grep -cx $(cat /etc/machine-id)"
+    )
+    finished = site.dayfly("run", f"user/{own_system_image}", "--user", "root", "--", "sh", "-c", script)
+    assert finished.status == 0, finished.err
+    assert finished.out.decode().splitlines() == ["1", "1", "a line of the job", "a line of the job", "1"]
+
+
+def test_the_devices_of_a_system_that_a_user_built(site: Site, own_system_image: str) -> None:
+    script = "systemctl is-active systemd-udevd dbus; stat -c '%n %a %U:%G' /dev/null /dev/vda /dev/net/tun /dev/fuse /dev/rtc0"
+    finished = site.dayfly("run", f"user/{own_system_image}", "--", "sh", "-c", script)
+    assert (finished.status, finished.err) == (0, "")
+    assert finished.out.decode().splitlines() == [
+        *["active"] * 2,
+        "/dev/null 666 root:root",
+        "/dev/vda 660 root:disk",
+        "/dev/net/tun 666 root:root",
+        "/dev/fuse 666 root:root",
+        "/dev/rtc0 600 root:root",
+    ]
+
+
 def test_a_timeout_and_a_power_off(site: Site, system_image: str) -> None:
     site.configure(job_grace="1s")
     script = "trap '' TERM; echo up; while :; do sleep 1; done"

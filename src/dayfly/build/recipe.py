@@ -49,6 +49,9 @@ _PACKAGES = ((_PACKAGE, (), "the name of a package, or NAME=VERSION"), (_RPM_PAC
 _RELEASES = ((_RELEASE, None, "a release's code name, like bookworm"), (_RPM_RELEASE, None, "what $releasever is to be, like 9"))
 """By whether it is an RPM distribution."""
 _KERNEL_PACKAGE = "linux-image-"
+_SYSTEM_PACKAGES = ("systemd-sysv", "udev", "kmod", "dbus")
+"""What an image needs whose own init boots: Debian's systemd only recommends the rest. Without udev, devices have the
+kernel's owners and modes; without kmod, modules have no nodes to be loaded by; without dbus, systemctl answers no user."""
 _MOST_STEPS = 100
 _STEP_LIMIT = 65536
 
@@ -295,6 +298,7 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
     rpm = distribution == RPM
     packages = reader.texts("packages", *_PACKAGES[rpm])
     kernel, command_line = _kernel(reader, packages)
+    boot = BootMode(reader.choice("boot", ("agent", "system"), "agent") or "agent")
     name = _image_name(reader)
     users = tuple(_user(inner) for inner in reader.sections("users"))
     found = tuple(_file(inner, folder) for inner in reader.sections("files"))
@@ -306,10 +310,10 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
         distribution=distribution,
         release=reader.text("release", *_RELEASES[rpm]),
         date=_date(reader),
-        packages=packages,
+        packages=packages if rpm or boot is BootMode.AGENT else _with_system(packages),
         variant=reader.choice("variant", VARIANTS, "minbase"),
         components=reader.texts("components", _COMPONENT, ("main",)),
-        boot=BootMode(reader.choice("boot", ("agent", "system"), "agent") or "agent"),
+        boot=boot,
         kernel=kernel,
         command_line=command_line,
         default_user=reader.text("default_user", _ACCOUNT, ""),
@@ -323,6 +327,12 @@ def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
     )
     _check_kind(reader, recipe)
     return None if reader.mistakes else recipe
+
+
+def _with_system(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """These packages of Debian's, and of those that a whole system needs the ones that are not among them."""
+    named = {package.partition("=")[0] for package in packages}
+    return (*packages, *(package for package in _SYSTEM_PACKAGES if package not in named))
 
 
 def _run(reader: _Reader) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from dayfly.build.recipe import Recipe, RecipeFile, Repository
 from dayfly.build.steps import Machines
 from dayfly.build.workshop import Workshop
 from dayfly.image.library import OpenImage
+from dayfly.image.manifest import BootMode
 from dayfly.machine.errands import Errands
 from dayfly.machine.spec import Share
 from dayfly.values import replace
@@ -45,6 +46,12 @@ logdir={_WORK}/log
 """
 _MACROS = "%_dbpath /var/lib/rpm\n"
 """Debian's rpm keeps its database in the user's home."""
+_SYSTEM = f"""\
+for program in systemd systemd-udevd; do
+    [ -e {_ROOT}/usr/lib/systemd/$program ] && continue
+    echo "boot = system needs $program, which none of the packages brings: systemd and systemd-udev have both" >&2
+    exit 1
+done"""
 
 
 def configuration(repositories: tuple[Repository, ...]) -> str:
@@ -67,6 +74,7 @@ def script(recipe: Recipe) -> str:
     # dnf has put its own folders into that of the packages
     lines += [f"rm -rf {_ROOT}{_WORK}", f"chmod 1777 {_ROOT}/var/tmp"]  # noqa: S108 (in the machine)
     lines += [f"rmdir {_ROOT}/etc/dnf/* {_ROOT}/etc/dnf 2>&- || :"]
+    lines += [_SYSTEM] if recipe.boot is BootMode.SYSTEM else []
     return "\n".join(lines)
 
 

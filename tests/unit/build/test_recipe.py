@@ -82,7 +82,7 @@ def test_a_recipe_says_everything(tmp_path: Path) -> None:
         distribution="debian",
         release="trixie",
         date=1769857200,
-        packages=("gcc", "libstdc++-13-dev", "python3=3.11.2-1+b1"),
+        packages=("gcc", "libstdc++-13-dev", "python3=3.11.2-1+b1", "systemd-sysv", "udev", "kmod", "dbus"),
         variant="apt",
         components=("main", "contrib"),
         boot=BootMode.SYSTEM,
@@ -106,6 +106,27 @@ def test_a_recipe_says_everything(tmp_path: Path) -> None:
 def test_a_minimal_recipe_has_defaults() -> None:
     recipe = parse(HEAD.encode(), PATH)
     assert (recipe.packages, recipe.variant, recipe.boot, recipe.components) == ((), "minbase", BootMode.AGENT, ("main",))
+
+
+@pytest.mark.parametrize(
+    ("said", "got"),
+    [
+        ([], ("systemd-sysv", "udev", "kmod", "dbus")),
+        (["systemd-sysv"], ("systemd-sysv", "udev", "kmod", "dbus")),
+        (["udev=252.39-1", "cron"], ("udev=252.39-1", "cron", "systemd-sysv", "kmod", "dbus")),
+    ],
+)
+def test_an_image_with_its_own_init_gets_what_a_system_needs(said: list[str], got: tuple[str, ...]) -> None:
+    """Without udev, devices have not Debian's owners and modes; what is asked for already is not asked for twice."""
+    text = HEAD.replace("[kernel]", f'packages = {said}\nboot = "system"\n[kernel]')
+    assert parse(text.encode(), PATH).packages == got
+
+
+def test_an_rpm_system_without_udev_is_refused_in_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "key.asc").write_bytes(b"a key\n")
+    text = RPM.replace("date =", 'boot = "system"\ndate =', 1)
+    lines = [rpm.script(parse(said.encode(), tmp_path / "r.toml")) for said in (text, RPM)]
+    assert ["systemd-udevd" in said for said in lines] == [True, False]
 
 
 def test_steps_and_their_machine() -> None:
