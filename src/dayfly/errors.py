@@ -89,4 +89,6 @@ class MachineFailed(DayflyError):
 
 def in_words(error: DayflyError | OSError) -> str:
     """An error for people: the system's without their numbers."""
-    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

@@ -372,7 +372,8 @@ def _users(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}")]) from error
+        hint = f"is HOME, which is {home() or 'not set'}, yours?" if isinstance(error, PermissionError) else ""
+        raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}", hint)]) from error
     if len(content) > _LIMIT:
         raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
     return content.decode(errors="replace")

@@ -196,6 +196,27 @@ def test_a_limit_of_the_callers_is_named(site: Site, option: str) -> None:
     assert "Traceback" not in finished.err
 
 
+@pytest.mark.parametrize("option", ["v", "t"])
+def test_a_limit_of_the_callers_costs_no_template(site: Site, own_templates: Path, option: str) -> None:
+    """It keeps a clone from starting, and the template is none the worse."""
+    assert site.run("true").status == 0
+    number, value, _ = LIMITS[option]
+    value = 100_000 * 1024 if option == "v" else 1
+    limit = lambda: resource.setrlimit(number, (value, value))  # noqa: E731
+    finished = site.shell("while :; do :; done", preexec_fn=limit)
+    assert (finished.status, f"ulimit -{option}" in finished.err) == (125, True), finished.err
+    assert site.run("true").status == 0
+    assert site.record()["machine"]["start"] == "template"
+
+
+def test_one_template_by_whichever_path(site: Site, own_templates: Path) -> None:
+    """`/bin` is a link to `/usr/bin`: the QEMU that a PATH leads to is the same."""
+    for path in ("/usr/bin:/bin", "/bin:/usr/bin"):
+        assert site.run("true", extra={"PATH": path}).status == 0
+    assert site.record()["machine"]["start"] == "template"
+    assert len(list(own_templates.glob("*/memory"))) == 1
+
+
 @needs_root
 def test_a_limit_of_processes_is_named(site: Site) -> None:
     site.give_to(4243)

@@ -30,7 +30,16 @@ _OF_THE_IMAGE = frozenset(
         "/sbin",
         "/sys",
         "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/lib32",
+        "/usr/lib64",
+        "/usr/libexec",
+        "/usr/libx32",
+        "/usr/sbin",
+        "/usr/share",
         "/var",
+        "/var/lib",
     )
 )
 

@@ -11,14 +11,14 @@ import sys
 import time
 
 from dayfly import process
-from dayfly.errors import DayflyError, Refused
+from dayfly.errors import DayflyError, MachineFailed, Refused
 from dayfly.image.search import Libraries
 from dayfly.job import failing, signals
 from dayfly.job.description import JobDescription
 from dayfly.job.permission import permit_job
 from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
 from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
-from dayfly.machine import accelerator, nesting
+from dayfly.machine import accelerator, ends, nesting
 from dayfly.machine.launch import Launched
 from dayfly.machine.spec import CpuModel, MachineSpec
 from dayfly.machine.template.restore import RestoreFailed
@@ -126,6 +126,9 @@ def _machine(
         except Refused:  # is found again, and told, by whoever supervises the job
             return restored, origin
     except RestoreFailed as error:
+        limit = ends.behind(error.message, prepared.limits)
+        if limit:  # which is the caller's, and no fault of the template's
+            raise MachineFailed(error.message, limit) from error
         discard(template, error.message, settings)
         return spawn(prepared, settings, planned), Origin(cold_reason=error.message)
     finally:

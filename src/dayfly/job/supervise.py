@@ -23,6 +23,7 @@ from dayfly.job.template import Origin
 from dayfly.job.terminal import CallersTerminal
 from dayfly.job.trial import Trial
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
+from dayfly.machine import ends
 from dayfly.machine.launch import Launched
 from dayfly.machine.machine import Machine, Remains, StartFailed
 from dayfly.machine.spec import Way
@@ -46,7 +47,9 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin
 def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Way, told: Told | None) -> int:
     """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
     if isinstance(error, OSError):
-        error = DayflyError(in_words(error), "`dayfly doctor` checks the folders that Dayfly uses")
+        words = in_words(error)
+        limit = ends.behind(words, prepared.limits)
+        error = DayflyError(words, limit or "`dayfly doctor` checks the folders that Dayfly uses")
     record = _begun(prepared, Origin(cold_reason="no template could be made"))
     if isinstance(error, MachineFailed):
         record = replace(record, machine=_by(record.machine, tried))

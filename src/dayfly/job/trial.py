@@ -43,6 +43,9 @@ class Trial:
             Part.QEMU: self._ways[1:],
             Part.KERNEL: self._others(),
         }.get(error.part, ())
+        of_kvm = error.part in (Part.QEMU, Part.KERNEL) and self.way.accelerator is Accelerator.KVM
+        if of_kvm and self._is_one and not left:
+            self._verdict.write(Found(None, self._said))  # or each job that wants this CPU would find it out
         self._ways = left or self._ways
         return bool(left)
 

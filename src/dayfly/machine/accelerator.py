@@ -65,7 +65,17 @@ class Verdict:
         self._path = cache / f"kvm.{host}.{wanted}.json"
 
     def read(self) -> Found | None:
-        """What was found; None when nobody has tried since the host booted."""
+        """What was found; None when nobody has tried since the host booted.
+
+        Where no guest runs under KVM with whichever CPU, none runs with this one.
+        """
+        found = self._read()
+        if found is None and self.wanted is not CpuModel.AUTO:
+            of_any = Verdict(self._path.parent, CpuModel.AUTO)._read()
+            found = of_any if of_any is not None and of_any.cpu is None else None
+        return found
+
+    def _read(self) -> Found | None:
         try:
             verdict = json.loads(files.read(self._path, _LIMIT))
         except (OSError, ValueError, RecursionError, Refused):

@@ -35,6 +35,7 @@ def behind(text: str, limits: Limits) -> str:
     kinds = (
         ("Cannot allocate memory", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
         ("cannot set up guest memory", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
+        ("failed to allocate", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
         ("Resource temporarily unavailable", (resource.RLIMIT_NPROC,)),
         ("can't start new thread", (resource.RLIMIT_NPROC, resource.RLIMIT_AS)),
         ("Too many open files", (resource.RLIMIT_NOFILE,)),

@@ -55,7 +55,14 @@ def test_without_emulation_there_is_time(verdict: Verdict) -> None:
     assert not trial.goes_on(failed(Part.KERNEL))
     assert trial.goes_on(failed(Part.QEMU))
     assert not trial.goes_on(failed(Part.QEMU))
-    assert verdict.read() is None
+    assert verdict.read() == Found(None, "the kernel failed")  # so that the next job for this CPU is told at once
+
+
+def test_where_no_cpu_works_none_is_tried(tmp_path: Path) -> None:
+    Verdict(tmp_path, CpuModel.AUTO).write(Found(None, "MSRs"))
+    assert Verdict(tmp_path, CpuModel.HOST).read() == Found(None, "MSRs")
+    Verdict(tmp_path, CpuModel.AUTO).write(Found(CpuModel.V2))
+    assert Verdict(tmp_path, CpuModel.HOST).read() is None
 
 
 def test_what_is_known_is_no_trial(verdict: Verdict) -> None:

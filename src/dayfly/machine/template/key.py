@@ -37,7 +37,7 @@ def key(spec: MachineSpec, qemu: str, content: Mapping[str, str]) -> Key:
         "format": _FORMAT,
         "qemu": program(qemu),
         "processor": _processor() if spec.accelerator is Accelerator.KVM else "",
-        "machine": "\n".join(render(qemu, alike, _NO_ENDS)),
+        "machine": "\n".join(render(os.path.realpath(qemu), alike, _NO_ENDS)),
         **content,
     }
     text = "\n".join(f"{name}={value}" for name, value in sorted(facts.items()))
@@ -47,8 +47,10 @@ def key(spec: MachineSpec, qemu: str, content: Mapping[str, str]) -> Key:
 def program(path: str) -> str:
     """What tells this QEMU from one that was upgraded: asking it for its version would cost more than a clone's start.
 
-    The time is that of the package's build, so hosts with the same package agree on it.
+    The time is that of the package's build, so hosts with the same package agree on it. The path is where links lead: `/bin` and
+    `/usr/bin` of a caller's PATH are one folder.
     """
+    path = os.path.realpath(path)
     status = os.stat(path)  # noqa: PTH116 (on the way to every job's start)
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
