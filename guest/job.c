@@ -179,8 +179,9 @@ static void take_identity(const struct child *child)
 static void set_signals(const struct start *s)
 {
     for (int signal = 1; signal <= 64; signal++) {
-        struct sigaction action = {.sa_handler = s->ignored >> (signal - 1) & 1 ? SIG_IGN : SIG_DFL};
-        sigaction(signal, &action, NULL); /* fails for those that nobody can change */
+        /* the system call itself, for the C library keeps two signals to itself: its struct is the kernel's */
+        struct { void (*handler)(int); unsigned long flags; void *restorer; uint64_t mask; } action = {.handler = s->ignored >> (signal - 1) & 1 ? SIG_IGN : SIG_DFL};
+        syscall(SYS_rt_sigaction, signal, &action, NULL, sizeof action.mask); /* fails for those that nobody can change */
     }
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &s->blocked, NULL, sizeof s->blocked); /* its set is 64 bits, as in the protocol */
 }

@@ -73,7 +73,7 @@ def boot(library: Path, tmp_path: Path) -> Iterator[Boot]:
 def test_stages_then_true(boot: Boot) -> None:
     guest = boot()
     hello = guest.expect(HELLO).payload
-    assert hello[:8] == b"DFLY\x02\x00\x00\x00"
+    assert hello[:8] == b"DFLY\x03\x00\x00\x00"
     version, kernel = hello[8:].decode().split("\0")
     assert version
     assert kernel[0].isdigit()

@@ -144,10 +144,12 @@ def test_the_folder_that_a_job_was_submitted_from(
 
 @pytest.mark.parametrize("submit", [of_pbs, of_torque])
 def test_the_policy_has_a_say_on_that_folder(site: Site, submit: Submit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "policy.toml").write_text(f'[[rule]]\naction = "allow"\nlimits = {{ shares = ["{site.work}"] }}\n')
+    (tmp_path / "policy.toml").write_text(
+        f'[[rule]]\naction = "allow"\nlimits = {{ shares = ["{site.work}", "{site.folder}/code/aux:ro"] }}\n'
+    )
     site.configure(policy_user=str(tmp_path / "policy.toml"))
     launched = submit(site, "echo ran", monkeypatch)
-    for folder, status, said in ((tmp_path, 125, f"to share {tmp_path} for writing (allowed: {site.work})"), (site.work, 0, "")):
+    for folder, status, said in ((tmp_path, 125, f"to share {tmp_path} for writing (allowed: {site.work}"), (site.work, 0, "")):
         launched.environment["PBS_O_WORKDIR"] = str(folder)
         with launched.start(site) as started:
             _, err = started.communicate(timeout=SECONDS)

@@ -379,7 +379,7 @@ def test_an_archive_that_is_the_jobs(small: Site, attack: str) -> None:
     nothing_left(small)
 
 
-PLAYS_ALONG = "hello(2); stage(1); stage(2); wait_for(0x41); started(); end(1); end(2); exited(); wait_for(0x4a);"
+PLAYS_ALONG = "hello(3); stage(1); stage(2); wait_for(0x41); started(); end(1); end(2); exited(); wait_for(0x4a);"
 BREAKING = {
     "another end": "exited();",
     "an end before the start": "stage(2); wait_for(0x41); exited();",

@@ -8,36 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.framework.site import IMAGE, Site
+from tests.framework.site_files import site_file, site_policy, site_settings
 
 USER = 4242
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else, and have another /etc")
-
-
-def site_policy(site: Site, text: str, mode: int = 0o644, owner: int = 0) -> list[str]:
-    """A command that sees an /etc with this policy of the site."""
-    return site_file(site, "policy.toml", text, mode, owner)
-
-
-def site_file(site: Site, name: str, text: str, mode: int = 0o644, owner: int = 0) -> list[str]:
-    """A command that sees an /etc with this file of Dayfly's, and those of earlier calls."""
-    over = site.folder / "work/etc"
-    (over / "dayfly").mkdir(parents=True, exist_ok=True)
-    for folder in (over, over / "dayfly"):
-        os.chown(folder, 0, 0)
-        folder.chmod(0o755)
-    path = over / "dayfly" / name
-    path.write_text(text)
-    path.chmod(mode)
-    os.chown(path, owner, owner)
-    script = f'mount -t overlay etc -o lowerdir={over}:/etc /etc && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, "sh"]
-
-
-def site_settings(site: Site, more: str = "") -> list[str]:
-    """A command that sees settings of the site: those that its user's file may not say then, and more."""
-    site.configure(machine_qemu=None, machine_accelerator=None, scratch_folder=None, scratch_size=None)
-    machine = f'[machine]\naccelerator = "tcg"\nqemu = "{site.qemu}"\n'
-    return site_file(site, "settings.toml", f'{machine}[scratch]\nfolder = "{site.scratch}"\nsize = "1G"\n{more}')
 
 
 @needs_root

@@ -108,7 +108,7 @@ def test_a_policy_that_denies_it(small: Site) -> None:
 def test_a_machine_that_is_silent(importing: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it should go on after a step: it is given up."""
     monkeypatch.setattr(captured, "PATIENCE", 2.0)
-    program = compiled(importing.work, "hello(2); stage(1); stage(2); wait_for(0x41); started(); end(1); exited();")
+    program = compiled(importing.work, "hello(3); stage(1); stage(2); wait_for(0x41); started(); end(1); exited();")
     reachable = f"/var/tmp/dayfly-test-{os.getpid()}"
     hostile_image(importing, "hostile", boot_modules(importing) + agent_archive(program), scratch_folder=reachable)
     with pytest.raises(MachineFailed, match="was not ready for another job within 2 s"):
@@ -120,7 +120,7 @@ def test_a_machine_without_end(importing: Site, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(captured, "LIMIT", 8 << 20)
     program = compiled(
         importing.work,
-        "hello(2); stage(1); stage(2); wait_for(0x41); started(); end(1); exited(); wait_for(0x4a); stage(2); wait_for(0x41); "
+        "hello(3); stage(1); stage(2); wait_for(0x41); started(); end(1); exited(); wait_for(0x4a); stage(2); wait_for(0x41); "
         "started(); for (;;) { frame(5, 1, 0, sizeof room); put(room, sizeof room); }",
     )
     reachable = f"/var/tmp/dayfly-test-{os.getpid()}"
@@ -135,7 +135,7 @@ def test_a_machine_that_goes_on_and_on(importing: Site, monkeypatch: pytest.Monk
     monkeypatch.setattr(captured, "LONGEST", 2.0)
     program = compiled(
         importing.work,
-        "hello(2); stage(1); stage(2); wait_for(0x41); started(); end(1); exited(); wait_for(0x4a); stage(2); wait_for(0x41); "
+        "hello(3); stage(1); stage(2); wait_for(0x41); started(); end(1); exited(); wait_for(0x4a); stage(2); wait_for(0x41); "
         'started(); for (;;) { frame(5, 1, 0, 1); put("x", 1); usleep(100000); }',
     )
     reachable = f"/var/tmp/dayfly-test-{os.getpid()}"

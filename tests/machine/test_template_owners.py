@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.framework.site import IMAGE, Site
+from tests.framework.site_files import site_settings
 from tests.framework.templates import folder_of, refingerprint_only
 from tests.machine.test_faults import works
 
@@ -21,11 +22,7 @@ NOBODY, SOMEBODY = 65534, 65533
 
 def system_settings(site: Site, folder: Path) -> list[str]:
     """A command that sees an /etc in which the site's settings name this folder of the site's templates."""
-    over = site.folder / "work/etc"
-    (over / "dayfly").mkdir(parents=True, exist_ok=True)
-    (over / "dayfly/settings.toml").write_text(f'[templates]\nsystem = "{folder}"\n')
-    script = f'mount -t overlay etc -o lowerdir={over}:/etc /etc && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, "sh"]
+    return site_settings(site, f'[templates]\nsystem = "{folder}"\n')
 
 
 @pytest.fixture
@@ -41,10 +38,10 @@ def site_templates(site: Site) -> Path:
 
 
 def test_the_sites_is_for_all_and_in_nobody_elses_hands(site: Site, site_templates: Path) -> None:
-    before = system_settings(site, site_templates)
     folder = folder_of(site_templates)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}
     site.give_to(NOBODY)
+    before = system_settings(site, site_templates)
     for path in (site_templates, *site_templates.rglob("*")):
         os.chown(path, 0, 0)
     refingerprint_only(folder)
@@ -72,8 +69,8 @@ def test_the_sites_is_for_all_and_in_nobody_elses_hands(site: Site, site_templat
 
 def test_jobs_of_a_user_at_once_all_have_the_sites(site: Site, site_templates: Path) -> None:
     """With QEMU before 8.2 a copy of it; newer ones need none."""
-    before = system_settings(site, site_templates)
     site.give_to(NOBODY)
+    before = system_settings(site, site_templates)
     for path in (site_templates, *site_templates.rglob("*")):
         os.chown(path, 0, 0)
     refingerprint_only(folder_of(site_templates))

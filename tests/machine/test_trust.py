@@ -11,7 +11,7 @@ import pytest
 
 from tests.framework.authority import Authority, Endorser
 from tests.framework.site import IMAGE, Site, eventually
-from tests.machine.test_policy import site_policy, site_settings
+from tests.framework.site_files import site_policy, site_settings
 
 
 class Listed:
