@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo gridengine-demo test test-c test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man clean help
+.PHONY: demo slurm-demo gridengine-demo test test-c test-images test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ slurm-demo gridengine-demo: %-demo: $(VENV)/.test
 	@$(BIN)/python -m tools.batch_demo $*
 
 test: $(VENV)/.test
-	$(MAKE) --jobs 2 --output-sync=target lint test-c
+	$(MAKE) --jobs 3 --output-sync=target lint test-c test-images
 	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-quick test-gridengine test-builds
 
 test-c:
@@ -31,8 +31,10 @@ test-c:
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
 
-# At the same time: what batch systems do is mostly waiting. The quick ones have their turn while the images are built that all
-# others need; Grid Engine's and the builds follow where one has ended.
+# At the same time: what batch systems do is mostly waiting. Grid Engine's tests and those of builds follow where others have ended.
+# The images are built before, where no test's time limit counts.
+test-images:
+	$(BIN)/python -m tests.framework.images
 test-machines:
 	$(PYTEST) -n $(WORKERS) --dist worksteal tests/machine
 test-builds:

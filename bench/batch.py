@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import TEST_LIBRARY, build
 from tests.framework.batch import BatchSystem, State, Why, Wish
 from tests.framework.gridengine import Grid
 from tests.framework.gridengine_adapter import GridEngine
+from tests.framework.images import TEST_LIBRARY, build
 from tests.framework.installation import eventually
 from tests.framework.slurm import Cluster
 from tests.framework.slurm_adapter import Slurm

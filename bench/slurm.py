@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import TEST_LIBRARY, build
 from tests.framework.batch import Wish
+from tests.framework.images import TEST_LIBRARY, build
 from tests.framework.installation import eventually
 from tests.framework.slurm import Cluster
 from tests.framework.slurm_adapter import Slurm

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from dayfly.build.recipe import find
 from dayfly.image.library import Library
+from tests.framework import images
 from tests.framework.site import Site, eventually
 
 # How long an example takes says what else runs on this host, and nothing of the code.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
-
-TEST_LIBRARY = Path(__file__).parent.parent / "build/test-library"
 
 
 def pytest_configure() -> None:
@@ -44,24 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
-def build(recipe: str, library: Path) -> str:
-    """Build a recipe into the tests' library, once for all workers and later runs, until it changes: the image's name."""
-    wanted = find(recipe)
-    library.mkdir(parents=True, exist_ok=True)
-    settings = library / "settings.toml"
-    settings.write_text(f'[library]\nuser = "{library}"\n')
-    environment = {**os.environ, "DAYFLY_SETTINGS": str(settings)}
-    command = [sys.executable, "-m", "dayfly", "image"]
-    with (library / "tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        shown = subprocess.run(
-            [*command, "show", f"user/{wanted.name}", "--json"], env=environment, capture_output=True, check=False
-        )
-        if shown.returncode != 0 or json.loads(shown.stdout)["config"]["recipe"] != wanted.digest:
-            subprocess.run([*command, "build", recipe], env=environment, check=True)
-    return str(wanted.name)
-
-
 @pytest.fixture(scope="session")
 def rounds(pytestconfig: pytest.Config) -> int:
     """How many times a test ends something at a moment that dice choose: 50 in a soak."""
@@ -71,26 +46,26 @@ def rounds(pytestconfig: pytest.Config) -> int:
 @pytest.fixture(scope="session")
 def library() -> Path:
     """A library that holds debian:12."""
-    build("debian:12", TEST_LIBRARY)
-    return TEST_LIBRARY
+    images.build(images.PLAIN)
+    return images.TEST_LIBRARY
 
 
 @pytest.fixture(scope="session")
 def system_image(library: Path) -> str:
     """The name of an image that boots its own systemd."""
-    return build("debian:12-system", library)
+    return images.build(images.SYSTEM)
 
 
 @pytest.fixture(scope="session")
 def own_system_image(library: Path) -> str:
     """The name of an image with its own systemd that was built as a user would do it."""
-    return build(str(Path(__file__).parent / "framework/debian-12-own-system.toml"), library)
+    return images.build(images.OWN_SYSTEM)
 
 
 @pytest.fixture(scope="session")
 def ssh_image(library: Path) -> str:
     """The name of an image with an ssh server."""
-    return build(str(Path(__file__).parent / "framework/debian-12-ssh.toml"), library)
+    return images.build(images.SSH)
 
 
 @pytest.fixture

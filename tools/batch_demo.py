@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import TEST_LIBRARY, build
 from tests.framework.gridengine import Grid
+from tests.framework.images import TEST_LIBRARY, build
 from tests.framework.slurm import Cluster
 
 

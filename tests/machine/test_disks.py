@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TEST_LIBRARY
 from tests.framework import disks
+from tests.framework.images import TEST_LIBRARY
 from tests.framework.site import Site, allowing
 from tests.machine.conftest import imported
 

@@ -17,7 +17,7 @@ from dayfly.image.manifest import ImageConfig, Kernel, Role
 from dayfly.image.reference import parse
 from dayfly.image.work import work_folder
 from dayfly.job import errands
-from tests.conftest import build
+from tests.framework.images import RPM_BUILDER, build
 from tests.framework.rpms import repository
 from tests.framework.site import Site
 from tests.machine.test_steps import loaded
@@ -45,7 +45,7 @@ mode = "0600"
 @pytest.fixture(scope="session")
 def builder(library: Path) -> str:
     """The image that has dnf, in the tests' library."""
-    return build(str(rpm.BUILDER), library)
+    return build(RPM_BUILDER)
 
 
 def made(site: Site, builder: str, recipe: Path, name: str) -> Root:

@@ -177,7 +177,7 @@ def test_a_job_in_the_background_of_a_shell(site: Site) -> None:
     """It runs there, and gets the terminal when it is brought to the foreground."""
     script = "echo runs; read line; echo got $line"
     with started(site, ["bash", "--norc", "-i"]) as at:
-        at.type(f"stty -echo; PS1=; {DAYFLY} run {IMAGE} -- sh -c '{script}' &\r".encode())
+        at.type(f"stty -echo; PS1=prompt:; {DAYFLY} run {IMAGE} -- sh -c '{script}' &\r".encode())
         at.expect(rb"runs\r+\n")
         at.type(b"jobs -r | wc -l\r")
         at.expect(rb"1\r\n")
@@ -186,8 +186,9 @@ def test_a_job_in_the_background_of_a_shell(site: Site) -> None:
         time.sleep(0.5)  # until the shell has handed the terminal over: nothing tells when
         at.type(b"a line\r")
         at.expect(rb"got a line\r+\n")
+        at.expect(rb"prompt:")  # what is typed before the shell has the terminal again is the job's
         at.type(b"exit\r")
-        at.process.wait(10)
+        at.process.wait(30)
 
 
 def test_a_suspended_job_leaves_the_terminal_as_it_was(site: Site) -> None:
