@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 QEMU ?= qemu-system-x86_64
 WORKERS ?= 2
 PYTEST := DAYFLY_TEST_QEMU=$(QEMU) $(BIN)/pytest
-SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/machine/guest/initramfs.py $(wildcard guest/*.[ch])
+SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/guest/initramfs.py $(wildcard guest/*.[ch])
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -70,4 +70,4 @@ $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist guest/build src/dayfly/machine/guest/agent.cpio src/dayfly/machine/guest/agent.sha256
+	rm -rf $(VENV) build dist guest/build src/dayfly/guest/agent.cpio src/dayfly/guest/agent.sha256

@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-GUEST = Path("src/dayfly/machine/guest")
+GUEST = Path("src/dayfly/guest")
 ARCHIVE = GUEST / "agent.cpio"
 LAUNCHER = Path("launcher/dayfly")
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-fno-ident")

@@ -30,12 +30,12 @@ import dayfly.job.start
 from dayfly.settings import Settings
 from dayfly.image.reference import LibraryKind
 settings = Settings(policy_system=Path(sys.argv[1]), library_user=Path(sys.argv[2]))
-for name in [name for name in sys.modules if name.startswith(("dayfly.job.policy", "dayfly.job.permission"))]:
+for name in [name for name in sys.modules if name.startswith(("dayfly.policy.rules", "dayfly.policy.permission"))]:
     del sys.modules[name]
 begun = time.perf_counter()
 from dayfly.image.trust.standing import Standing
 from dayfly.job import permission
-from dayfly.job.policy import Wish, decide
+from dayfly.policy.rules import Wish, decide
 image = permission.known(LibraryKind.USER, ("debian:12",), "sha256:0", {}, Standing(), settings)
 wish = Wish("none", 1, 1 << 29, permission.shared([(sys.argv[2], False)]))
 for policy in permission.policies(settings):

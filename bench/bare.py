@@ -12,16 +12,18 @@ import time
 from dataclasses import dataclass
 
 from dayfly import process
+from dayfly.guest.boot import BootMode
+from dayfly.guest.frames import Decoder, Frame, FromGuest, ToGuest, encode
+from dayfly.guest.initramfs import agent_archive
+from dayfly.guest.protocol import GuestIdentity, StartRequest
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.job.prepare import AGENT_ARCHIVE
 from dayfly.machine import scratch
-from dayfly.machine.accelerator import EMULATED
-from dayfly.machine.channel import Decoder, Frame, FromGuest, ToGuest, encode
 from dayfly.machine.command import render
-from dayfly.machine.guest.initramfs import agent_archive
-from dayfly.machine.guest.protocol import GuestIdentity, StartRequest
-from dayfly.machine.spec import Accelerator, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Shape
+from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape
+from dayfly.machine.resources import Endpoints, OpenResources
+from dayfly.provision.accelerator import EMULATED
+from dayfly.provision.plan import AGENT_ARCHIVE, open_disks
 from dayfly.settings import Settings, load
 
 
@@ -38,7 +40,7 @@ class BareRun:
 class Bare:
     """Bare machines of one image."""
 
-    def __init__(self, image: str, boot: Boot = Boot.AGENT, init: bytes | None = None) -> None:
+    def __init__(self, image: str, boot: BootMode = BootMode.AGENT, init: bytes | None = None) -> None:
         self.settings: Settings = load()
         self.image: OpenImage = Libraries(self.settings).open(image)
         self._boot = boot
@@ -51,34 +53,33 @@ class Bare:
         initramfs = os.memfd_create("initramfs")
         boot_modules = image.boot_modules.path.read_bytes() if image.boot_modules else b""
         os.write(initramfs, self._init + boot_modules)
-        disks = [Disk("root", image.root.file, image.root.form, readonly=True)]
-        disks += [Disk("modules", image.modules.file, image.modules.form, readonly=True)] if image.modules else []
+        disks = [Disk("root", image.root.form, readonly=True)]
+        disks += [Disk("modules", image.modules.form, readonly=True)] if image.modules else []
+        disks += [Disk("scratch", scratch.FILESYSTEM, readonly=False)]
         empty = scratch.create(settings.scratch_folder, settings.scratch_size, settings.cache_folder)
-        disks += [Disk("scratch", empty, scratch.FILESYSTEM, readonly=False)]
-        spec = MachineSpec(
+        config = MachineConfig(
             identity="0000000000",
             label="bare",
             accelerator=Accelerator.TCG,
             cpu=EMULATED[CpuModel.AUTO],
             shape=Shape(settings.machine_cpus, settings.machine_memory),
             boot=self._boot,
-            kernel=image.kernel.file,
-            initramfs=initramfs,
             command_line="",
             disks=tuple(disks),
             shares=(),
             network=Network.NONE,
             mac="",
         )
+        resources = OpenResources(open_disks(image, empty), kernel=os.dup(image.kernel.file), initramfs=initramfs)
         pairs = [socket.socketpair() for _ in range(3)]
         channel, monitor, events = (theirs.fileno() for _, theirs in pairs)
         ends = Endpoints(channel, monitor, events, os.open(os.devnull, os.O_WRONLY))
-        argv = render(process.find(settings.machine_qemu), spec, ends)
-        qemu = subprocess.Popen(argv, pass_fds=(*ends.descriptors(), *spec.descriptors()), stdin=subprocess.DEVNULL)
+        argv = render(process.find(settings.machine_qemu), config, resources, ends)
+        qemu = subprocess.Popen(argv, pass_fds=(*ends.descriptors(), *resources.descriptors()), stdin=subprocess.DEVNULL)
         for _, theirs in pairs:
             theirs.close()
-        for descriptor in (initramfs, empty, ends.console):
-            os.close(descriptor)
+        with resources:
+            os.close(ends.console)
         self._monitors = pairs[1][0], pairs[2][0]  # open, and not listened to
         return qemu, pairs[0][0]
 

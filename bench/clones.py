@@ -17,18 +17,20 @@ from dataclasses import dataclass, replace
 
 from bench.bare import request
 from dayfly import process
+from dayfly.guest.boot import BootMode
+from dayfly.guest.frames import Decoder, FromGuest, ToGuest, encode
+from dayfly.guest.protocol import Mount
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.job.prepare import plan
-from dayfly.job.template import cloning
-from dayfly.job.templating import build
-from dayfly.machine.accelerator import EMULATED
-from dayfly.machine.channel import Decoder, FromGuest, ToGuest, encode
 from dayfly.machine.command import render
+from dayfly.machine.config import Accelerator, CpuModel, Network, Processor, Shape, Share, Start
 from dayfly.machine.events import Event, Listener, beforehand
-from dayfly.machine.guest.protocol import Mount
-from dayfly.machine.spec import Accelerator, Boot, CpuModel, Endpoints, Network, Shape, Share, Way
-from dayfly.machine.template.store import Kind
+from dayfly.machine.resources import Endpoints
+from dayfly.provision.accelerator import EMULATED
+from dayfly.provision.plan import Plan, configuration
+from dayfly.provision.templates.creation import build
+from dayfly.provision.templates.selection import open_clone
+from dayfly.provision.templates.store import Kind
 from dayfly.settings import Settings, load
 
 HOLD = (b"sh", b"-c", b"echo; read line")
@@ -59,10 +61,10 @@ class Clone:
 class BareClones:
     """Bare clones of one image's template, with `share` (a folder of the host) at its path, or with nothing shared."""
 
-    def __init__(self, image: str, share: str = "", boot: Boot | None = None) -> None:
+    def __init__(self, image: str, share: str = "", boot: BootMode | None = None) -> None:
         self.settings: Settings = load()
         self.image: OpenImage = Libraries(self.settings).open(image)
-        self._boot = boot or Boot(self.image.config.boot)
+        self._boot = boot or BootMode(self.image.config.boot)
         self._shape = Shape(self.settings.machine_cpus, self.settings.machine_memory)
         self._shares = (Share("share0", share, share, readonly=False),) if share else ()
         self.template = build(
@@ -78,26 +80,27 @@ class BareClones:
 
     def spawn(self) -> Clone:
         """A clone that is being restored."""
-        planned = plan(
+        config = configuration(
             self.image,
             identity="0000000000",
-            way=Way(Accelerator.TCG, EMULATED[CpuModel.AUTO]),
+            processor=Processor(Accelerator.TCG, EMULATED[CpuModel.AUTO]),
             shape=self._shape,
             boot=self._boot,
             shares=self._shares,
             network=Network.NONE,
         )
-        spec = cloning(planned, self.image, self.settings, self.template)
+        plan = Plan(self.image, replace(config, start=Start.CLONE), self.settings.scratch_size)
+        resources = open_clone(plan, self.settings, self.template)
         pairs = [socket.socketpair() for _ in range(3)]
         channel, monitor, events = (theirs.fileno() for _, theirs in pairs)
         ends = Endpoints(channel, monitor, events, os.open(os.devnull, os.O_WRONLY))
-        pairs[2][0].sendall(beforehand(spec.state))
-        argv = render(process.find(self.settings.machine_qemu), spec, ends)
-        qemu = subprocess.Popen(argv, pass_fds=(*ends.descriptors(), *spec.descriptors()), stdin=subprocess.DEVNULL)
+        pairs[2][0].sendall(beforehand(resources.state))
+        argv = render(process.find(self.settings.machine_qemu), plan.config, resources, ends)
+        qemu = subprocess.Popen(argv, pass_fds=(*ends.descriptors(), *resources.descriptors()), stdin=subprocess.DEVNULL)
         for _, theirs in pairs:
             theirs.close()
-        for descriptor in (ends.console, *spec.descriptors()):
-            os.close(descriptor)
+        with resources:
+            os.close(ends.console)
         return Clone(qemu, pairs[0][0], pairs[2][0], pairs[1][0], Listener(), Decoder())
 
     def _start(self, clone: Clone, command: tuple[bytes, ...], *, mounting: bool) -> None:

@@ -28,12 +28,12 @@ from pathlib import Path
 
 from bench.figures import Figure, show, show_host
 from dayfly import settings
-from dayfly.build import build, recipe
-from dayfly.build.namespace import enter
-from dayfly.build.workshop import Workshop
 from dayfly.image.library import Library, OpenImage
 from dayfly.image.search import Libraries
 from dayfly.image.work import work_folder
+from dayfly.imagebuild import build, recipe
+from dayfly.imagebuild.context import BuildContext
+from dayfly.imagebuild.namespace import enter
 from dayfly.values import replace
 
 COPIES = 3
@@ -141,7 +141,7 @@ def beside_mmdebstrap(name: str, rounds: int) -> None:
             library.create()
             site = replace(settings.load(), scratch_folder=place)
             with work_folder(library.layout) as work:
-                shop = Workshop(site, work, enter(work, place), lambda _: None, wanted.date)
+                shop = BuildContext(site, work, enter(work, place), lambda _: None, wanted.date)
                 packages = (wanted.distribution, wanted.release, wanted.components, wanted.variant, wanted.packages)
                 spent = clocked(lambda shop=shop, packages=packages: shop.bootstrap("packages", *packages))  # type: ignore[misc]
                 kernel = ("debian", wanted.kernel, ("main",), "extract", ("linux-image-amd64",))

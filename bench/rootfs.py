@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly import settings
+from dayfly.guest.initramfs import Entry, archive, directory, regular
 from dayfly.image.library import OpenImage
 from dayfly.image.search import Libraries
-from dayfly.machine.guest.initramfs import Entry, archive, directory, regular
 
 BUSYBOX = "/bin/busybox"
 ROUNDS = 5

@@ -23,8 +23,8 @@ from bench.bare import Bare, BareRun
 from bench.clones import BareClones, Clone
 from bench.figures import Figure, show, show_host
 from dayfly.errors import NotFound
+from dayfly.guest.boot import BootMode
 from dayfly.image.search import Libraries
-from dayfly.machine.spec import Boot
 from dayfly.settings import load
 
 IMPORTS = "import dayfly.cli.run, os; os._exit(0)"
@@ -111,7 +111,7 @@ def python(code: str) -> float:
 
 def cold(image: str, runs: int) -> None:
     """A machine that boots."""
-    boot = Boot(Bare(image).image.config.boot)
+    boot = BootMode(Bare(image).image.config.boot)
     bare_machine = Bare(image, boot)
     bare: list[BareRun] = []
     whole: list[float] = []

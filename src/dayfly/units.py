@@ -75,3 +75,9 @@ def format_duration(seconds: float) -> str:
 def format_time(seconds: float) -> str:
     """`2026-01-02T03:04:05Z`, of seconds since the epoch: ISO 8601, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def timestamp(seconds: float) -> str:
+    """ISO 8601 in UTC, with milliseconds."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"

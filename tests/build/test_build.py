@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from tests.framework.site import eventually
 
-from dayfly.build import build, find
-from dayfly.build.archives import DISTRIBUTIONS, choose, configured
-from dayfly.build.recipe import Recipe, RecipeFile, RecipeUser
 from dayfly.errors import DayflyError, NoSpace, NotFound, ProgramFailed, Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image.library import Library
-from dayfly.image.manifest import BootMode, Role
+from dayfly.image.manifest import Role
 from dayfly.image.reference import Name, parse
+from dayfly.imagebuild import build, find
+from dayfly.imagebuild.archives import DISTRIBUTIONS, choose, configured
+from dayfly.imagebuild.recipe import Recipe, RecipeFile, RecipeUser
 from dayfly.settings import Settings
 
 SMALL = Recipe(
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from dayfly.build import build, find
+from dayfly.imagebuild import build, find
 from dayfly.image.library import Library
 from dayfly.settings import Settings
 from tests.build.test_build import SMALL

@@ -12,11 +12,11 @@ import pytest
 from tests.framework.containers import file, folder, tar
 from tests.framework.site import eventually
 
-from dayfly.build.filesystem import from_archive, from_stream
-from dayfly.build.namespace import enter
 from dayfly.errors import Corrupt, ProgramFailed
 from dayfly.image.library import Library
 from dayfly.image.work import work_folder
+from dayfly.imagebuild.filesystem import from_archive, from_stream
+from dayfly.imagebuild.namespace import enter
 
 CONTENT = tar(folder("./"), folder("a"), file("a/x", b"content" * 1000, uid=5))
 

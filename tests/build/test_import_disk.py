@@ -28,11 +28,12 @@ from tests.framework.headers import gpt, qcow2, vmdk
 from tests.framework.kernels import bzimage, elf
 from tests.framework.site import eventually
 
-from dayfly.build.modules import NEEDED
+from dayfly.guest.boot import BootMode
+from dayfly.guest.initramfs import member
 from dayfly.image.library import Library, Source
-from dayfly.image.manifest import BootMode, ImageConfig, OperatingSystem, Role
+from dayfly.image.manifest import ImageConfig, OperatingSystem, Role
 from dayfly.image.reference import Name, parse
-from dayfly.machine.guest.initramfs import member
+from dayfly.imagebuild.modules import NEEDED
 
 LINUX, EFI = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 BIOS = "21686148-6449-6E6F-744E-656564454649"

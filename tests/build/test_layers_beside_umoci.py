@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from tests.framework.containers import Member, file, folder, hard, layout, link, tar
 
-from dayfly.build.container import archive, layer
-from dayfly.build.container.tree import Kind, Limits, Tree
 from dayfly.errors import Refused
+from dayfly.imagebuild.containerimage import archive, layer
+from dayfly.imagebuild.containerimage.tree import Kind, Limits, Tree
 
 NAMES = ["a", "b", "c", "a/x", "b/x", "a/b", "a/b/x", "c/x"]
 ROUNDS = 300

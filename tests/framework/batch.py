@@ -102,7 +102,7 @@ class BatchSystem(abc.ABC):
         """Where the job is."""
 
     @abc.abstractmethod
-    def ended(self, job: str, seconds: float = 90) -> Ended:
+    def ended(self, job: str, seconds: float = 240) -> Ended:
         """Wait for the job's end."""
 
     @abc.abstractmethod

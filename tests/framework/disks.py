@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly.build import archives
+from dayfly.imagebuild import archives
 
 SECTOR = 512
 MIB = 1024**2

@@ -80,7 +80,7 @@ class GridEngine(BatchSystem):
         lines = self.grid.admin("qstat", "-u", "*").out.decode().splitlines()
         return [line for line in lines if line.split() and line.split()[0].isdecimal()]
 
-    def ended(self, job: str, seconds: float = 90) -> Ended:
+    def ended(self, job: str, seconds: float = 240) -> Ended:
         eventually(lambda: self.state(job) is State.ENDED, f"job {job} has ended", seconds, self._listed)
         if job in self._cancelled:
             return Ended(Why.CANCELLED, 0, 0)

@@ -15,9 +15,9 @@ from typing import IO
 
 import pytest
 
-from dayfly.batch.htcondor import setup as htcondor
-from dayfly.batch.pbs import setup as pbs
-from dayfly.batch.torque import setup as torque
+from dayfly.batch.adapters.htcondor import setup as htcondor
+from dayfly.batch.adapters.pbs import setup as pbs
+from dayfly.batch.adapters.torque import setup as torque
 from dayfly.settings import Settings
 from tests.framework.site import Site
 from tests.unit.batch.pbs_stand_in import executed, job, launch_event, run

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dayfly import files
-from dayfly.build import rpm
-from dayfly.build.recipe import find
+from dayfly.imagebuild import rpm
+from dayfly.imagebuild.recipe import find
 
 TEST_LIBRARY = Path(__file__).parent.parent.parent / "build/test-library"
 

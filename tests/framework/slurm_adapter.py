@@ -83,7 +83,7 @@ class Slurm(BatchSystem, Interactive, Signals, NewTimeLimit):
         word = self.cluster.job(job)["JobState"]
         return State.ENDED if word in _ENDS else _STATES[word]
 
-    def ended(self, job: str, seconds: float = 90) -> Ended:
+    def ended(self, job: str, seconds: float = 240) -> Ended:
         eventually(lambda: self._over(job), f"job {job} has ended", seconds, lambda: self.cluster.job(job))
         fields = self.cluster.job(job)
         status, _, number = fields["ExitCode"].partition(":")

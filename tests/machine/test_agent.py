@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.machine.guest import initramfs
+from dayfly.guest import initramfs
 from tests.framework.bare_guest import (
     DATA,
     END,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch import scripts
+from dayfly.batch.setup import hooks
 from tests.framework.hooks import Launched, by_htcondor, by_pbs, by_torque, program
 from tests.framework.site import IMAGE, SECONDS, Site, eventually
 
@@ -173,7 +173,7 @@ def stand_in(site: Site, name: str, ending: str, monkeypatch: pytest.MonkeyPatch
     program(folder / name, f'#!/bin/sh\nprintf "%s\\n" "$@" >{asked}\n{ending}\n')
     (folder / "bin").mkdir()
     program(folder / "bin" / name, f"#!/bin/sh\ntouch {site.work}/called\n")
-    monkeypatch.setattr(scripts, "HAND_OVER", scripts.HAND_OVER.replace(scripts.PATH, f"{scripts.PATH}:{folder}"))
+    monkeypatch.setattr(hooks, "HAND_OVER", hooks.HAND_OVER.replace(hooks.PATH, f"{hooks.PATH}:{folder}"))
     return asked
 
 

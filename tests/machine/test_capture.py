@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from dayfly.guest.initramfs import agent_archive
 from dayfly.image.inspection.erofs import Erofs
 from dayfly.image.inspection.tree import Tree
 from dayfly.image.library import Library, OpenImage
 from dayfly.image.reference import parse
-from dayfly.machine.guest.initramfs import agent_archive
 from tests.framework.containers import file, folder, layout, link, tar
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import Finished, Site, eventually

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from dayfly.machine.accelerator import KVM_DEVICE
+from dayfly.provision.accelerator import KVM_DEVICE
 from tests.framework.site import Site
 
 MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0xc08e163"

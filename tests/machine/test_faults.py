@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from dayfly.guest.initramfs import agent_archive, modules_archive
 from dayfly.image.library import Library
 from dayfly.image.reference import parse
-from dayfly.machine.guest.initramfs import agent_archive, modules_archive
 from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import IMAGE, Finished, Site, eventually, kill

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.build import capture, filesystem, rpm
-from dayfly.build.container.rootfs import Root
-from dayfly.build.namespace import enter
-from dayfly.build.recipe import load
-from dayfly.build.workshop import Workshop
 from dayfly.errors import DayflyError
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import ImageConfig, Kernel, Role
 from dayfly.image.reference import parse
 from dayfly.image.work import work_folder
-from dayfly.job import errands
+from dayfly.imagebuild import capture, filesystem, rpm
+from dayfly.imagebuild.containerimage.rootfs import Root
+from dayfly.imagebuild.context import BuildContext
+from dayfly.imagebuild.namespace import enter
+from dayfly.imagebuild.recipe import load
+from dayfly.provision import scripts
 from tests.framework.images import RPM_BUILDER, build
 from tests.framework.rpms import repository
 from tests.framework.site import Site
@@ -55,8 +55,8 @@ def made(site: Site, builder: str, recipe: Path, name: str) -> Root:
     with library.open(parse(builder)) as opened, work_folder(library.layout) as work, library.open(parse("debian:12")) as debian:
         namespace = enter(work, settings.scratch_folder)
         wanted = load(recipe)
-        shop = Workshop(settings, work, namespace, told.append, wanted.date)
-        root = rpm.root(shop, wanted, opened, errands.perform)
+        shop = BuildContext(settings, work, namespace, told.append, wanted.date)
+        root = rpm.root(shop, wanted, opened, scripts.perform)
         layers = {Role.ROOT: Source(filesystem.FORM, root.path), **capture.kernel_of(debian)}
         library.add(ImageConfig(root.os, Kernel(debian.config.kernel.version)), layers, parse(name).name)
     assert "packages: Complete!" in told

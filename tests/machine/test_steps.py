@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 from dayfly import settings as site_settings
-from dayfly.build import capture, steps
-from dayfly.build.container.rootfs import Root
-from dayfly.build.namespace import enter
-from dayfly.build.recipe import Recipe, RecipeMachine, parse
-from dayfly.build.workshop import Workshop
 from dayfly.errors import DayflyError, MachineFailed
+from dayfly.guest.initramfs import agent_archive
 from dayfly.image.inspection.erofs import Erofs
 from dayfly.image.inspection.tree import Tree
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import Role
 from dayfly.image.reference import parse as reference
 from dayfly.image.work import work_folder
-from dayfly.job import capture as captured
-from dayfly.job import errands
-from dayfly.job.policy import Denied
-from dayfly.machine.guest.initramfs import agent_archive
-from dayfly.machine.spec import Network
+from dayfly.imagebuild import capture, steps
+from dayfly.imagebuild.containerimage.rootfs import Root
+from dayfly.imagebuild.context import BuildContext
+from dayfly.imagebuild.namespace import enter
+from dayfly.imagebuild.recipe import Recipe, RecipeMachine, parse
+from dayfly.machine.config import Network
+from dayfly.policy.rules import Denied
+from dayfly.provision import capture as captured
+from dayfly.provision import scripts
 from dayfly.settings import Settings
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import Site
@@ -57,8 +57,8 @@ def perform(site: Site, wanted: Recipe, image: str = "small:1") -> tuple[Tree, R
     library = Library(site.work / "library")
     with library.open(reference(image)) as opened, work_folder(library.layout) as work:
         layers = {Role.ROOT: Source(opened.root.form, opened.root.path), **capture.kernel_of(opened)}
-        shop = Workshop(settings, work, enter(work, settings.scratch_folder), told.append, wanted.date)
-        made = steps.perform(shop, wanted, opened.config, layers, errands.perform)
+        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), told.append, wanted.date)
+        made = steps.perform(shop, wanted, opened.config, layers, scripts.perform)
         file = os.open(made.path, os.O_RDONLY)
         dumped = subprocess.run(["dump.erofs", "--path=/etc/second", made.path], capture_output=True, text=True, check=False)
     return Tree(Erofs(file)), made, told, dumped.stdout

@@ -8,9 +8,9 @@ import socket
 
 from dayfly import process
 from dayfly.machine.events import Listener
-from dayfly.machine.launch import Launched
 from dayfly.machine.machine import Machine
-from tests.unit.machine.test_command import SPEC
+from dayfly.machine.qemu import Launched
+from tests.unit.machine.test_command import CONFIG
 
 
 def test_destroyed_between_its_process_end_and_its_sockets() -> None:
@@ -23,7 +23,7 @@ async def _destroyed() -> None:
     reader, writer = os.pipe()
     child = process.spawn(["sh", "-c", "exit 3"])
     (channel, _), (monitor, _), (events, _) = pairs
-    launched = Launched(SPEC, child, channel, monitor, events, Listener(), reader, os.memfd_create("stderr"), {})
+    launched = Launched(CONFIG, child, channel, monitor, events, Listener(), reader, os.memfd_create("stderr"), {})
     async with Machine(launched) as machine:
         while not machine._reaped:
             await asyncio.sleep(0.01)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from tests.unit.batch.pbs_stand_in import executed, job, launch_event, run, submit_event
 
-from dayfly.batch.htcondor import setup as htcondor
-from dayfly.batch.pbs import setup as pbs
-from dayfly.batch.request import parse, variables
-from dayfly.batch.torque import setup as torque
+from dayfly.batch.adapters.htcondor import setup as htcondor
+from dayfly.batch.adapters.pbs import setup as pbs
+from dayfly.batch.adapters.torque import setup as torque
+from dayfly.batch.jobshell.request import parse, variables
 from dayfly.settings import Queue, Settings
 
 STAND_IN = """\
@@ -255,7 +255,8 @@ def test_where_dayfly_is_not_there_scripts_go_on_as_they_are(tmp_path: Path) -> 
 
 
 ON_STDIN = (
-    "import os, sys; from dayfly.batch.script import on_stdin; command = on_stdin(sys.argv[1:]); os.execvp(command[0], command)"
+    "import os, sys; from dayfly.batch.jobshell.script import on_stdin; "
+    "command = on_stdin(sys.argv[1:]); os.execvp(command[0], command)"
 )
 
 

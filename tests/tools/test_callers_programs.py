@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch import prolog, scripts
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.gridengine import calls as gridengine
-from dayfly.batch.htcondor import calls as htcondor
-from dayfly.batch.job import BatchJob
-from dayfly.batch.pbs import calls as pbs
-from dayfly.batch.slurm import calls as slurm
+from dayfly.batch import adapters
+from dayfly.batch.adapters.gridengine import calls as gridengine
+from dayfly.batch.adapters.htcondor import calls as htcondor
+from dayfly.batch.adapters.pbs import calls as pbs
+from dayfly.batch.adapters.slurm import calls as slurm
+from dayfly.batch.jobshell import prolog
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.job import BatchJob
+from dayfly.batch.setup import hooks
 
 USERS = "/home/user/bin"
 CHOOSING: tuple[bytes, ...] = (
@@ -65,12 +67,12 @@ def test_where_all_jobs_have_machines_a_prolog_has_no_variable_that_chooses_code
 
 def test_what_hands_over_to_the_job_shell_starts_it_with_nothing_of_the_users() -> None:
     """A privileged bash runs no BASH_ENV; Python imports nothing from below a home directory or the working directory."""
-    folder = Path(scripts.__file__).parent
-    hooks = [path for path in folder.rglob("*") if path.suffix in (".sh", ".PY") and "HAND_OVER" in path.read_text()]
-    assert {path.parent.name for path in hooks} == {"gridengine", "htcondor", "torque"}
-    for path in hooks:
+    folder = Path(adapters.__file__).parent
+    programs = [path for path in folder.rglob("*") if path.suffix in (".sh", ".PY") and "HAND_OVER" in path.read_text()]
+    assert {path.parent.name for path in programs} == {"gridengine", "htcondor", "torque"}
+    for path in programs:
         assert path.read_text().startswith("#!/bin/bash -p\n"), path
     assert '"-p", "-c", START' in (folder / "pbs/hook.PY").read_text()
-    assert "env -i " in scripts.HAND_OVER
-    assert {"PYTHONNOUSERSITE", "PYTHONSAFEPATH"} <= set(scripts.ENVIRONMENT)
-    assert all(folder.startswith("/") for folder in scripts.PATH.split(os.pathsep))  # an empty one is the working directory
+    assert "env -i " in hooks.HAND_OVER
+    assert {"PYTHONNOUSERSITE", "PYTHONSAFEPATH"} <= set(hooks.ENVIRONMENT)
+    assert all(folder.startswith("/") for folder in hooks.PATH.split(os.pathsep))  # an empty one is the working directory

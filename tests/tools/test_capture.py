@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dayfly.build.container import archive, layer
-from dayfly.build.container.tree import Kind, Limits, Node, Tree
+from dayfly.imagebuild.containerimage import archive, layer
+from dayfly.imagebuild.containerimage.tree import Kind, Limits, Node, Tree
 
 GUEST = Path(__file__).parents[2] / "guest"
 FORBIDDEN = (b".", b"..")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.htcondor.classad import parse
-from dayfly.batch.htcondor.setup import submit
-from dayfly.batch.policy import allowed
+from dayfly.batch.adapters.htcondor.classad import parse
+from dayfly.batch.adapters.htcondor.setup import submit
+from dayfly.batch.jobshell.policy import allowed
 from dayfly.errors import Refused
 from dayfly.settings import Settings
 

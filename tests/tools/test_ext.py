@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.framework.disks import ext, run
 from tests.framework.headers import opened
 
-from dayfly.build.container import archive
-from dayfly.build.container.tree import Kind, Limits, Node, Tree
-from dayfly.build.disk.ext import Filesystem
 from dayfly.errors import Refused
+from dayfly.imagebuild.containerimage import archive
+from dayfly.imagebuild.containerimage.tree import Kind, Limits, Node, Tree
+from dayfly.imagebuild.disk.ext import Filesystem
 
 KINDS = {
     "ext2": ("ext2", ()),

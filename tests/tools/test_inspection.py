@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from tests.framework.authority import openssl
 from tests.unit.image.examples import CONFIG, LAYERS
 
-from dayfly.build.filesystem import erofs_command
 from dayfly.cli import main
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.inspection import erofs, tree
@@ -33,6 +32,7 @@ from dayfly.image.reference import Name, parse
 from dayfly.image.trust import cosign, state
 from dayfly.image.trust.state import Entry
 from dayfly.image.trust.subscriptions import prepare
+from dayfly.imagebuild.filesystem import erofs_command
 from dayfly.values import replace
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIP1mCQbNRMrWLuQdZzI4yxbgnHkUYKPbMHJ4cQk9PH4E"

@@ -35,18 +35,8 @@ from tests.unit.job.test_usage import RECORD
 import dayfly
 from dayfly import settings as site
 from dayfly import tar, units
-from dayfly.batch.htcondor import classad
-from dayfly.batch.submit import description, kept
-from dayfly.build import kernel, modules, recipe, registry, root
-from dayfly.build.container import layer, manifest, places
-from dayfly.build.container.furnish import furnish
-from dayfly.build.container.source import parse as parse_container
-from dayfly.build.container.tree import Limits, Tree
-from dayfly.build.container.unpack import Blob, unpack
-from dayfly.build.disk import formats, ova, partitions
-from dayfly.build.disk.ext import Filesystem
-from dayfly.build.disk.source import parse as parse_disk
-from dayfly.build.disk.source import parse_checksum
+from dayfly.batch.adapters.htcondor import classad
+from dayfly.batch.submission import description, store
 from dayfly.errors import DayflyError, Refused
 from dayfly.image import archive, layout
 from dayfly.image import manifest as own_manifest
@@ -59,9 +49,20 @@ from dayfly.image.origin import parse_origin
 from dayfly.image.reference import Name, parse_name
 from dayfly.image.reference import parse as parse_reference
 from dayfly.image.trust import cosign, imagelist, state
-from dayfly.job import rules, usage
+from dayfly.imagebuild import kernel, modules, recipe, registry, root
+from dayfly.imagebuild.containerimage import layer, layouts, manifest
+from dayfly.imagebuild.containerimage.furnish import furnish
+from dayfly.imagebuild.containerimage.source import parse as parse_container
+from dayfly.imagebuild.containerimage.tree import Limits, Tree
+from dayfly.imagebuild.containerimage.unpack import Blob, unpack
+from dayfly.imagebuild.disk import formats, ova, partitions
+from dayfly.imagebuild.disk.ext import Filesystem
+from dayfly.imagebuild.disk.source import parse as parse_disk
+from dayfly.imagebuild.disk.source import parse_checksum
+from dayfly.job import usage
 from dayfly.job.description import parse_folder
-from dayfly.machine.template import store
+from dayfly.policy import rules_file
+from dayfly.provision.templates import store as template_store
 
 NAMED = re.compile(r"(parse|read|load|recognise|examine|entries|members|records|contents|in_layout|in_docker|disk_in|vmlinux)")
 LIMITS = Limits(size=1 << 24, entries=1000, layers=8, depth=32)
@@ -118,7 +119,7 @@ def _index(content: bytes) -> object:
     with tempfile.TemporaryDirectory() as name:
         containers.layout(Path(name) / "lay", containers.tar(file("a")))
         (Path(name) / "lay/index.json").write_bytes(content)
-        return places.in_layout(Path(name) / "lay", "", LIMITS)
+        return layouts.in_layout(Path(name) / "lay", "", LIMITS)
 
 
 def _unpacked(path: Path, work: Path) -> object:
@@ -261,8 +262,8 @@ LAID_INDEX, LAID = _laid()
 PART = {"size": 5, "digest": "x", "fingerprint": "y"}
 ABOUT = json.dumps(
     {
-        "version": store.VERSION,
-        "files": dict.fromkeys(store.FILES, PART),
+        "version": template_store.VERSION,
+        "files": dict.fromkeys(template_store.FILES, PART),
         "facts": {"a": "b"},
         "machine": {"cpus": 1},
         "label": "debian:12",
@@ -274,31 +275,31 @@ ABOUT = json.dumps(
 Reader = tuple[Callable[[bytes], object], Sequence[bytes]]
 READERS: Mapping[str, Reader] = {
     "dayfly.tar.members": (on_disk(_members), [LAYER, SPARSE]),
-    "dayfly.build.container.layer.entries": (on_disk(_merged), [LAYER, SPARSE]),
-    "dayfly.build.container.manifest.parse_manifest": (
+    "dayfly.imagebuild.containerimage.layer.entries": (on_disk(_merged), [LAYER, SPARSE]),
+    "dayfly.imagebuild.containerimage.manifest.parse_manifest": (
         lambda content: manifest.parse_manifest(content, "it", 8),
         [MANIFEST, INDEX],
     ),
-    "dayfly.build.container.manifest.parse_config": (lambda content: manifest.parse_config(content, "it"), [CONTAINER]),
-    "dayfly.build.container.places.in_layout": (_index, [LAID_INDEX]),
-    "dayfly.build.container.places.in_layout_archive": (
-        on_disk(lambda path, work: places.in_layout_archive(path, "", LIMITS, work)),
+    "dayfly.imagebuild.containerimage.manifest.parse_config": (lambda content: manifest.parse_config(content, "it"), [CONTAINER]),
+    "dayfly.imagebuild.containerimage.layouts.in_layout": (_index, [LAID_INDEX]),
+    "dayfly.imagebuild.containerimage.layouts.in_layout_archive": (
+        on_disk(lambda path, work: layouts.in_layout_archive(path, "", LIMITS, work)),
         [LAID, gzip.compress(LAID)],
     ),
-    "dayfly.build.container.places.in_docker_archive": (
-        on_disk(lambda path, work: places.in_docker_archive(path, "", LIMITS, work)),
+    "dayfly.imagebuild.containerimage.layouts.in_docker_archive": (
+        on_disk(lambda path, work: layouts.in_docker_archive(path, "", LIMITS, work)),
         [archive_of(("c", CONTAINER), ("l", LAYER), ("manifest.json", b'[{"Config":"c","RepoTags":["a:1"],"Layers":["l"]}]'))],
     ),
     "unpack": (on_disk(_unpacked), [gzip.compress(LAYER), LAYER]),
-    "dayfly.build.disk.ova.disk_in": (
+    "dayfly.imagebuild.disk.ova.disk_in": (
         on_disk(_disk_in),
         [archive_of(("a.ovf", b"<x/>"), ("a.mf", b"SHA1(d.vmdk)= " + DISK_SUM), ("d.vmdk", b"disk"))],
     ),
-    "dayfly.build.disk.ova.parse_manifest": (
+    "dayfly.imagebuild.disk.ova.parse_manifest": (
         lambda content: ova.parse_manifest(content, "it"),
         [b"SHA256(a b.vmdk)= " + b"0" * 64, b"0" * 128 + b"  a.vmdk\n"],
     ),
-    "dayfly.build.disk.formats.recognise": (
+    "dayfly.imagebuild.disk.formats.recognise": (
         by_file(lambda descriptor: formats.recognise(descriptor, "it")),
         [
             qcow2(extensions=[(0x6803F857, b"x" * 48)]),
@@ -309,23 +310,23 @@ READERS: Mapping[str, Reader] = {
         ],
     ),
     "qcow2": (by_file(lambda descriptor: qcow2_headers.size(descriptor, "it")), [qcow2(), qcow2(version=2)]),
-    "dayfly.build.disk.partitions.read": (
+    "dayfly.imagebuild.disk.partitions.read": (
         by_file(lambda descriptor: partitions.read(descriptor, 1 << 22)),
         [mbr((0x83, 2048, 100)), gpt((b"x" * 16, 2048, 4096)), mbr((0x0F, 1, 9)) + mbr((0x83, 1, 5))],
     ),
-    "dayfly.build.kernel.vmlinux": (
+    "dayfly.imagebuild.kernel.vmlinux": (
         lambda content: kernel.vmlinux(content, _no_program),
         [KERNEL, ELF],
     ),
-    "dayfly.build.modules.parse_index": (
+    "dayfly.imagebuild.modules.parse_index": (
         text(lambda content: modules.load_order(modules.parse_index(content, ""), ["virtio"])),
         [b"kernel/a/virtio.ko: kernel/b.ko.xz\nkernel/b.ko.xz:\n"],
     ),
-    "dayfly.build.recipe.parse": (
+    "dayfly.imagebuild.recipe.parse": (
         lambda content: recipe.parse(content, Path("r.toml")),
         RECIPES,
     ),
-    "dayfly.build.root.parse_os_release": (text(root.parse_os_release), [b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME=x\n']),
+    "dayfly.imagebuild.root.parse_os_release": (text(root.parse_os_release), [b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME=x\n']),
     "dayfly.image.archive.examine": (
         on_disk(lambda path, work: archive.examine(path, None)),
         [_image()],
@@ -368,40 +369,40 @@ READERS: Mapping[str, Reader] = {
     "dayfly.image.trust.cosign.parse": (lambda content: cosign.parse(content, "it"), [SIGNED.encode()]),
     "signed digest": (cosign.signed_digest, [cosign.payload(DIGEST, "a/b")]),
     "capabilities": (privileges.capabilities, [struct.pack("<5I", 0x2000001, 1 << 10, 0, 0, 0)]),
-    "dayfly.job.rules.parse": (text(lambda content: rules.parse(content, "it")), [POLICY]),
+    "dayfly.policy.rules_file.parse": (text(lambda content: rules_file.parse(content, "it")), [POLICY]),
     "dayfly.job.usage.parse": (usage.parse, [RECORD.render()]),
-    "dayfly.batch.submit.description.parse": (lambda content: description.parse(content, Path("j.toml")), [JOB]),
+    "dayfly.batch.submission.description.parse": (lambda content: description.parse(content, Path("j.toml")), [JOB]),
     "submitted": (
-        lambda content: kept._submitted(decode(content, "it")),
+        lambda content: store._submitted(decode(content, "it")),
         [b'{"system": "slurm", "number": "1", "name": "", "output": "", "errors": "", "submitted": "", "first": 0, "last": 9}'],
     ),
     "dayfly.settings.parse": (
         text(lambda content: site.parse(content, site.Settings(), path="it", by=site.Whose.SITE)),
         [SETTINGS],
     ),
-    "dayfly.machine.template.store.parse_about": (
-        store.parse_about,
+    "dayfly.provision.templates.store.parse_about": (
+        template_store.parse_about,
         [ABOUT],
     ),
 }
 BIG: Mapping[str, Callable[[int], object]] = {
-    "dayfly.build.disk.ext": _ext,
+    "dayfly.imagebuild.disk.ext": _ext,
     "erofs": _erofs,
     "dayfly.image.inspection.report.contents": lambda descriptor: report.contents(descriptor, "erofs"),
 }
 """Readers of whole filesystems, which programs make."""
 
 LINES: Mapping[str, tuple[Callable[[str], object], Sequence[str]]] = {
-    "dayfly.build.container.source.parse": (parse_container, ["docker://h:1/a/b:1@sha256:" + "0" * 64, "oci:/a:b"]),
-    "dayfly.build.disk.source.parse": (parse_disk, ["disk:/a.raw", "https://h:1/a%20b.qcow2?x=y"]),
-    "dayfly.build.disk.source.parse_checksum": (lambda word: parse_checksum("sha256", word), ["sha256:" + "0" * 64]),
-    "dayfly.build.registry.parse": (registry.parse, ["docker://h/a:1"]),
+    "dayfly.imagebuild.containerimage.source.parse": (parse_container, ["docker://h:1/a/b:1@sha256:" + "0" * 64, "oci:/a:b"]),
+    "dayfly.imagebuild.disk.source.parse": (parse_disk, ["disk:/a.raw", "https://h:1/a%20b.qcow2?x=y"]),
+    "dayfly.imagebuild.disk.source.parse_checksum": (lambda word: parse_checksum("sha256", word), ["sha256:" + "0" * 64]),
+    "dayfly.imagebuild.registry.parse": (registry.parse, ["docker://h/a:1"]),
     "dayfly.image.reference.parse_name": (parse_name, ["debian:12"]),
     "dayfly.image.inspection.gate.parse": (gate.parse, ["passwords,age>30"]),
     "dayfly.job.description.parse_folder": (parse_folder, ["/tmp:ro"]),
     "dayfly.units.parse_size": (units.parse_size, ["1.5GiB"]),
     "dayfly.units.parse_duration": (units.parse_duration, ["1h30m"]),
-    "dayfly.batch.htcondor.classad.parse": (classad.parse, ['A = 1\nB = "x"\n']),
+    "dayfly.batch.adapters.htcondor.classad.parse": (classad.parse, ['A = 1\nB = "x"\n']),
 }
 """Readers of what a user writes in a line."""
 
@@ -409,55 +410,59 @@ ELSEWHERE = {
     **dict.fromkeys(
         [
             *(
-                "dayfly.batch.gridengine.job.read",
-                "dayfly.batch.gridengine.job.parse_config",
-                "dayfly.batch.gridengine.job.parse_memory",
+                "dayfly.batch.adapters.gridengine.job.read",
+                "dayfly.batch.adapters.gridengine.job.parse_config",
+                "dayfly.batch.adapters.gridengine.job.parse_memory",
             ),
             *(
-                "dayfly.batch.htcondor.job.read",
-                "dayfly.batch.pbs.job.read",
-                "dayfly.batch.slurm.job.read",
-                "dayfly.batch.torque.job.read",
+                "dayfly.batch.adapters.htcondor.job.read",
+                "dayfly.batch.adapters.pbs.job.read",
+                "dayfly.batch.adapters.slurm.job.read",
+                "dayfly.batch.adapters.torque.job.read",
             ),
             *(
-                "dayfly.batch.prolog.parse",
-                "dayfly.batch.request.parse",
-                "dayfly.batch.site_files.read",
-                "dayfly.batch.torque.filter.parse_size",
+                "dayfly.batch.jobshell.prolog.parse",
+                "dayfly.batch.jobshell.request.parse",
+                "dayfly.batch.setup.site_files.read",
+                "dayfly.batch.adapters.torque.filter.parse_size",
             ),
         ],
         "what a batch system says: tests/unit/batch",
     ),
     **dict.fromkeys(
         [
-            *("dayfly.build.archives.parse_targets", "dayfly.build.archives.parse_options"),
-            *("dayfly.build.modules.load_order", "dayfly.cli.doctor.parse_version", "dayfly.machine.processes.parse_command"),
+            *("dayfly.imagebuild.archives.parse_targets", "dayfly.imagebuild.archives.parse_options"),
+            *(
+                "dayfly.imagebuild.modules.load_order",
+                "dayfly.cli.doctor.parse_version",
+                "dayfly.machine.processes.parse_command",
+            ),
         ],
         "what programs of this host say, or the kernel",
     ),
     **dict.fromkeys(
         [
-            *("dayfly.machine.guest.protocol.parse_hello", "dayfly.machine.guest.protocol.parse_stage"),
-            *("dayfly.machine.guest.protocol.parse_failed", "dayfly.machine.guest.protocol.parse_exited"),
-            "dayfly.machine.guest.protocol.parse_grant",
+            *("dayfly.guest.protocol.parse_hello", "dayfly.guest.protocol.parse_stage"),
+            *("dayfly.guest.protocol.parse_failed", "dayfly.guest.protocol.parse_exited"),
+            "dayfly.guest.protocol.parse_grant",
         ],
         "frames, whose lengths were checked before: tests/unit/machine/test_channel.py",
     ),
     **dict.fromkeys(
         [
             *(
-                "dayfly.batch.submit.description.read",
-                "dayfly.build.recipe.load",
+                "dayfly.batch.submission.description.read",
+                "dayfly.imagebuild.recipe.load",
                 "dayfly.image.layout.read_index",
                 "dayfly.files.read",
             ),
             *(
                 "dayfly.image.blobs.read_blob",
                 "dayfly.image.trust.state.read",
-                "dayfly.job.permission.read",
+                "dayfly.policy.permission.read",
                 "dayfly.settings.load",
             ),
-            *("dayfly.machine.template.store.read_about", "dayfly.files.read_all", "dayfly.files.read_owned"),
+            *("dayfly.provision.templates.store.read_about", "dayfly.files.read_all", "dayfly.files.read_owned"),
         ],
         "opens a file, and leaves what is in it to a reader of the table",
     ),
@@ -492,13 +497,13 @@ DECODES = re.compile(r"\b(?:tomllib\.loads|json\.loads|struct\.unpack\w*|decode|
 OTHERS = {
     "dayfly/tar.py": "of members",
     "dayfly/image/fields.py": "of every reader of JSON",
-    "dayfly/image/upkeep.py": "manifests that the library has, field by field by parse_descriptor",
+    "dayfly/image/maintenance.py": "manifests that the library has, field by field by parse_descriptor",
     "dayfly/image/trust/keyless.py": "tests/tools/test_keyless.py",
-    "dayfly/machine/accelerator.py": "a verdict of the user's own cache: None for anything else",
+    "dayfly/provision/accelerator.py": "a verdict of the user's own cache: None for anything else",
     "dayfly/machine/events.py": "QEMU's own words: tests/unit/machine/test_events.py",
-    "dayfly/machine/channel.py": "frames: tests/unit/machine/test_channel.py",
-    "dayfly/batch/submit/local.py": "what this very process has just written",
-    "dayfly/batch/submit/kept.py": "submitted",
+    "dayfly/guest/frames.py": "frames: tests/unit/machine/test_channel.py",
+    "dayfly/batch/submission/local.py": "what this very process has just written",
+    "dayfly/batch/submission/store.py": "submitted",
     "dayfly/image/qcow2.py": "qcow2",
     "dayfly/image/inspection/privileges.py": "capabilities",
     "dayfly/image/inspection/erofs.py": "erofs",
@@ -677,7 +682,7 @@ def filesystems(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]
     run("mkfs.erofs", "-zlz4hc,9", "--quiet", made / "erofs", made / "in")
     erofs = (made / "erofs").read_bytes()
     image = ext(made / "ext", made / "in", 1, "-b", "1024", "-N", "16").read_bytes()
-    return {"dayfly.build.disk.ext": image, "erofs": erofs, "dayfly.image.inspection.report.contents": erofs}
+    return {"dayfly.imagebuild.disk.ext": image, "erofs": erofs, "dayfly.image.inspection.report.contents": erofs}
 
 
 @pytest.mark.parametrize("name", BIG)

@@ -17,6 +17,7 @@ from tests.framework.image_lists import World
 from tests.tools.test_cosign import attach, key_pair, payload, signature
 from tests.unit.image.examples import CONFIG, LAYERS
 
+from dayfly import principal
 from dayfly import settings as site
 from dayfly.cli import main
 from dayfly.errors import Corrupt
@@ -24,8 +25,8 @@ from dayfly.image.library import Library, OpenImage
 from dayfly.image.origin import Origin
 from dayfly.image.reference import LibraryKind, Name, parse
 from dayfly.image.trust import cosign
-from dayfly.job import permission
-from dayfly.job.policy import Caller, Conditions, Denied, Image, Wish
+from dayfly.policy import permission
+from dayfly.policy.rules import Caller, Conditions, Denied, Image, Wish
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -93,7 +94,7 @@ class Host:
         )
         with (library or self.user).open(parse(name)) as image:
             try:
-                permission.permit(image, settings, WISH, self.account, self.checked)
+                permission.permit(image, settings, principal.current(), WISH, self.account, self.checked)
             except Denied as denied:
                 return str(denied)
         return ""
@@ -287,14 +288,14 @@ def test_an_image_that_is_allowed_for_what_it_is_is_that(host: Host, conditions:
     settings = replace(host.settings, policy_system=path)
     with host.user.open(parse("mine:1")) as image:
         before = content_of(image)
-        permission.permit(image, settings, WISH)
+        permission.permit(image, settings, principal.current(), WISH)
         forge(host, "mine:1")
         assert content_of(image) == before
         assert all(os.fstat(blob.file).st_nlink == 0 for blob in image.blobs)
     with host.user.open(parse("mine:1")) as image:  # the library believes its note
         assert content_of(image) != before
         with pytest.raises(Corrupt, match="other content than its name says"):
-            permission.permit(image, settings, WISH)
+            permission.permit(image, settings, principal.current(), WISH)
 
 
 def test_check_names_the_facts_and_their_sources(

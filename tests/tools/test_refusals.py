@@ -20,8 +20,8 @@ from tests.unit.batch.pbs_stand_in import QUEUEJOB, Event, job, run
 from tests.unit.image.examples import CONFIG, LAYERS
 
 from dayfly import settings as site
-from dayfly.batch.htcondor import setup as htcondor
-from dayfly.batch.pbs import setup as pbs
+from dayfly.batch.adapters.htcondor import setup as htcondor
+from dayfly.batch.adapters.pbs import setup as pbs
 from dayfly.image.library import Library
 from dayfly.image.reference import LibraryKind, Name
 

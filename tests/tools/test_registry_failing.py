@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from tests.unit.image.examples import CONFIG, LAYERS
 
-from dayfly.build import registry, skopeo
-from dayfly.build.skopeo import Access
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library
 from dayfly.image.manifest import MANIFEST_TYPE
 from dayfly.image.reference import Name, parse
+from dayfly.imagebuild import registry, skopeo
+from dayfly.imagebuild.skopeo import Access
 
 LIMIT = 1 << 30
 CUT = 0

@@ -15,9 +15,9 @@ from tests.framework.condor import processes
 from tests.unit.batch.described import WHOLE
 from tests.unit.batch.test_submit_words import ENVIRONMENT, TEXT
 
-from dayfly.batch.submit.description import SubmittedJob
-from dayfly.batch.submit.rendering import IN_A_MACHINE
-from dayfly.batch.submit.systems import SYSTEMS
+from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.rendering import IN_A_MACHINE
+from dayfly.batch.submission.systems import SYSTEMS
 
 TASKS = {"slurm": "SLURM_ARRAY_TASK_ID", "gridengine": "SGE_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "torque": "PBS_ARRAYID"}
 SHOW = ("/bin/sh", "-c", 'printf "%s\\0" "$DAYFLY_TASK" "$@"; exec env -0', "sh")

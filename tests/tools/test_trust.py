@@ -325,9 +325,9 @@ def test_a_job_without_lists_and_policy_imports_nothing_of_them() -> None:
     """What is imported before QEMU delays every job."""
     code = "import dayfly.cli.run, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert "dayfly.job.permission" in loaded
+    assert "dayfly.policy.permission" in loaded
     lists = {f"dayfly.image.trust.{name}" for name in ("judging", "state", "smime", "imagelist", "subscriptions")}
-    assert not {"dayfly.job.rules", "tomllib", "hashlib", "ssl", *lists} & set(loaded)
+    assert not {"dayfly.policy.rules_file", "tomllib", "hashlib", "ssl", *lists} & set(loaded)
 
 
 def test_an_image_may_expire_before_its_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

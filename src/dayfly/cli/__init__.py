@@ -107,7 +107,7 @@ def _dispatch(words: list[str]) -> int:
 
         return serve(words[1:])
     if words and words[0] == "local-job" and len(words) == 3:  # what `dayfly submit --batch local` starts
-        from dayfly.batch.submit import local  # noqa: PLC0415 (the other commands do without it)
+        from dayfly.batch.submission import local  # noqa: PLC0415 (the other commands do without it)
 
         return local.run(words[1], int(words[2]))
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:

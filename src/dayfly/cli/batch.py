@@ -13,7 +13,7 @@ from dayfly.cli.parser import Parser, UsageMistake
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
-    from dayfly.batch.site_files import Made, Places
+    from dayfly.batch.setup.site_files import Made, Places
 
 DESCRIPTION = """\
 Make a batch system's jobs run in machines: its configuration, from the site's settings, and what its nodes do after a job.
@@ -185,13 +185,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.check import check  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.request import parse  # noqa: PLC0415
+    from dayfly.batch.jobshell.check import check  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.jobshell.request import parse  # noqa: PLC0415
 
     words = [*arguments.words]
     for name, size in (("memory_mib", arguments.memory), ("address_space_mib", arguments.address_space)):
         if size:
-            from dayfly.batch.gridengine.job import parse_memory  # noqa: PLC0415
+            from dayfly.batch.adapters.gridengine.job import parse_memory  # noqa: PLC0415
 
             words.append(f"{name}={-(-parse_memory(size) // 1024**2)}")
     check(parse([*words, "--", "job"]), arguments.queue, _settings(arguments), arguments.slots)
@@ -200,8 +200,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _filter(arguments: argparse.Namespace) -> int:
     from dayfly import process  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.check import check  # noqa: PLC0415
-    from dayfly.batch.torque.filter import rewrite  # noqa: PLC0415
+    from dayfly.batch.adapters.torque.filter import rewrite  # noqa: PLC0415
+    from dayfly.batch.jobshell.check import check  # noqa: PLC0415
     from dayfly.errors import DayflyError  # noqa: PLC0415
 
     try:
@@ -215,7 +215,7 @@ def _filter(arguments: argparse.Namespace) -> int:
 
 
 def _epilog(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.slurm.reap import reap  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.slurm.reap import reap  # noqa: PLC0415 (only where it is asked for)
 
     for line in reap(arguments.age):
         print(line)
@@ -249,8 +249,8 @@ def _refuse_show(arguments: argparse.Namespace) -> None:
 
 
 def _setup_slurm(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.slurm.apply import Wanted, plan, task_prolog  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.slurm.setup import files  # noqa: PLC0415
+    from dayfly.batch.adapters.slurm.apply import Wanted, plan, task_prolog  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.slurm.setup import files  # noqa: PLC0415
 
     settings, program = _settings(arguments), _program(arguments)
     conf: Path = arguments.conf
@@ -264,7 +264,7 @@ def _setup_slurm(arguments: argparse.Namespace) -> int:
 
 def _write(planned: Mapping[Path, Made], then: str) -> int:
     """Write a site's files, and say so; `then` is what the administrator has to do."""
-    from dayfly.batch.site_files import check_writable, write  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.setup.site_files import check_writable, write  # noqa: PLC0415 (only where it is asked for)
 
     check_writable(planned, "the batch system's files")
     kept = write(planned)
@@ -277,8 +277,8 @@ def _write(planned: Mapping[Path, Made], then: str) -> int:
 
 
 def _setup_gridengine(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.gridengine import setup  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.gridengine.apply import Wanted, do, plan  # noqa: PLC0415
+    from dayfly.batch.adapters.gridengine import setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.gridengine.apply import Wanted, do, plan  # noqa: PLC0415
 
     settings = _settings(arguments)
     root = arguments.root or Path(os.environ.get("SGE_ROOT", "/var/lib/gridengine"))
@@ -303,7 +303,7 @@ def _said(attributes: Mapping[str, str]) -> str:
 
 
 def _setup_pbs(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.pbs import apply, setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.pbs import apply, setup  # noqa: PLC0415 (only where it is asked for)
 
     settings, program = _settings(arguments), _program(arguments)
     if not arguments.apply:
@@ -315,13 +315,13 @@ def _setup_pbs(arguments: argparse.Namespace) -> int:
 
 
 def _setup_htcondor(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.htcondor import apply, setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.htcondor import apply, setup  # noqa: PLC0415 (only where it is asked for)
 
     return _setup_host(arguments, setup.files, apply.plan, "have the daemons read it: condor_reconfig")
 
 
 def _setup_torque(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.torque import apply, setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.torque import apply, setup  # noqa: PLC0415 (only where it is asked for)
 
     return _setup_host(arguments, setup.files, apply.plan, "have pbs_mom read it: a HUP")
 
@@ -332,7 +332,7 @@ def _setup_host(
     plan: Callable[[Places, site.Settings], Mapping[Path, Made]],
     then: str,
 ) -> int:
-    from dayfly.batch.site_files import Places  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.setup.site_files import Places  # noqa: PLC0415 (only where it is asked for)
 
     settings = _settings(arguments)
     places = Places(arguments.place, arguments.folder, _program(arguments), arguments.settings)

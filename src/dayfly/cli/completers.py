@@ -13,11 +13,11 @@ import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
 
 from dayfly import settings as site
-from dayfly.build import recipe
 from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
-from dayfly.job.template import stores
-from dayfly.machine.template.upkeep import kept
+from dayfly.imagebuild import recipe
+from dayfly.provision.templates.maintenance import kept
+from dayfly.provision.templates.selection import stores
 
 
 def images(prefix: str, **_: object) -> list[str]:

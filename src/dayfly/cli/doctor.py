@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from dayfly import files, process
+from dayfly import files, principal, process
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_json
 from dayfly.cli.parser import Parser
@@ -21,15 +21,15 @@ from dayfly.errors import DayflyError, in_words
 from dayfly.image.search import Libraries
 from dayfly.image.trust.judging import list_problem
 from dayfly.image.trust.subscriptions import known
-from dayfly.job.description import host_memory
-from dayfly.job.permission import policies
-from dayfly.job.prepare import AGENT_ARCHIVE
-from dayfly.job.template import stores
 from dayfly.job.usage import Records
-from dayfly.machine import accelerator
+from dayfly.machine.config import CpuModel
 from dayfly.machine.processes import running
-from dayfly.machine.spec import CpuModel
-from dayfly.machine.template.upkeep import kept
+from dayfly.policy.permission import policies
+from dayfly.provision import accelerator
+from dayfly.provision.host import host_memory
+from dayfly.provision.plan import AGENT_ARCHIVE
+from dayfly.provision.templates.maintenance import kept
+from dayfly.provision.templates.selection import stores
 from dayfly.settings import Settings
 from dayfly.units import format_size
 
@@ -142,7 +142,7 @@ def _lists(settings: Settings) -> Finding:
 
 def _policy(settings: Settings) -> Finding:
     """Whether the policy can be used: one that cannot denies every machine."""
-    return Finding("policy", Health.OK, ", ".join(policy.place for policy in policies(settings)))
+    return Finding("policy", Health.OK, ", ".join(policy.place for policy in policies(settings, principal.current())))
 
 
 def parse_version(text: str) -> tuple[int, ...]:

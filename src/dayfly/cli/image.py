@@ -93,9 +93,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly import build  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.build import recipe  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.job import errands  # noqa: PLC0415 (the other commands do without it)
+    from dayfly import imagebuild  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import recipe  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.provision import scripts  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.list:
         print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
@@ -108,7 +108,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     if warning := libraries.warning(name, arguments.kind):
         process.warn(warning)
     progress = Progress()
-    digest = build.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=errands.perform)
+    digest = imagebuild.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=scripts.perform)
     progress.done(name, digest)
     return 0
 

@@ -11,14 +11,14 @@ from dayfly.cli.libraries import add_system
 from dayfly.cli.parser import UsageMistake, checked
 from dayfly.cli.progress import Progress
 from dayfly.cli.registry import access, add_access, add_max_size
-from dayfly.image.manifest import BootMode
+from dayfly.guest.boot import BootMode
 from dayfly.image.reference import Name, parse, parse_name
 from dayfly.image.search import Libraries
 from dayfly.settings import Settings
 
 if TYPE_CHECKING:
-    from dayfly.build import disk
-    from dayfly.build.disk import Checksum
+    from dayfly.imagebuild import disk
+    from dayfly.imagebuild.disk import Checksum
 
 
 def configure_import(parser: argparse.ArgumentParser) -> None:
@@ -70,14 +70,14 @@ def _configure_disk(group: argparse._ArgumentGroup) -> None:
 
 
 def _checksum(algorithm: str, text: str) -> Checksum:
-    from dayfly.build.disk import parse_checksum  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild.disk import parse_checksum  # noqa: PLC0415 (the other commands do without it)
 
     return parse_checksum(algorithm, text)
 
 
 def import_image(arguments: argparse.Namespace, settings: Settings) -> int:
     """`dayfly image import SOURCE [NAME:TAG]`."""
-    from dayfly.build import disk  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import disk  # noqa: PLC0415 (the other commands do without it)
 
     libraries, progress = Libraries(settings), Progress()
     source = disk.parse(arguments.source)
@@ -92,7 +92,7 @@ def import_image(arguments: argparse.Namespace, settings: Settings) -> int:
 def _of_disk(
     source: disk.Source, arguments: argparse.Namespace, libraries: Libraries, settings: Settings, progress: Progress
 ) -> tuple[Name, str]:
-    from dayfly.build import disk  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import disk  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.insecure or arguments.auth_file:
         raise UsageMistake(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
@@ -114,17 +114,17 @@ def _of_disk(
 def _of_container(
     arguments: argparse.Namespace, libraries: Libraries, settings: Settings, progress: Progress
 ) -> tuple[Name, str]:
-    from dayfly.build import container  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import containerimage  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.checksum or arguments.boot or arguments.firmware:
         given = "--firmware" if arguments.firmware else "--boot" if arguments.boot else f"--{arguments.checksum.algorithm}"
         raise UsageMistake(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
-    wish = container.Wish(
-        source=container.parse(arguments.source),
+    wish = containerimage.Wish(
+        source=containerimage.parse(arguments.source),
         name=arguments.name,
         kernel_of=arguments.kernel_of,
         access=access(arguments),
-        limits=container.Limits(size=arguments.max_size),
+        limits=containerimage.Limits(size=arguments.max_size),
     )
-    made = container.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
+    made = containerimage.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
     return made.name, made.digest

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 
 from dayfly import settings as site
-from dayfly.batch.submit import acting, kept
-from dayfly.batch.submit.acting import Standing
-from dayfly.batch.submit.kept import Submitted
-from dayfly.batch.submit.states import State
+from dayfly.batch.submission import client, store
+from dayfly.batch.submission.client import Standing
+from dayfly.batch.submission.states import State
+from dayfly.batch.submission.store import Submitted
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser, checked
 from dayfly.errors import DayflyError, NotFound
@@ -26,7 +26,7 @@ def configure(parser: Parser) -> None:
 
     def add(name: str, help_: str, act: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         command = below.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
-        command.add_argument("job", metavar="ID", type=checked(kept.recall), help="the job's id, like slurm:42")
+        command.add_argument("job", metavar="ID", type=checked(store.recall), help="the job's id, like slurm:42")
         command.set_defaults(act=act)
         return command
 
@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     job: Submitted = arguments.job
-    found = acting.standing(job, site.load())
+    found = client.standing(job, site.load())
     if arguments.json:
         about = {"id": job.id, "name": job.name, "submitted": job.submitted}
         print_json(about | {"state": str(found.state), "status": found.status, "message": found.message})
@@ -68,7 +68,7 @@ def _words(found: Standing) -> str:
 
 def _wait(arguments: argparse.Namespace) -> int:
     job: Submitted = arguments.job
-    found = acting.wait(job, site.load())
+    found = client.wait(job, site.load())
     if found.state is State.FAULTY:
         raise DayflyError(f"{job.id} cannot start", "see what the batch system says of it")
     if found.status is None:
@@ -90,7 +90,7 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    jobs = kept.listed()
+    jobs = store.listed()
     if arguments.json:
         print_json([{"id": job.id, **asdict(job)} for job in jobs])
     else:
@@ -99,10 +99,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    acting.forget(arguments.job)
+    client.forget(arguments.job)
     return 0
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    acting.cancel(arguments.job)
+    client.cancel(arguments.job)
     return 0

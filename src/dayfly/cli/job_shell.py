@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from dayfly.batch.shell import serve as serve_job
+from dayfly.batch.jobshell.shell import serve as serve_job
 from dayfly.errors import Refused
 
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")

@@ -9,6 +9,7 @@ import pwd
 import sys
 from pathlib import Path
 
+from dayfly import principal
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, clean, print_json
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked, positive
@@ -16,11 +17,11 @@ from dayfly.errors import NotFound
 from dayfly.image.reference import LibraryKind, Reference, parse
 from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Stopped
-from dayfly.job import permission
 from dayfly.job.description import Folder, parse_folder
-from dayfly.job.evidence import Fact, gather
-from dayfly.job.policy import WITHOUT_FILE, Caller, Decision, Facts, Image, Policy, Wish, decide
-from dayfly.machine.spec import Network
+from dayfly.machine.config import Network
+from dayfly.policy import permission
+from dayfly.policy.evidence import Fact, gather
+from dayfly.policy.rules import WITHOUT_FILE, Caller, Decision, Facts, Image, Policy, Wish, decide
 from dayfly.settings import Settings
 from dayfly.units import format_duration, parse_duration, parse_size
 from dayfly.values import asdict
@@ -123,7 +124,7 @@ def _folders(folders: list[Folder]) -> list[Folder]:
 
 def _policies(file: Path | None, settings: Settings) -> list[Policy]:
     if file is None:
-        return permission.policies(settings)
+        return permission.policies(settings, principal.current())
     found = permission.read(str(file), None)
     if found is None:
         raise NotFound(f"there is no file {file}", "--file takes a policy's file")
@@ -143,7 +144,7 @@ def _files(policies: list[Policy], *, json: bool) -> int:
 def _caller(arguments: argparse.Namespace) -> Caller:
     """Who is meant: this user, or another one with the groups that he has here."""
     if arguments.user is None:
-        you = permission.caller(arguments.account)
+        you = permission.caller(principal.current(), arguments.account)
         return Caller(you.users, (*you.groups, *arguments.group), arguments.account)
     try:
         entry = pwd.getpwuid(int(arguments.user)) if arguments.user.isdecimal() else pwd.getpwnam(arguments.user)
@@ -165,7 +166,9 @@ def _image(wanted: Reference, who: Caller, settings: Settings) -> tuple[Image, l
     if library is not None and not (somebody_else and library.kind is LibraryKind.USER):
         digest, _, config = library.inspect(Reference(wanted.name, entry.descriptor.digest, library.kind))
         standing = library.standing(digest, entry.name)
-        found = permission.known(library.kind, library.names(digest), digest, config.labels, standing, settings)
+        found = permission.known(
+            library.kind, library.names(digest), digest, config.labels, standing, settings, principal.current()
+        )
         return found, [notice] if notice else []
     if wanted.name is None:
         raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all; one that is not here is judged by its name")

@@ -18,8 +18,8 @@ from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from dayfly.build.registry import Remote
-    from dayfly.build.skopeo import Access
+    from dayfly.imagebuild.registry import Remote
+    from dayfly.imagebuild.skopeo import Access
 
 _IN_REGISTRY = "docker://"
 
@@ -50,7 +50,7 @@ def add_max_size(parser: argparse.ArgumentParser, help_: str) -> None:
 
 def access(arguments: argparse.Namespace) -> Access:
     """What `add_access` was told."""
-    from dayfly.build.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
 
     return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout)
 
@@ -106,7 +106,7 @@ def push(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def pull(arguments: argparse.Namespace, settings: Settings) -> int:
     """`dayfly image pull SOURCE [NAME:TAG]`."""
-    from dayfly.build.container import default_name  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild.containerimage import default_name  # noqa: PLC0415 (the other commands do without it)
 
     remote = _remote(arguments.source, arguments)
     cache: Path | None = arguments.cache.absolute() if arguments.cache else settings.library_cache
@@ -130,13 +130,13 @@ def copy(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _remote(text: str, arguments: argparse.Namespace) -> Remote:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
 
     return registry.Remote(registry.parse(text), access(arguments))
 
 
 def _push(settings: Settings, image: Reference, target: Remote) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
 
     libraries = Libraries(settings)
     library, entry, notice = libraries.find(image)
@@ -154,7 +154,7 @@ def _push(settings: Settings, image: Reference, target: Remote) -> int:
 def _pull(
     arguments: argparse.Namespace, settings: Settings, source: Remote, name: Name, kind: LibraryKind, cache: Path | None
 ) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
 
     libraries = Libraries(settings)
     _warn(libraries, name, kind)
@@ -169,7 +169,7 @@ def _pull(
 
 
 def _relay(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.build import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
 
     progress = Progress()
     source, target = _remote(arguments.source, arguments), registry.parse(arguments.target)

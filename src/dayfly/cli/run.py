@@ -8,9 +8,10 @@ import os
 from dayfly import inherited
 from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
+from dayfly.guest.boot import BootMode
 from dayfly.job.description import JobDescription, parse_folder
 from dayfly.job.start import run
-from dayfly.machine.spec import CHOICES, CPU_CHOICES, Boot, CpuModel, Network, Shape
+from dayfly.machine.config import BOOT_CHOICES, CPU_CHOICES, CpuModel, Network, Shape
 from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
 
@@ -57,8 +58,8 @@ def configure(parser: Parser) -> None:
     )
     machine.add_argument(
         "--boot",
-        type=Boot,
-        choices=CHOICES,
+        type=BootMode,
+        choices=BOOT_CHOICES,
         help="what is init: agent, or system for the image's own (default: what the image says)",
     )
     machine.add_argument(

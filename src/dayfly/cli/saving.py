@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 
 from dayfly import process
-from dayfly.build import capture
 from dayfly.cli.progress import Progress
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.reference import LibraryKind, Name, parse
 from dayfly.image.search import Libraries
+from dayfly.imagebuild import capture
 from dayfly.job import signals
 from dayfly.job.description import Capture, JobDescription
 from dayfly.job.start import run

@@ -33,8 +33,8 @@ def configure(parser: Parser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Submit a job."""
-    from dayfly.batch.submit import acting, description, local  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.submit.systems import LOCAL, find  # noqa: PLC0415
+    from dayfly.batch.submission import client, description, local  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.submission.systems import LOCAL, find  # noqa: PLC0415
 
     job = description.read(arguments.file)
     system = None if arguments.batch == LOCAL else find(arguments.batch)
@@ -44,7 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
         else:
             sys.stdout.write(f"# {shlex.join(system.words.SUBMIT)}\n{system.render(job)}")
         return 0
-    made = acting.submit(job, system)
+    made = client.submit(job, system)
     if arguments.json:
         print_json({"id": made.id, **asdict(made)})
     else:

@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from dayfly import principal
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, checked, counted, positive
 from dayfly.errors import Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image.search import Libraries
-from dayfly.job.permission import permit
-from dayfly.job.policy import Wish
-from dayfly.job.template import stores
-from dayfly.job.templating import build, outdated
 from dayfly.machine.command import MOST_SHARES
-from dayfly.machine.spec import CHOICES, Boot, Network, Shape
-from dayfly.machine.template import upkeep
-from dayfly.machine.template.store import Kind
-from dayfly.machine.template.upkeep import Kept
+from dayfly.machine.config import BOOT_CHOICES, Network, Shape
+from dayfly.policy.permission import permit
+from dayfly.policy.rules import Wish
+from dayfly.provision.templates import maintenance
+from dayfly.provision.templates.creation import build, outdated
+from dayfly.provision.templates.maintenance import Kept
+from dayfly.provision.templates.selection import stores
+from dayfly.provision.templates.store import Kind
 from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_size
 
@@ -64,7 +66,7 @@ def _configure_build(build_parser: argparse.ArgumentParser) -> None:
         "--network", type=Network, choices=list(Network), default=Network.NONE, help="none (the default), or nat"
     )
     build_parser.add_argument(
-        "--boot", type=Boot, choices=CHOICES, help="what is init: agent, or system (default: what the image says)"
+        "--boot", type=BootMode, choices=BOOT_CHOICES, help="what is init: agent, or system (default: what the image says)"
     )
     build_parser.add_argument(
         "--shares",
@@ -94,7 +96,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     begun = time.monotonic()
     shape = Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory)
     with Libraries(settings).open(arguments.image) as image:
-        permit(image, settings, Wish(str(arguments.network), shape.cpus, shape.memory))
+        permit(image, settings, principal.current(), Wish(str(arguments.network), shape.cpus, shape.memory))
         template = build(
             image,
             settings,
@@ -124,7 +126,7 @@ def _state(one: Kept, settings: Settings, digests: set[str]) -> str:
 
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     digests = _digests(settings)
-    found = [(one, _state(one, settings, digests)) for store in stores(settings) for one in upkeep.kept(store)]
+    found = [(one, _state(one, settings, digests)) for store in stores(settings) for one in maintenance.kept(store)]
     if arguments.json:
         print_json([_fields(one, state) for one, state in found])
     else:
@@ -156,8 +158,8 @@ def _fields(one: Kept, state: str) -> dict[str, object]:
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
-    one = upkeep.find(list(stores(settings)), arguments.template)
-    wrong = upkeep.verify(one)
+    one = maintenance.find(list(stores(settings)), arguments.template)
+    wrong = maintenance.verify(one)
     state = f"damaged: {wrong}" if wrong else _state(one, settings, _digests(settings))
     if arguments.json:
         print_json(_fields(one, state))
@@ -191,8 +193,8 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
-    one = upkeep.find(list(stores(settings)), arguments.template)
-    if not upkeep.remove(one.folder):
+    one = maintenance.find(list(stores(settings)), arguments.template)
+    if not maintenance.remove(one.folder):
         raise Refused(f"{one.name} is just being made", "try again when it is")
     sys.stdout.write(f"{one.name} removed\n")
     return 0
@@ -201,7 +203,7 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
 def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
     store = next(store for store in stores(settings) if store.kind is arguments.kind)
     digests = _digests(settings)
-    gone, left = upkeep.collect(
+    gone, left = maintenance.collect(
         store, settings.templates_limit, wanted=lambda one: one.about is not None and not outdated(one.about, settings, digests)
     )
     freed = sum(one.size for one in gone)

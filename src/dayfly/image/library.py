@@ -33,7 +33,7 @@ from dayfly.values import dataclass, field
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
-    from dayfly.image.upkeep import Collected, Verified
+    from dayfly.image.maintenance import Collected, Verified
 
 
 _ATTACHED = re.compile(r"sha256-[0-9a-f]{64}\.[a-z]+")
@@ -323,7 +323,7 @@ class Library:
 
     def verify(self, reference: Reference | None = None, progress: Callable[[str], None] | None = None) -> Verified:
         """Read every blob again (of one image, or of all) and compare it with its name."""
-        from dayfly.image.upkeep import verify  # noqa: PLC0415 (not on the way of a job)
+        from dayfly.image.maintenance import verify  # noqa: PLC0415 (not on the way of a job)
 
         entries = [self.resolve(reference)] if reference else list(self.index().entries)
         return verify(self.layout, entries, everything=reference is None, progress=progress)
@@ -333,7 +333,7 @@ class Library:
 
         With `unnamed`, the images that have no name (any more) too.
         """
-        from dayfly.image.upkeep import collect, nothing  # noqa: PLC0415 (not on the way of a job)
+        from dayfly.image.maintenance import collect, nothing  # noqa: PLC0415 (not on the way of a job)
 
         if not self.layout.exists():
             return nothing()

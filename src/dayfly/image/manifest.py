@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from dayfly.errors import Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image.fields import Fields, decode, encode
 from dayfly.image.reference import is_digest
 from dayfly.values import dataclass, field
@@ -37,20 +38,6 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OPTIONAL_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64})?")
-
-
-class BootMode(StrEnum):
-    """Who boots: Dayfly's agent as the machine's init, or the image's own init the whole system; or firmware a whole disk."""
-
-    AGENT = "agent"
-    SYSTEM = "system"
-    BIOS = "bios"
-    EFI = "efi"
-
-    @property
-    def by_firmware(self) -> bool:
-        """Whether the image is a disk, with its own boot loader and kernel."""
-        return self in (BootMode.BIOS, BootMode.EFI)
 
 
 class Role(StrEnum):

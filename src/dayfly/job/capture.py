@@ -1,83 +1,18 @@
-"""The files of a machine whose job has ended, as an archive: what `dayfly.build.capture` makes an image of.
-
-The agent writes it (guest/capture.c) as the output of a command. The machine was its user's, so the archive may be anything: here
-it is only kept, and bounded.
-"""
+"""The files of a machine whose job has ended, where its description wants them kept."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
-from collections.abc import Iterable
 from typing import Any
 
-from dayfly import files
-from dayfly.errors import DayflyError, MachineFailed, NoSpace, Refused
+from dayfly.errors import DayflyError
 from dayfly.job import signals
-from dayfly.job.errand import Errand
 from dayfly.job.prepare import Prepared
-from dayfly.job.runner import Outcome
-from dayfly.machine.channel import Stream
-from dayfly.machine.guest.protocol import GuestIdentity, StartRequest, printable
+from dayfly.job.run import Outcome
 from dayfly.machine.machine import Machine
-from dayfly.machine.spec import Boot
-from dayfly.units import format_duration, format_size
-
-LIMIT = 17 * 1024**3
-"""Bytes that an archive may have: as many as the files of an image may, and their headers."""
-PATIENCE = 120.0
-"""Seconds for which a machine may say nothing while it writes its files."""
-LONGEST = 4 * 3600.0
-"""Seconds for all of them."""
-
-_AGENT = {Boot.AGENT: b"/proc/1/exe", Boot.SYSTEM: b"/run/dayfly/agent"}
-_OF_THE_PARENT = (
-    *("dev", "proc", "run", "sys", "tmp"),
-    *("etc/hostname", "etc/hosts", "etc/machine-id", "etc/mtab", "etc/resolv.conf", "etc/ssh/ssh_host_*_key*"),
-    "var/lib/systemd/random-seed",
-)
-"""What each machine has of its own, or mounts something over. An image made of a machine has there what its parent has."""
-_TAIL = 4096
-
-
-def modules_of(kernel: str) -> str:
-    """Where the modules of a kernel are, which are a layer of their own: they are not the root's."""
-    return f"usr/lib/modules/{kernel}"
-
-
-def made_for(places: Iterable[str]) -> list[str]:
-    """The folders that a machine has at least for its shares to be mounted on, its links, and the folders above them."""
-    paths = [[part for part in place.split("/") if part] for place in places]
-    return sorted({"/".join(parts[:end]) for parts in paths for end in range(1, len(parts) + 1)})
-
-
-class _Archive:
-    """Takes what the command writes."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._size = 0
-        self._said = b""
-
-    def take(self, stream: Stream, chunk: bytes) -> None:
-        if stream is Stream.STDERR:
-            self._said = (self._said + chunk)[-_TAIL:]
-            return
-        self._size += len(chunk)
-        if self._size > LIMIT:
-            raise Refused(f"its files are more than the {format_size(LIMIT)} that an archive of them may have")
-        try:
-            files.write_all(self._descriptor, chunk)
-        except OSError as error:
-            raise NoSpace(f"its files cannot be written to the library: {error.strerror}", "make room there") from error
-
-    @property
-    def said(self) -> str:
-        """The last line of what it complained about."""
-        lines = [printable(line) for line in self._said.split(b"\n") if line.strip()]
-        return lines[-1] if lines else ""
+from dayfly.provision.capture import capture
 
 
 async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome) -> Outcome:
@@ -110,43 +45,3 @@ async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome) -> Out
 def _asked(asked: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
     if number in signals.ENDING and not asked.done():
         asked.set_result(number)
-
-
-async def capture(machine: Machine, boot: Boot, kernel: str, places: Iterable[str], descriptor: int) -> None:
-    """Write the root of a machine whose job has ended, without what was put there for the job, to an open file.
-
-    `kernel` is the version of the image's, `places` are where folders were mounted and links made.
-    Raises `MachineFailed`, `Refused` for more than there may be, or `NoSpace`.
-    """
-    await machine.again(PATIENCE)
-    rules = [f"parents:{path}" for path in (*_OF_THE_PARENT, modules_of(kernel))]
-    rules += [f"made:{path}" for path in ("usr/lib/modules", *made_for(places))]
-    await _written(machine, boot, ["/", *rules], descriptor)
-
-
-async def capture_folder(machine: Machine, boot: Boot, folder: str, descriptor: int) -> None:
-    """Like `capture`, of all that is in a folder."""
-    await machine.again(PATIENCE)
-    await _written(machine, boot, [folder], descriptor)
-
-
-async def _written(machine: Machine, boot: Boot, words: list[str], descriptor: int) -> None:
-    archive = _Archive(descriptor)
-    request = StartRequest(
-        arguments=(_AGENT[boot], b"capture", *map(os.fsencode, words)),
-        environment=(b"PATH=/usr/sbin:/usr/bin:/sbin:/bin",),
-        directory=b"/",
-        identity=GuestIdentity(0, 0),
-        clock=time.time_ns(),
-    )
-    try:
-        async with asyncio.timeout(LONGEST):
-            exited = await Errand(machine, archive.take, PATIENCE).run(request.encode())
-    except TimeoutError:
-        raise MachineFailed(f"its files were not all there after {format_duration(LONGEST)}") from None
-    except (MachineFailed, NoSpace):
-        raise
-    except DayflyError as error:
-        raise MachineFailed(error.message, error.hint) from error
-    if exited.status != 0:
-        raise MachineFailed(archive.said or f"the agent ended with {exited.status}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dayfly.machine.spec import Link
+from dayfly.guest.protocol import Link
 
 _MOST = 40
 """Links that the kernel follows in one path (path_resolution(7))."""

@@ -1,4 +1,4 @@
-"""A job made ready: what it shares, where it starts, its image open and locked; and the machine spawned for it.
+"""A job made ready: what it shares, where it starts, its image open and locked, and whether it is permitted.
 
 On the way to every job's start: nothing heavy is imported here.
 """
@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
-from dayfly import files, inherited, process
+from dayfly import inherited, process
 from dayfly.errors import DayflyError, Refused
+from dayfly.guest.boot import BootMode
+from dayfly.guest.protocol import Link
 from dayfly.image.library import OpenImage
 from dayfly.image.manifest import ImageConfig
-from dayfly.job.description import Folder, JobDescription, check_listable, check_shape, hides_image, leads_to, mounts
-from dayfly.machine import scratch
-from dayfly.machine.launch import Launched, launch
-from dayfly.machine.spec import Boot, Disk, Link, MachineSpec, Network, Shape, Share, Way
+from dayfly.job.description import Folder, JobDescription, check_listable, hides_image, leads_to, mounts
+from dayfly.machine.config import Processor, Share
+from dayfly.policy.permission import permit, shared
+from dayfly.policy.rules import Wish
+from dayfly.principal import Principal
+from dayfly.provision.host import check_shape
+from dayfly.provision.plan import Plan, boot_mode, configuration
 from dayfly.settings import Settings
 from dayfly.values import dataclass, replace
-
-AGENT_ARCHIVE = Path(__file__).parent.parent / "machine/guest/agent.cpio"
-"""The guest agent as the first part of an initramfs. Made when Dayfly is installed (hatch_build.py)."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class Prepared:
     """A job that is ready to be given a machine. `begun` is on the monotonic clock, `begun_at` since the epoch, in seconds."""
 
     description: JobDescription
+    principal: Principal
     image: OpenImage
     command: tuple[str, ...]
     identity: str
-    boot: Boot
+    boot: BootMode
     terminal: bool
     shares: tuple[Share, ...]
     links: tuple[Link, ...]
@@ -43,16 +45,17 @@ class Prepared:
     begun_at: float
 
 
-def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prepared:
+def prepare(description: JobDescription, principal: Principal, image: OpenImage, begun: float) -> Prepared:
     """Check and complete what the description leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
-    boot = boot_of(image, description.boot)
+    boot = boot_mode(image, description.boot)
     if boot.by_firmware and description.capture is not None:
         name = image.name or image.digest
         raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "images with a kernel of their own can be")
-    shares, links, directory = _folders(description, image.config)
+    shares, links, directory = _folders(description, principal, image.config)
     return Prepared(
         description=description,
+        principal=principal,
         image=image,
         command=_command(description, image),
         identity=os.urandom(5).hex(),
@@ -68,105 +71,28 @@ def prepare(description: JobDescription, image: OpenImage, begun: float) -> Prep
     )
 
 
-def boot_of(image: OpenImage, wanted: Boot | None) -> Boot:
-    """How a machine of this image boots. Raises `Refused` where it cannot boot as is wanted."""
-    own = Boot(image.config.boot)
-    if own.by_firmware and wanted is not None:
-        raise Refused(f"{image.name or image.digest} is a whole disk, and boots by {own}", "leave --boot out")
-    return wanted or own
-
-
-def plan(
-    image: OpenImage,
-    *,
-    identity: str,
-    way: Way,
-    shape: Shape,
-    boot: Boot,
-    shares: tuple[Share, ...],
-    network: Network,
-) -> MachineSpec:
-    """A machine of this image, with nothing of it open yet: every descriptor is -1."""
-    disks = [Disk("root", -1, image.root.form, readonly=not boot.by_firmware)]
-    disks += [Disk("modules", -1, image.modules.form, readonly=True)] if image.modules else []
-    disks += [Disk("scratch", -1, scratch.FILESYSTEM, readonly=False)] if not boot.by_firmware else []
-    return MachineSpec(
-        identity=identity,
-        label=image.name or image.digest[:19],
-        accelerator=way.accelerator,
-        cpu=way.cpu,
-        shape=shape,
-        boot=boot,
-        kernel=-1,
-        initramfs=-1,
-        command_line=image.config.kernel.command_line,
-        disks=tuple(disks),
-        shares=shares,
-        network=network,
-        mac=mac(identity),
-    )
-
-
-def planned_for(prepared: Prepared, way: Way) -> MachineSpec:
-    """The job's machine, as `plan` has it."""
+def plan_of(prepared: Prepared, processor: Processor) -> Plan:
+    """The machine for a job."""
     description = prepared.description
-    return plan(
+    config = configuration(
         prepared.image,
         identity=prepared.identity,
-        way=way,
+        processor=processor,
         shape=description.shape,
         boot=prepared.boot,
         shares=prepared.shares,
         network=description.network,
     )
+    return Plan(prepared.image, config, description.scratch, description.guarded)
 
 
-def opened(planned: MachineSpec, image: OpenImage, writable: int) -> MachineSpec:
-    """The plan with its disks open: the image's, and `writable` as the scratch disk."""
-    files_of = {"root": image.root.file, "modules": image.modules.file if image.modules else -1}
-    disks = [
-        replace(disk, descriptor=writable if disk.role == "scratch" else os.dup(files_of[disk.role])) for disk in planned.disks
-    ]
-    return replace(planned, disks=tuple(disks))
-
-
-def booting(planned: MachineSpec, image: OpenImage, settings: Settings, size: int, *, guarded: bool = False) -> MachineSpec:
-    """The plan of a machine that boots, all of it open, with an empty scratch disk of `size` bytes.
-
-    That of a `guarded` machine is formatted for it: the cache is the user's.
-    Raises `DayflyError` where the host lacks what it needs.
-    """
-    if image.kernel is None:
-        from dayfly.job import firmware  # noqa: PLC0415 (few images are disks)
-
-        return firmware.booting(planned, image, settings, size)
-    spec = opened(planned, image, scratch.create(settings.scratch_folder, size, None if guarded else settings.cache_folder))
-    return replace(spec, kernel=os.dup(image.kernel.file), initramfs=_initramfs(image))
-
-
-def spawn(prepared: Prepared, settings: Settings, planned: MachineSpec) -> Launched:
-    """Spawn a machine that boots. Raises `DayflyError` where the host lacks what it needs."""
-    description = prepared.description
-    spec = booting(planned, prepared.image, settings, description.scratch, guarded=description.guarded)
-    return launch(settings.machine_qemu, spec)
-
-
-def _initramfs(image: OpenImage) -> int:
-    """The agent of this Dayfly and the boot modules of this image, one after the other as the kernel accepts them, in memory."""
-    descriptor = os.memfd_create("initramfs", os.MFD_CLOEXEC)
-    try:
-        with AGENT_ARCHIVE.open("rb") as agent:
-            files.copy_range(agent.fileno(), descriptor, 0, os.fstat(agent.fileno()).st_size)
-    except FileNotFoundError:
-        raise DayflyError("this installation of Dayfly has no guest agent", "install it by pip, which builds it") from None
-    if image.boot_modules:
-        files.copy_range(image.boot_modules.file, descriptor, 0, image.boot_modules.size)
-    return descriptor
-
-
-def mac(name: str) -> str:
-    """A MAC address in the range of locally administered ones, from the machine's name."""
-    return ":".join(["52", "54", *(name[at : at + 2] for at in range(0, 8, 2))])
+def permitted(prepared: Prepared, settings: Settings) -> Prepared:
+    """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileMistakes`."""
+    job = prepared.description
+    shares = shared((share.source, share.readonly) for share in prepared.shares)
+    wish = Wish(str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root, job.capture is not None)
+    end = permit(prepared.image, settings, prepared.principal, wish, job.batch.get("account", ""), job.account)
+    return prepared if end == job.timeout else replace(prepared, description=replace(job, timeout=end))
 
 
 def _terminal(description: JobDescription) -> bool:
@@ -185,7 +111,9 @@ def _command(description: JobDescription, image: OpenImage) -> tuple[str, ...]:
     return command
 
 
-def _folders(description: JobDescription, config: ImageConfig) -> tuple[tuple[Share, ...], tuple[Link, ...], str]:
+def _folders(
+    description: JobDescription, principal: Principal, config: ImageConfig
+) -> tuple[tuple[Share, ...], tuple[Link, ...], str]:
     """What the machine shares, the links to it, and the directory that the job starts in.
 
     The image's own command starts in the image's own directory; any other does so only where the caller's is not shared.
@@ -199,10 +127,8 @@ def _folders(description: JobDescription, config: ImageConfig) -> tuple[tuple[Sh
     choice = (callers, config.directory) if description.command else (config.directory, callers)
     shares, links = mounts((*own, *description.shares))
     check_listable(shares)
-    return shares, links, description.workdir or choice[0] or choice[1] or _home(description)
+    return shares, links, description.workdir or choice[0] or choice[1] or _home(description, principal)
 
 
-def _home(description: JobDescription) -> str:
-    from dayfly.job import identity  # noqa: PLC0415 (jobs in a shared directory do without it)
-
-    return "/root" if description.root else identity.home()
+def _home(description: JobDescription, principal: Principal) -> str:
+    return "/root" if description.root else principal.home()

@@ -7,15 +7,13 @@ import time
 from collections.abc import Mapping
 
 from dayfly import inherited
-from dayfly.job import identity
+from dayfly.guest.protocol import Mount, Signals, StartRequest
 from dayfly.job.description import JobDescription
-from dayfly.job.prepare import Prepared, mac
+from dayfly.job.identity import in_guest, limits
+from dayfly.job.prepare import Prepared
 from dayfly.job.terminal import same_file, size
-from dayfly.machine.guest.protocol import Mount, Signals, StartRequest
-from dayfly.machine.spec import Network
-
-SLIRP = "10.0.2.15/24 10.0.2.2 10.0.2.3"
-"""Address, gateway and name server of QEMU's user-mode network (QEMU's documentation, "Network emulation")."""
+from dayfly.machine.config import Network
+from dayfly.provision.plan import USER_NETWORK, mac
 
 
 def request(prepared: Prepared) -> StartRequest:
@@ -25,16 +23,16 @@ def request(prepared: Prepared) -> StartRequest:
         arguments=tuple(map(os.fsencode, prepared.command)),
         environment=environment(description, prepared.image.config.environment),
         directory=os.fsencode(prepared.directory),
-        identity=identity.caller(root=description.root),
+        identity=in_guest(prepared.principal, root=description.root),
         umask=_umask(),
-        limits=identity.limits(prepared.limits),
+        limits=limits(prepared.limits),
         terminal=size(0) if prepared.terminal else None,
         merged=not prepared.terminal and same_file(1, 2),
         mounts=tuple(Mount(share.tag, os.fsencode(share.target), share.readonly) for share in prepared.shares),
         hostname=f"dayfly-{prepared.identity}",
         seed=os.urandom(64),
         clock=time.time_ns(),
-        network=SLIRP if description.network is Network.NAT else "",
+        network=USER_NETWORK if description.network is Network.NAT else "",
         machine_id=os.urandom(16).hex(),
         mac=mac(prepared.identity) if description.network is Network.NAT else "",
         signals=Signals(*prepared.signals),

@@ -10,19 +10,20 @@ import signal
 import sys
 import time
 
-from dayfly import process
+from dayfly import principal, process
 from dayfly.errors import DayflyError, MachineFailed, Refused
 from dayfly.image.search import Libraries
-from dayfly.job import failing, signals
+from dayfly.job import signals
 from dayfly.job.description import JobDescription
-from dayfly.job.permission import permit_job
-from dayfly.job.prepare import Prepared, planned_for, prepare, spawn
-from dayfly.job.template import NoTemplate, Origin, clone, discard, obtain
-from dayfly.machine import accelerator, ends, nesting
-from dayfly.machine.launch import Launched
-from dayfly.machine.spec import CpuModel, MachineSpec
-from dayfly.machine.template.restore import RestoreFailed
-from dayfly.machine.template.store import OpenTemplate
+from dayfly.job.prepare import Prepared, permitted, plan_of, prepare
+from dayfly.machine import ends, nesting
+from dayfly.machine.config import CpuModel
+from dayfly.machine.qemu import Launched
+from dayfly.machine.snapshot.restore import RestoreFailed, restored, started
+from dayfly.provision import accelerator, image_failures
+from dayfly.provision.plan import Plan, start_cold
+from dayfly.provision.templates.selection import NoTemplate, Origin, discard, obtain, start_clone
+from dayfly.provision.templates.store import OpenTemplate
 from dayfly.settings import Settings
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -45,20 +46,20 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
     with Libraries(settings).open(description.image) as image:
         if image.notice:
             process.warn(image.notice)
-        prepared = permit_job(prepare(description, image, begun), settings)
+        prepared = permitted(prepare(description, principal.current(), image, begun), settings)
         process.raise_limits()
         verdict = accelerator.Verdict(settings.cache_folder, description.cpu_model or CpuModel(settings.machine_cpu_model))
         ways = accelerator.choose(settings.machine_accelerator, verdict)
-        planned = planned_for(prepared, ways[0])
+        plan = plan_of(prepared, ways[0])
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD - signals.ENDING)
         for number in signals.heeded(signals.ENDING):
             signal.signal(number, _asked_to_end)
         try:
             if description.batch:
-                failing.check(settings, image.digest)
-            template = NoTemplate("this is the trial of KVM") if len(ways) > 1 else obtain(prepared, settings, planned)
+                image_failures.check(settings, image.digest)
+            template = _template(plan, settings, cold=description.cold, trial=len(ways) > 1)
             signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
-            launched, origin = _machine(prepared, settings, planned, template)
+            launched, origin = _machine(prepared, settings, plan, template)
         except (DayflyError, OSError) as error:
             from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
 
@@ -69,7 +70,7 @@ def run(description: JobDescription, settings: Settings, told: Told | None = Non
             return cancelled(prepared, settings, asked.number, told)
 
         from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
-        from dayfly.job.trial import Trial  # noqa: PLC0415 (as that)
+        from dayfly.provision.probe import Trial  # noqa: PLC0415 (as that)
 
         return supervise(prepared, settings, launched, origin, Trial(ways, verdict), told)
 
@@ -106,30 +107,34 @@ def _import_the_rest() -> None:
             del sys.modules["ssl"]
 
 
-def _machine(
-    prepared: Prepared, settings: Settings, planned: MachineSpec, template: OpenTemplate | NoTemplate
-) -> tuple[Launched, Origin]:
+def _template(plan: Plan, settings: Settings, *, cold: bool, trial: bool) -> OpenTemplate | NoTemplate:
+    if trial:
+        return NoTemplate("this is the trial of KVM")
+    return NoTemplate("asked for") if cold else obtain(plan, settings)
+
+
+def _machine(prepared: Prepared, settings: Settings, plan: Plan, template: OpenTemplate | NoTemplate) -> tuple[Launched, Origin]:
     """The job's machine: a clone of the template that has its job already, or one that boots."""
     if isinstance(template, NoTemplate):
-        launched = spawn(prepared, settings, planned)
+        launched = start_cold(plan, settings)
         _import_the_rest()
         return launched, Origin(cold_reason=template.reason)
     try:
-        launched = clone(prepared, settings, planned, template)
+        launched = start_clone(plan, settings, template)
         _import_the_rest()
 
         from dayfly.job.request import request  # noqa: PLC0415 (heavy: imported while the machine starts)
 
-        restored, origin = launched.restored(), Origin(template.name, template.about.qemu)
+        clone, origin = restored(launched), Origin(template.name, template.about.qemu)
         try:
-            return restored.started(request(prepared).encode()), origin
+            return started(clone, request(prepared).encode()), origin
         except Refused:  # is found again, and told, by whoever supervises the job
-            return restored, origin
+            return clone, origin
     except RestoreFailed as error:
         limit = ends.behind(error.message, prepared.limits)
         if limit:  # which is the caller's, and no fault of the template's
             raise MachineFailed(error.message, limit) from error
         discard(template, error.message, settings)
-        return spawn(prepared, settings, planned), Origin(cold_reason=error.message)
+        return start_cold(plan, settings), Origin(cold_reason=error.message)
     finally:
         template.close()

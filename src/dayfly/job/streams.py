@@ -17,8 +17,9 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 
+from dayfly.guest.frames import INPUT_LIMIT
+from dayfly.job.frontend import Input, Output
 from dayfly.job.terminal import in_foreground
-from dayfly.machine.channel import INPUT_LIMIT
 
 
 def _start(work: Callable[[], None], name: str) -> None:
@@ -31,7 +32,7 @@ def _start(work: Callable[[], None], name: str) -> None:
     threading.Thread(target=undisturbed, daemon=True, name=name).start()
 
 
-class Outlet:
+class Outlet(Output):
     """Writes what the job wrote to one of our descriptors, in order, however slow its reader is."""
 
     def __init__(
@@ -85,7 +86,7 @@ class Outlet:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-class Inlet:
+class Inlet(Input):
     """Reads one of our descriptors for the job, never more than the job was granted."""
 
     def __init__(

@@ -15,19 +15,21 @@ from collections.abc import Callable, Iterator
 from dayfly import process
 from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused, in_words
 from dayfly.image.library import OpenImage
-from dayfly.job import identity, signals
-from dayfly.job.prepare import Prepared, planned_for, spawn
+from dayfly.job import signals
+from dayfly.job.foreground import Foreground
+from dayfly.job.prepare import Prepared, plan_of
 from dayfly.job.request import request
-from dayfly.job.runner import Outcome, Run, ended_before
-from dayfly.job.template import Origin
-from dayfly.job.terminal import CallersTerminal
-from dayfly.job.trial import Trial
-from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened, timestamp
+from dayfly.job.run import Outcome, Run, ended_before
+from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened
 from dayfly.machine import ends
-from dayfly.machine.launch import Launched
-from dayfly.machine.machine import Machine, Remains, StartFailed
-from dayfly.machine.spec import Way
+from dayfly.machine.config import Processor
+from dayfly.machine.machine import ExitInfo, Machine, StartFailed
+from dayfly.machine.qemu import Launched
+from dayfly.provision.plan import start_cold
+from dayfly.provision.probe import Trial
+from dayfly.provision.templates.selection import Origin
 from dayfly.settings import Settings
+from dayfly.units import timestamp
 from dayfly.values import replace
 
 Told = Callable[[UsageRecord], None]
@@ -44,7 +46,7 @@ def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin
     return _told(prepared, settings, outcome, record, told)
 
 
-def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Way, told: Told | None) -> int:
+def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Processor, told: Told | None) -> int:
     """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
     if isinstance(error, OSError):
         words = in_words(error)
@@ -128,7 +130,7 @@ class _Supervisor:
             except StartFailed as error:
                 if not self._trial.goes_on(error):
                     return _not_up(self._record, error)
-            launched = spawn(self._prepared, self._settings, planned_for(self._prepared, self._trial.way))
+            launched = start_cold(plan_of(self._prepared, self._trial.way), self._settings)
 
     def _started(self, machine: Machine) -> None:
         """The job runs. Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
@@ -152,10 +154,10 @@ class _Supervisor:
 
     async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""
-        spec = launched.spec
+        config = launched.config
         record = replace(
             self._record,
-            machine=replace(_by(self._record.machine, Way(spec.accelerator, spec.cpu)), pid=launched.child.pid),
+            machine=replace(_by(self._record.machine, Processor(config.accelerator, config.cpu)), pid=launched.child.pid),
         )
         console = None
         with _never_fatal("the usage record could not be begun"):
@@ -164,13 +166,12 @@ class _Supervisor:
         self._record = record
         try:
             async with Machine(launched, console) as machine:
-                terminal = CallersTerminal(0) if self._prepared.terminal else None
-                if terminal is not None:
-                    self._until_the_end.callback(terminal.give_back)
+                frontend = Foreground(terminal=self._prepared.terminal)
+                self._until_the_end.callback(frontend.give_terminal_back)
                 run = Run(
                     machine,
                     lambda: request(self._prepared).encode(),
-                    terminal=terminal,
+                    frontend,
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
                     up=self._trial.succeeded,
@@ -180,17 +181,17 @@ class _Supervisor:
                 outcome = await run.outcome(boot_timeout)
                 if run.kept:
                     outcome = await self._captured(machine, outcome)
-                remains = await machine.destroy()
+                exit_info = await machine.destroy()
         finally:
             # Or one more of them ends us when the loop has taken its handlers with it, before the record is written.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD)
             if console is not None:
                 os.close(console)
         times = {**machine.times, "gone": time.monotonic()}
-        return outcome, _ended(record, self._prepared.begun, times, outcome, remains, machine.qemu_version)
+        return outcome, _ended(record, self._prepared.begun, times, outcome, exit_info, machine.qemu_version)
 
 
-def _by(machine: MachineUsed, way: Way) -> MachineUsed:
+def _by(machine: MachineUsed, way: Processor) -> MachineUsed:
     return replace(machine, accelerator=str(way.accelerator), cpu_model=str(way.cpu))
 
 
@@ -201,8 +202,8 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
         state="running",
         begun=timestamp(prepared.begun_at),
         host=os.uname().nodename,
-        uid=os.getuid(),
-        user=identity.name(),
+        uid=prepared.principal.uid,
+        user=prepared.principal.name(),
         command=shortened(prepared.command),
         directory=prepared.directory,
         image=_image_used(prepared.image),
@@ -225,11 +226,11 @@ def _begun(prepared: Prepared, origin: Origin) -> UsageRecord:
 
 
 def _ended(
-    record: UsageRecord, begun: float, times: dict[str, float], outcome: Outcome, remains: Remains, qemu: str
+    record: UsageRecord, begun: float, times: dict[str, float], outcome: Outcome, exit_info: ExitInfo, qemu: str
 ) -> UsageRecord:
     exited = outcome.exited
     own = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_host = round(remains.cpu + own.ru_utime + own.ru_stime, 6)
+    cpu_host = round(exit_info.cpu + own.ru_utime + own.ru_stime, 6)
     used = Used(cpu_host=cpu_host)
     if exited is not None:
         used = Used(exited.cpu_user, exited.cpu_system, cpu_host, exited.peak_memory or None, exited.bytes_in, exited.bytes_out)

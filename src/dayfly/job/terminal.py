@@ -10,7 +10,7 @@ import tty
 from collections.abc import Iterator
 from typing import Any
 
-from dayfly.machine.guest.protocol import WindowSize
+from dayfly.guest.protocol import WindowSize
 
 
 def size(descriptor: int) -> WindowSize:

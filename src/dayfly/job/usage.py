@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -218,9 +217,3 @@ def alive(record: UsageRecord) -> bool:
 def lost(record: UsageRecord) -> UsageRecord:
     """A record whose owner was killed before it could write the end."""
     return replace(record, state="lost", end=End(137, "lost", "dayfly was killed before the job's end"))
-
-
-def timestamp(seconds: float) -> str:
-    """ISO 8601 in UTC, with milliseconds."""
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"

@@ -1,11 +1,13 @@
-"""QEMU's command line, rendered from a `MachineSpec`. Pure.
+"""QEMU's command line, rendered from a `MachineConfig` and its open files. Pure.
 
 Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on the bus, so a machine looks the same each time.
 """
 
 from __future__ import annotations
 
-from dayfly.machine.spec import Accelerator, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Share
+from dayfly.guest.boot import BootMode
+from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Share, Start
+from dayfly.machine.resources import DiskFile, Endpoints, OpenResources
 
 CHANNEL_PORT = "org.dayfly.agent"
 NAME_PREFIX = "dayfly:"
@@ -41,52 +43,53 @@ _FIRST_DISK_SLOT, _CHANNEL_SLOT, _NETWORK_SLOT, _FIRST_SHARE_SLOT = 0x02, 0x08, 
 MOST_SHARES = 0x1F - _FIRST_SHARE_SLOT  # the slot after the last belongs to q35's own devices
 
 
-def render(qemu: str, spec: MachineSpec, ends: Endpoints) -> list[str]:
-    """The argv that starts the machine. It refers to the descriptors in `spec` and `ends`, which QEMU must inherit."""
+def render(qemu: str, config: MachineConfig, resources: OpenResources, ends: Endpoints) -> list[str]:
+    """The argv that starts the machine. It refers to the descriptors in `resources` and `ends`, which QEMU must inherit."""
     return [
         qemu,
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-name", f"guest={escape(f'{NAME_PREFIX}{spec.identity}:{spec.label}')}"),
+        *("-name", f"guest={escape(f'{NAME_PREFIX}{config.identity}:{config.label}')}"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-machine", "q35,usb=off,vmport=off,sata=off,smbus=off,hpet=off,memory-backend=memory"),
-        *("-accel", _ACCELERATORS[spec.accelerator]),
-        *("-cpu", CPUS[spec.cpu]),
-        *("-smp", str(spec.shape.cpus)),
-        *("-m", f"{spec.shape.memory // 1024}K"),
-        *("-object", _memory(spec)),
-        *(_kernel(spec) if spec.state is None else ("-incoming", "defer")),
+        *("-accel", _ACCELERATORS[config.accelerator]),
+        *("-cpu", CPUS[config.cpu]),
+        *("-smp", str(config.shape.cpus)),
+        *("-m", f"{config.shape.memory // 1024}K"),
+        *("-object", _memory(config, resources)),
+        *(("-incoming", "defer") if config.start is Start.CLONE else _kernel(config, resources)),
         *("-device", "vmgenid,guid=auto"),  # new in each machine: the kernel of a clone reseeds its random state for it
         *_sockets(ends),
-        *_disks(spec.disks),
-        *_network(spec),
-        *_shares(spec.shares),
+        *_disks(config.disks, resources.disks),
+        *_network(config),
+        *_shares(config.shares),
     ]
 
 
-def _memory(spec: MachineSpec) -> str:
-    size = f"id=memory,size={spec.shape.memory // 1024}K"
-    backing = spec.backing
-    if backing is None:
+def _memory(config: MachineConfig, resources: OpenResources) -> str:
+    size = f"id=memory,size={config.shape.memory // 1024}K"
+    memory = resources.memory
+    if memory is None:
         return f"memory-backend-ram,{size}"
-    how = "share=on" if backing.shared else "share=off,readonly=on,rom=off" if backing.readonly else "share=off"
-    return f"memory-backend-file,{size},mem-path=/proc/self/fd/{backing.descriptor},{how}"
+    copied = "share=off,readonly=on,rom=off" if memory.readonly else "share=off"
+    how = copied if config.start is Start.CLONE else "share=on"
+    return f"memory-backend-file,{size},mem-path=/proc/self/fd/{memory.descriptor},{how}"
 
 
-def _kernel(spec: MachineSpec) -> list[str]:
-    if spec.boot.by_firmware:
-        return ["-bios", EFI_FIRMWARE] if spec.boot is Boot.EFI else []  # QEMU's own is SeaBIOS
+def _kernel(config: MachineConfig, resources: OpenResources) -> list[str]:
+    if config.boot.by_firmware:
+        return ["-bios", EFI_FIRMWARE] if config.boot is BootMode.EFI else []  # QEMU's own is SeaBIOS
     return [
-        *("-kernel", f"/proc/self/fd/{spec.kernel}"),
-        *("-initrd", f"/proc/self/fd/{spec.initramfs}"),
-        *("-append", kernel_command_line(spec)),
+        *("-kernel", f"/proc/self/fd/{resources.kernel}"),
+        *("-initrd", f"/proc/self/fd/{resources.initramfs}"),
+        *("-append", kernel_command_line(config)),
     ]
 
 
-def kernel_command_line(spec: MachineSpec) -> str:
+def kernel_command_line(config: MachineConfig) -> str:
     """The kernel's words, the image's own, and those of the guest protocol (docs/reference/guest-protocol.md)."""
-    disks = [f"dayfly.{disk.role}=vd{chr(ord('a') + index)}:{disk.filesystem}" for index, disk in enumerate(spec.disks)]
-    reliable = ["tsc=reliable"] if spec.accelerator is Accelerator.TCG else []
-    words = [_KERNEL_WORDS, *reliable, spec.command_line, *disks, f"dayfly.boot={spec.boot}"]
+    disks = [f"dayfly.{disk.role}=vd{chr(ord('a') + index)}:{disk.filesystem}" for index, disk in enumerate(config.disks)]
+    reliable = ["tsc=reliable"] if config.accelerator is Accelerator.TCG else []
+    words = [_KERNEL_WORDS, *reliable, config.command_line, *disks, f"dayfly.boot={config.boot}"]
     return " ".join(word for word in words if word)
 
 
@@ -107,17 +110,17 @@ def _sockets(ends: Endpoints) -> list[str]:
     ]
 
 
-def _disks(disks: tuple[Disk, ...]) -> list[str]:
+def _disks(disks: tuple[Disk, ...], opened: tuple[DiskFile, ...]) -> list[str]:
     argv: list[str] = []
-    for index, disk in enumerate(disks):
+    for index, (disk, file) in enumerate(zip(disks, opened, strict=True)):
         # A full disk of the host stops the machine, so that the job is told of it and sees no errors that are not its own.
         how = "readonly=on" if disk.readonly else "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=stop"
-        argv += ["-drive", f"if=none,id={disk.role},{_file(disk)},{how}"]
+        argv += ["-drive", f"if=none,id={disk.role},{_file(file)},{how}"]
         argv += ["-device", f"virtio-blk-pci,drive={disk.role},serial={disk.role},addr={_FIRST_DISK_SLOT + index:#x}"]
     return argv
 
 
-def _file(disk: Disk) -> str:
+def _file(disk: DiskFile) -> str:
     """A qcow2 that is laid over another names no file itself: QEMU is told both."""
     if disk.base is None:
         return f"file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off"
@@ -126,13 +129,12 @@ def _file(disk: Disk) -> str:
     return f"driver=qcow2,backing.driver=qcow2,{','.join(named)},backing.file.read-only=on,backing.read-only=on"
 
 
-def _network(spec: MachineSpec) -> list[str]:
-    if spec.network is Network.NONE:
+def _network(config: MachineConfig) -> list[str]:
+    if config.network is Network.NONE:
         return []
-    device = f"virtio-net-pci,netdev=net,mac={spec.mac},romfile=,addr={_NETWORK_SLOT:#x}"
+    device = f"virtio-net-pci,netdev=net,mac={config.mac},romfile=,addr={_NETWORK_SLOT:#x}"
     # A machine saved with user-mode networking could only be restored with it; a hub's port alone fits every network.
-    saving = spec.backing is not None and spec.backing.shared
-    return ["-netdev", "hubport,id=net,hubid=0" if saving else "user,id=net,ipv6=off", "-device", device]
+    return ["-netdev", "hubport,id=net,hubid=0" if config.start is Start.SAVEABLE else "user,id=net,ipv6=off", "-device", device]
 
 
 def _shares(shares: tuple[Share, ...]) -> list[str]:

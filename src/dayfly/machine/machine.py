@@ -15,12 +15,13 @@ from types import TracebackType
 
 from dayfly import process
 from dayfly.errors import DayflyError, MachineFailed, Refused
-from dayfly.machine.channel import Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
-from dayfly.machine.ends import why
+from dayfly.guest.boot import BootMode
+from dayfly.guest.frames import Decoder, Frame, ProtocolBroken, ToGuest, encode
+from dayfly.guest.protocol import Failed, FailedStage, Hello, Stage, printable
+from dayfly.guest.session import Link, Startup
+from dayfly.machine.ends import Limits, crashed, why
 from dayfly.machine.events import Event, Listener, Refusal
-from dayfly.machine.guest.protocol import Failed, FailedStage, Hello, Stage, parse_failed, parse_hello, parse_stage, printable
-from dayfly.machine.launch import Launched, Progress
-from dayfly.machine.spec import Boot
+from dayfly.machine.qemu import Launched, Progress
 from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -75,18 +76,20 @@ class StartFailed(MachineFailed):
 
 
 @dataclass(frozen=True)
-class Remains:
-    """What is known when QEMU is gone.
-
-    Its status (negative: the signal that ended it), its CPU seconds, the reason that it gave for the machine's end, and the last
-    lines that it wrote. `halted` says why the machine did not run any more, where we ended it for that.
-    """
+class ExitInfo:
+    """How QEMU ended: its status (negative: the signal that ended it) and the CPU seconds that it used."""
 
     status: int
     cpu: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why a machine ended under its job: in one word, as usage records have it, and in words for the user."""
+
     reason: str
-    complaints: str
-    halted: str = ""
+    message: str
+    hint: str = ""
 
 
 class _Console(asyncio.Protocol):
@@ -159,14 +162,13 @@ class _Channel(asyncio.Protocol):
         self._lost()
 
 
-class Machine:
+class Machine(Link):
     """One machine. Made from a spawned QEMU, inside a running event loop, and used as `async with`."""
 
     def __init__(self, launched: Launched, console_log: int | None = None) -> None:
         loop = asyncio.get_running_loop()
-        self.spec = launched.spec
+        self.config = launched.config
         self.state = _BEGINS[launched.progress]
-        self.hello: Hello | None = None
         self.times: dict[str, float] = dict(launched.times)
         """When each phase was reached, on the monotonic clock in seconds."""
         self._early: list[Frame] = []
@@ -178,7 +180,7 @@ class Machine:
         self._launched = launched
         self._console = _Console(console_log, self._lost_one)
         self._monitor: asyncio.Task[Monitor] | None = None
-        self._greeted = self.state is not State.STARTING
+        self._startup = Startup(greeted=self.state is not State.STARTING)
         self._ready: asyncio.Future[None] = loop.create_future()
         if self.state is not State.STARTING:
             self._ready.set_result(None)
@@ -304,7 +306,7 @@ class Machine:
         """Wait until QEMU has ended and everything that it wrote has been read."""
         await self._ended.wait()
 
-    async def destroy(self) -> Remains:
+    async def destroy(self) -> ExitInfo:
         """End the machine at once, whatever it does, and wait until it is gone. Can be called again."""
         if self.state is not State.ENDED:
             self._kill()
@@ -318,7 +320,24 @@ class Machine:
             else:  # who asked for it may still wait for QEMU's greeting, and hears first that there is none
                 with contextlib.suppress(MachineFailed):
                     await (await self._monitor).close()
-        return Remains(self._status, self._cpu, self._reason, self._complaints, self._halted)
+        return ExitInfo(self._status, self._cpu)
+
+    def loss(self, limits: Limits) -> Loss:
+        """Why the machine, which has been destroyed, ended before its job did. `limits` are the caller's."""
+        if self.broken is not None:
+            return Loss("protocol", f"{self.broken.message}; the machine was ended")
+        console = self.console_tail.splitlines()
+        panic = [at for at, line in enumerate(console) if "Kernel panic" in line]
+        if panic:
+            said = "".join(f"\n  | {line}" for line in console[panic[-1] :][:12])
+            return Loss("guest-panic", f"the guest's kernel panicked{said}")
+        if self._halted:
+            return Loss("machine-halted", f"the machine stood still before the job ended: {self._halted}")
+        if self._status >= 0 and self._reason.startswith("guest-"):
+            return Loss("guest-shutdown", "the machine was switched off from inside before the job ended")
+        message, hint = why(self._status, self._complaints, self._cpu, limits)
+        killed = self._status < 0 and not crashed(self._status)
+        return Loss("machine-killed" if killed else "machine-failed", message, hint)
 
     async def _save(self, state: int) -> None:
         await (await self._commands()).save(state)
@@ -350,20 +369,21 @@ class Machine:
     def _starting(self, frame: Frame) -> None:
         """The frames of a machine that comes up, in their order."""
         now = time.monotonic()
-        if frame.type is FromGuest.HELLO and not self._greeted:
-            self._greeted, self.hello = True, parse_hello(frame.payload)
+        try:
+            said = self._startup.receive(frame)
+        except ProtocolBroken as error:
+            self.broke(error)
+            return
+        if isinstance(said, Failed):
+            self._settle(self._reported(said))
+        elif isinstance(said, Hello):
             self.times["hello"] = now
-        elif frame.type is FromGuest.STAGE and self._greeted:
-            stage = parse_stage(frame.payload)
+        else:
             if "exited" not in self.times:  # else it is ready for another job, after the one whose times these are
-                self.times[stage.name.lower()] = now
-            if stage is Stage.READY:
+                self.times[said.name.lower()] = now
+            if said is Stage.READY:
                 self.state = State.READY
                 self._settle(None)
-        elif frame.type is FromGuest.FAILED:
-            self._settle(self._reported(parse_failed(frame.payload)))
-        else:
-            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} while it was starting"))
 
     def _told(self, event: Event) -> None:
         if event.name == "SHUTDOWN":
@@ -441,15 +461,15 @@ class Machine:
         if self.state is State.ENDED and self._status < 0:
             message, hint = why(self._status, self._launched.complaints(), self._cpu, process.limits())
             return StartFailed(Part.QEMU, f"the machine did not come up: {message}", "", hint)
-        if self.spec.boot.by_firmware and (tail or self.state is not State.ENDED):
+        if self.config.boot.by_firmware and (tail or self.state is not State.ENDED):
             hint = "its cloud-init has to start the agent; machine.boot_timeout of the settings says how long that may take"
-            part = Part.AGENT if self.hello else Part.KERNEL  # which of all that is before cloud-init it was, nobody knows
+            part = Part.AGENT if self._startup.hello else Part.KERNEL  # what it was before cloud-init, nobody knows
             return StartFailed(part, f"the disk's own system {what}", tail, hint)
-        if "root" in self.times and self.spec.boot is Boot.SYSTEM:
+        if "root" in self.times and self.config.boot is BootMode.SYSTEM:
             return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
         if "root" in self.times:
             return StartFailed(Part.AGENT, f"{Part.AGENT} {what}", tail)
-        if self.hello is not None:
+        if self._startup.hello is not None:
             return StartFailed(Part.ROOT, f"{Part.ROOT} {what}", tail)
         if tail or self.state is not State.ENDED:
             return StartFailed(Part.KERNEL, f"{Part.KERNEL} {what}", tail)

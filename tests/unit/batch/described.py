@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dayfly.batch.submit.description import SubmittedJob
+from dayfly.batch.submission.description import SubmittedJob
 
 WHOLE = SubmittedJob(
     image="debian:12",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dayfly.batch.pbs.setup import hook
+from dayfly.batch.adapters.pbs.setup import hook
 from dayfly.settings import Settings
 
 QUEUEJOB, LAUNCH = 0x01, 0x800

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.allocation import Allocation, Host, shape
+from dayfly.batch.jobshell.allocation import Allocation, Host, shape
 from dayfly.errors import Refused
-from dayfly.job.description import LEAST_MEMORY
-from dayfly.machine.spec import Shape
+from dayfly.machine.config import Shape
+from dayfly.provision.host import LEAST_MEMORY
 
 MIB = 1024**2
 OVERHEAD = 256 * MIB

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.site_files import END, write
-from dayfly.batch.slurm.apply import BLOCK, Wanted, plan, task_prolog
-from dayfly.batch.slurm.setup import EPILOG, PROLOG
+from dayfly.batch.adapters.slurm.apply import BLOCK, Wanted, plan, task_prolog
+from dayfly.batch.adapters.slurm.setup import EPILOG, PROLOG
+from dayfly.batch.setup.site_files import END, write
 from dayfly.errors import FileMistakes
 from dayfly.settings import Settings
 

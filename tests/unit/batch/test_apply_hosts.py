@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.htcondor import apply as htcondor
-from dayfly.batch.site_files import END, Places, write
-from dayfly.batch.torque import apply as torque
+from dayfly.batch.adapters.htcondor import apply as htcondor
+from dayfly.batch.adapters.torque import apply as torque
+from dayfly.batch.setup.site_files import END, Places, write
 from dayfly.errors import FileMistakes
 from dayfly.settings import Settings
 from dayfly.values import replace

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.check import check
-from dayfly.batch.request import Request
+from dayfly.batch.jobshell.check import check
+from dayfly.batch.jobshell.request import Request
 from dayfly.errors import DayflyError
 from dayfly.image.library import Library
 from dayfly.image.reference import LibraryKind, Name

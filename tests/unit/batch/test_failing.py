@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.job import BatchJob
-from dayfly.batch.report import Reporter, summary
-from dayfly.batch.slurm.reap import job_of
-from dayfly.job import failing
+from dayfly.batch.adapters.slurm.reap import job_of
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.job import BatchJob
+from dayfly.batch.jobshell.report import Reporter, summary
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord
+from dayfly.provision import image_failures
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -93,17 +93,17 @@ def test_kernels_that_do_not_come_up_under_kvm(settings: Settings) -> None:
 def test_an_image_is_backed_off_after_three_failures_in_a_row(settings: Settings) -> None:
     for _ in range(2):
         told(settings, "agent-failed")
-        failing.check(settings, DIGEST)
+        image_failures.check(settings, DIGEST)
     told(settings, "root-failed")
-    with pytest.raises(failing.Failing, match="the last 3 times: why so"):
-        failing.check(settings, DIGEST)
+    with pytest.raises(image_failures.Failing, match="the last 3 times: why so"):
+        image_failures.check(settings, DIGEST)
     (note,) = (settings.cache_folder / "failing").iterdir()
     os.utime(note, (1, 1))
-    failing.check(settings, DIGEST)
+    image_failures.check(settings, DIGEST)
     told(settings, "root-failed")
     asked = Asked()
     Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings).told(RECORD)
-    failing.check(settings, DIGEST)
+    image_failures.check(settings, DIGEST)
     assert asked.calls == [summary(RECORD)] == [f"debian:12 {DIGEST} tcg template 0.16s"]
 
 

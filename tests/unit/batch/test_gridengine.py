@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.gridengine import setup
-from dayfly.batch.gridengine.job import allocation, command, parse_config, parse_memory, read
-from dayfly.batch.request import Request
+from dayfly.batch.adapters.gridengine import setup
+from dayfly.batch.adapters.gridengine.job import allocation, command, parse_config, parse_memory, read
+from dayfly.batch.jobshell.request import Request
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings
 

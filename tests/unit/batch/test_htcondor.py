@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.htcondor import classad
-from dayfly.batch.htcondor.job import allocation, asked, read
-from dayfly.batch.htcondor.setup import files, submit
-from dayfly.batch.request import Request
+from dayfly.batch.adapters.htcondor import classad
+from dayfly.batch.adapters.htcondor.job import allocation, asked, read
+from dayfly.batch.adapters.htcondor.setup import files, submit
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.request import Request
 from dayfly.errors import Refused
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings

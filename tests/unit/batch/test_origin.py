@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch import shell
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.job import BatchJob
-from dayfly.batch.origin import submitted_from
-from dayfly.batch.pbs import job as pbs
-from dayfly.batch.request import Request
-from dayfly.batch.torque import job as torque
+from dayfly.batch.adapters.pbs import job as pbs
+from dayfly.batch.adapters.torque import job as torque
+from dayfly.batch.jobshell import shell
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.job import BatchJob
+from dayfly.batch.jobshell.origin import submitted_from
+from dayfly.batch.jobshell.request import Request
 from dayfly.job.description import Folder
 from dayfly.settings import Settings
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.pbs.apply import exec_folder
-from dayfly.batch.pbs.job import allocation, folders, hosts, read
-from dayfly.batch.pbs.setup import files, hook
-from dayfly.batch.request import Request, parse
+from dayfly.batch.adapters.pbs.apply import exec_folder
+from dayfly.batch.adapters.pbs.job import allocation, folders, hosts, read
+from dayfly.batch.adapters.pbs.setup import files, hook
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.request import Request, parse
 from dayfly.errors import Refused
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings

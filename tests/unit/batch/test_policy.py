@@ -1,7 +1,7 @@
 import pytest
 
-from dayfly.batch.policy import allowed, image, rules
-from dayfly.batch.request import Request
+from dayfly.batch.jobshell.policy import allowed, image, rules
+from dayfly.batch.jobshell.request import Request
 from dayfly.errors import Refused
 from dayfly.settings import Queue, Settings
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.prolog import Said, parse
+from dayfly.batch.jobshell.prolog import Said, parse
 
 
 def test_what_a_task_prolog_says() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from dayfly.batch.request import Request, parse, variables
+from dayfly.batch.jobshell.request import Request, parse, variables
 from dayfly.errors import Refused
 
 

@@ -1,10 +1,10 @@
 import resource
 from pathlib import Path
 
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.request import Request
-from dayfly.batch.slurm.job import read
-from dayfly.batch.slurm.setup import files, job_submit, plugstack
+from dayfly.batch.adapters.slurm.job import read
+from dayfly.batch.adapters.slurm.setup import files, job_submit, plugstack
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.request import Request
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.batch.submit.description import _READERS, parse, read
+from dayfly.batch.submission.description import _READERS, parse, read
 from dayfly.errors import FileMistakes, NotFound
 from tests.unit.batch.described import WHOLE
 

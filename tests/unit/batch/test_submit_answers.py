@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.gridengine import submit as gridengine
-from dayfly.batch.htcondor import submit as htcondor
-from dayfly.batch.pbs import submit as pbs
-from dayfly.batch.slurm import submit as slurm
-from dayfly.batch.submit import kept
-from dayfly.batch.submit.states import NoAnswer, State, first_failure
-from dayfly.batch.submit.systems import SYSTEMS, Words, check_command, present
-from dayfly.batch.torque import submit as torque
+from dayfly.batch.adapters.gridengine import submit as gridengine
+from dayfly.batch.adapters.htcondor import submit as htcondor
+from dayfly.batch.adapters.pbs import submit as pbs
+from dayfly.batch.adapters.slurm import submit as slurm
+from dayfly.batch.adapters.torque import submit as torque
+from dayfly.batch.submission import store
+from dayfly.batch.submission.states import NoAnswer, State, first_failure
+from dayfly.batch.submission.systems import SYSTEMS, Words, check_command, present
 from dayfly.errors import NotFound, Refused
 from tests.unit.batch.described import WHOLE
 
@@ -60,7 +60,7 @@ def test_a_number_is_a_name_in_its_own_folder(system: str, answer: str) -> None:
     except Refused:
         return
     with pytest.raises(NotFound):
-        kept.recall(f"{system}:{number}")
+        store.recall(f"{system}:{number}")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_number_is_a_name_in_its_own_folder(system: str, answer: str) -> None:
 )
 def test_what_is_no_id(identity: str) -> None:
     with pytest.raises(Refused, match="is no job's id"):
-        kept.recall(identity)
+        store.recall(identity)
 
 
 @pytest.mark.parametrize(

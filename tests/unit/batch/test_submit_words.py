@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.submit.description import _NAME, _PATH, _READERS, _WORD, SubmittedJob
-from dayfly.batch.submit.rendering import IN_A_MACHINE, clock, commands, quoted
-from dayfly.batch.submit.systems import SYSTEMS
-from dayfly.batch.torque.filter import rewrite
+from dayfly.batch.adapters.torque.filter import rewrite
+from dayfly.batch.submission.description import _NAME, _PATH, _READERS, _WORD, SubmittedJob
+from dayfly.batch.submission.rendering import IN_A_MACHINE, clock, commands, quoted
+from dayfly.batch.submission.systems import SYSTEMS
 from dayfly.errors import Refused
 from tests.framework import directives
 from tests.framework.directives import Options

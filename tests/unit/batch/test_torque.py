@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.allocation import Allocation
-from dayfly.batch.request import Request
-from dayfly.batch.script import named
-from dayfly.batch.torque.filter import rewrite
-from dayfly.batch.torque.job import allocation, read
-from dayfly.batch.torque.setup import files
+from dayfly.batch.adapters.torque.filter import rewrite
+from dayfly.batch.adapters.torque.job import allocation, read
+from dayfly.batch.adapters.torque.setup import files
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.request import Request
+from dayfly.batch.jobshell.script import named
 from dayfly.errors import Refused
 from dayfly.job.description import Folder
 from dayfly.settings import Queue, Settings

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.batch.submit import kept
+from dayfly.batch.submission import store
 from dayfly.cli import COMMANDS, main
 from dayfly.cli.doctor import OLDEST_QEMU, parse_version
 from dayfly.cli.listing import table
@@ -15,7 +15,7 @@ from dayfly.cli.usage import _row
 from dayfly.cli.whole import whole_parser
 from dayfly.job.description import JobDescription
 from dayfly.job.usage import ImageUsed, MachineUsed, Records, UsageRecord
-from dayfly.machine.spec import Network, Shape
+from dayfly.machine.config import Network, Shape
 from dayfly.settings import Settings
 
 
@@ -176,7 +176,7 @@ def test_the_documented_import_of_a_disk() -> None:
 def test_mistakes_name_the_help_of_their_own_command(
     parser: Parser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "recall", str)  # it reads which jobs were submitted
+    monkeypatch.setattr(store, "recall", str)  # it reads which jobs were submitted
     arguments, options = words_of(parser)
     required = {action.option_strings[0] for action in parser._actions if action.required and action.option_strings}
     needed = [word for option in options if option[0] in required for word in option]

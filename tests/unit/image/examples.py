@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dayfly.guest.boot import BootMode
 from dayfly.image.library import Source
-from dayfly.image.manifest import BootMode, ImageConfig, Kernel, OperatingSystem, Role
+from dayfly.image.manifest import ImageConfig, Kernel, OperatingSystem, Role
 
 CONFIG = ImageConfig(
     os=OperatingSystem("debian", "12", "Debian GNU/Linux 12 (bookworm)"),

@@ -13,9 +13,10 @@ import pytest
 from tests.unit.image.examples import CONFIG, LAYERS
 
 from dayfly.errors import Corrupt, NotFound, Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image import blobs
 from dayfly.image.library import Library, Source
-from dayfly.image.manifest import INDEX_TYPE, BootMode, ImageConfig, OperatingSystem, Role
+from dayfly.image.manifest import INDEX_TYPE, ImageConfig, OperatingSystem, Role
 from dayfly.image.origin import Origin, parse_origin
 from dayfly.image.reference import LibraryKind, Name, parse, parse_name
 from dayfly.image.search import Libraries

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.unit.image.examples import CONFIG
 
 from dayfly.errors import Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image.fields import encode
 from dayfly.image.manifest import (
     CONFIG_TYPE,
-    BootMode,
     Descriptor,
     ImageConfig,
     Kernel,

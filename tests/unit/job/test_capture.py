@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.errors import Refused
-from dayfly.job import capture
-from dayfly.machine.channel import Stream
+from dayfly.guest.frames import Stream
+from dayfly.provision import capture
 
 PATHS = st.lists(st.text("ab/.", min_size=1).map(lambda text: os.path.normpath(f"/{text}")), max_size=4)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from dayfly.errors import Refused
-from dayfly.job.description import Folder, check_shape, hides_image, host_memory, mounts, parse_folder
+from dayfly.job.description import Folder, hides_image, mounts, parse_folder
 from dayfly.machine.command import MOST_SHARES
-from dayfly.machine.spec import Shape
+from dayfly.machine.config import Shape
+from dayfly.provision.host import check_shape, host_memory
 
 SCRATCH = 1 << 30
 

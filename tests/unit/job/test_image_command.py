@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dayfly import principal
 from dayfly.errors import Refused
 from dayfly.image.library import Library
 from dayfly.image.manifest import ImageConfig
@@ -14,7 +15,7 @@ from dayfly.image.reference import Name, parse
 from dayfly.job.description import JobDescription
 from dayfly.job.prepare import Prepared, prepare
 from dayfly.job.request import environment
-from dayfly.machine.spec import Shape
+from dayfly.machine.config import Shape
 from tests.unit.image.examples import CONFIG, LAYERS
 
 OWN = replace(CONFIG, entrypoint=("/bin/app", "-x"), command=("a", "b c"), directory="/srv/app")
@@ -27,7 +28,7 @@ def prepared(tmp_path: Path, job: JobDescription, config: ImageConfig = OWN) -> 
     library = Library(tmp_path / "library")
     library.add(config, LAYERS, Name("app", "1"))
     with library.open(parse("app:1")) as image:
-        return prepare(job, image, 0.0)
+        return prepare(job, principal.current(), image, 0.0)
 
 
 def test_without_a_command_the_images_own_runs_in_its_directory(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dayfly import principal
 from dayfly.cli import main
 from dayfly.errors import DayflyError, FileMistakes
 from dayfly.image.reference import LibraryKind
-from dayfly.job import permission
-from dayfly.job.policy import (
+from dayfly.policy import permission
+from dayfly.policy.rules import (
     POLICY_LIMIT,
     WITHOUT_FILE,
     Caller,
@@ -30,7 +31,8 @@ from dayfly.job.policy import (
     Wish,
     decide,
 )
-from dayfly.job.rules import parse
+from dayfly.policy.rules_file import parse
+from dayfly.principal import Principal
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -358,10 +360,10 @@ def test_a_file_that_is_not_there_is_no_policy(tmp_path: Path) -> None:
 def test_a_site_policy_that_the_settings_name_and_that_is_absent_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows what it would have denied. Where none is named, there need be none."""
     monkeypatch.setattr(permission, "POLICY_FILE", tmp_path / "none.toml")
-    (policy,) = permission.policies(Settings())
+    (policy,) = permission.policies(Settings(), principal.current())
     assert policy.rules == WITHOUT_FILE.rules
     with pytest.raises(Denied, match=r"none\.toml does not exist") as caught:
-        permission.policies(Settings(policy_system=tmp_path / "none.toml"))
+        permission.policies(Settings(policy_system=tmp_path / "none.toml"), principal.current())
     assert caught.value.hint == "policy.system of the site's settings names it"
 
 
@@ -404,9 +406,9 @@ def test_a_users_own_policy_is_asked_as_well(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(permission, "POLICY_FILE", tmp_path / "none.toml")
     settings = Settings(policy_user=tmp_path / "own.toml")
     with pytest.raises(Denied, match=r"own\.toml does not exist"):
-        permission.policies(settings)
+        permission.policies(settings, principal.current())
     written(tmp_path / "own.toml")
-    assert [len(policy.rules) for policy in permission.policies(settings)] == [3, 1]
+    assert [len(policy.rules) for policy in permission.policies(settings, principal.current())] == [3, 1]
 
 
 def test_folders_are_judged_by_where_they_lead(tmp_path: Path) -> None:
@@ -415,12 +417,11 @@ def test_folders_are_judged_by_where_they_lead(tmp_path: Path) -> None:
     assert found == (Shared("/usr/share", True, 0), Shared(str(tmp_path / "gone"), False, 0))
 
 
-def test_whose_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert permission.whose(LibraryKind.SYSTEM, Settings()) == "system"
-    assert permission.whose(LibraryKind.USER, Settings(library_user=tmp_path)) == "own"
-    somebody = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: somebody)
-    assert permission.whose(LibraryKind.USER, Settings(library_user=tmp_path)) == "other"
+def test_whose_library(tmp_path: Path) -> None:
+    you, somebody = Principal(os.getuid(), 0), Principal(os.getuid() + 1, 0)
+    assert permission.whose(LibraryKind.SYSTEM, Settings(), you) == "system"
+    assert permission.whose(LibraryKind.USER, Settings(library_user=tmp_path), you) == "own"
+    assert permission.whose(LibraryKind.USER, Settings(library_user=tmp_path), somebody) == "other"
 
 
 def check(tmp_path: Path, text: str, *words: str) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dayfly.errors import NoSpace, Refused
-from dayfly.job.templating import _once
-from dayfly.machine.template.key import Key
-from dayfly.machine.template.making import keep
-from dayfly.machine.template.store import FILES, About, Kind, Store
+from dayfly.provision.templates.creation import _once
+from dayfly.provision.templates.key import Key
+from dayfly.provision.templates.publish import keep
+from dayfly.provision.templates.store import FILES, About, Kind, Store
 from dayfly.settings import Settings
 
 WANTED = Key({"image": "sha256:1"}, "1-2")

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.job.trial import Trial, tried
-from dayfly.machine import accelerator
-from dayfly.machine.accelerator import Found, Verdict
+from dayfly.machine.config import Accelerator, CpuModel, Processor
 from dayfly.machine.machine import Part, StartFailed
-from dayfly.machine.spec import Accelerator, CpuModel, Way
+from dayfly.provision import accelerator
+from dayfly.provision.accelerator import Found, Verdict
+from dayfly.provision.probe import Trial, tried
 from dayfly.settings import Settings
 
-HOST, REDUCED = Way(Accelerator.KVM, CpuModel.HOST), Way(Accelerator.KVM, CpuModel.HOST_REDUCED)
-EMULATED = Way(Accelerator.TCG, CpuModel.V3)
+HOST, REDUCED = Processor(Accelerator.KVM, CpuModel.HOST), Processor(Accelerator.KVM, CpuModel.HOST_REDUCED)
+EMULATED = Processor(Accelerator.TCG, CpuModel.V3)
 WAYS = (HOST, REDUCED, EMULATED)
 
 
@@ -71,12 +71,12 @@ def test_what_is_known_is_no_trial(verdict: Verdict) -> None:
 
 
 def test_all_ways_fail(tmp_path: Path) -> None:
-    asked: list[Way] = []
+    asked: list[Processor] = []
 
-    def attempt(way: Way, _: float) -> None:
+    def attempt(way: Processor, _: float) -> None:
         asked.append(way)
         raise failed(Part.QEMU)
 
     with pytest.raises(StartFailed):
         tried(Settings(cache_folder=tmp_path, machine_accelerator="tcg"), attempt)
-    assert asked == [Way(Accelerator.TCG, accelerator.EMULATED[CpuModel.AUTO])]
+    assert asked == [Processor(Accelerator.TCG, accelerator.EMULATED[CpuModel.AUTO])]

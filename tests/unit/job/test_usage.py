@@ -11,19 +11,8 @@ from hypothesis import strategies as st
 
 from dayfly.cli.usage import Filter
 from dayfly.errors import NotFound, Refused
-from dayfly.job.usage import (
-    SCHEMA_FILE,
-    End,
-    ImageUsed,
-    MachineUsed,
-    Records,
-    UsageRecord,
-    Used,
-    by_id,
-    parse,
-    shortened,
-    timestamp,
-)
+from dayfly.job.usage import SCHEMA_FILE, End, ImageUsed, MachineUsed, Records, UsageRecord, Used, by_id, parse, shortened
+from dayfly.units import timestamp
 
 RECORD = UsageRecord(
     id="0123456789",

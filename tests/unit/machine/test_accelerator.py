@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from dayfly.errors import Refused
-from dayfly.machine import accelerator
-from dayfly.machine.accelerator import EMULATED, Found, Verdict, choose
 from dayfly.machine.command import CPUS
-from dayfly.machine.spec import CPU_CHOICES, Accelerator, CpuModel, Way
+from dayfly.machine.config import CPU_CHOICES, Accelerator, CpuModel, Processor
+from dayfly.provision import accelerator
+from dayfly.provision.accelerator import EMULATED, Found, Verdict, choose
 
 KVM, TCG = Accelerator.KVM, Accelerator.TCG
 HOSTS = [CpuModel.HOST, CpuModel.HOST_REDUCED]
@@ -37,7 +37,7 @@ def test_a_host_of_which_nothing_is_known_makes_a_trial(tmp_path: Path) -> None:
     """First the host's own CPU, as much of it as a hypervisor allows, then one that is put together; and then emulation."""
     ways = choose("auto", verdict(tmp_path))
     assert [way.cpu for way in ways if way.accelerator is KVM] == [*HOSTS, CpuModel.V3, CpuModel.V2]
-    assert ways[-1] == Way(TCG, EMULATED[CpuModel.AUTO])
+    assert ways[-1] == Processor(TCG, EMULATED[CpuModel.AUTO])
 
 
 def test_kvm_alone_is_never_emulation(tmp_path: Path) -> None:
@@ -48,22 +48,22 @@ def test_kvm_alone_is_never_emulation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cpu", [CpuModel.HOST, CpuModel.HOST_REDUCED, CpuModel.V2])
 def test_what_a_trial_found_holds(tmp_path: Path, cpu: CpuModel) -> None:
     known = verdict(tmp_path, found=Found(cpu, "why"))
-    assert choose("auto", known) == choose("kvm", known) == (Way(KVM, cpu),)
+    assert choose("auto", known) == choose("kvm", known) == (Processor(KVM, cpu),)
     assert known.read() == Found(cpu, "why")
 
 
 def test_where_it_failed_machines_are_emulated(tmp_path: Path) -> None:
-    assert choose("auto", verdict(tmp_path, found=Found(None, "why"))) == (Way(TCG, EMULATED[CpuModel.AUTO]),)
+    assert choose("auto", verdict(tmp_path, found=Found(None, "why"))) == (Processor(TCG, EMULATED[CpuModel.AUTO]),)
 
 
 def test_of_another_cpu_nothing_is_known(tmp_path: Path) -> None:
     verdict(tmp_path, CpuModel.V2, Found(CpuModel.V2))
-    assert choose("auto", verdict(tmp_path, CpuModel.V3)) == (Way(KVM, CpuModel.V3), Way(TCG, CpuModel.V3))
+    assert choose("auto", verdict(tmp_path, CpuModel.V3)) == (Processor(KVM, CpuModel.V3), Processor(TCG, CpuModel.V3))
 
 
 @pytest.mark.parametrize("model", [CpuModel.V2, CpuModel.V3, CpuModel.MAX])
 def test_what_is_asked_for_is_emulated(tmp_path: Path, model: CpuModel) -> None:
-    assert choose("tcg", verdict(tmp_path, model)) == (Way(TCG, model),)
+    assert choose("tcg", verdict(tmp_path, model)) == (Processor(TCG, model),)
 
 
 def test_the_hosts_cpu_cannot_be_emulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +78,8 @@ def test_the_hosts_cpu_cannot_be_emulated(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_where_kvm_cannot_be_opened_there_is_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "openable", lambda: False)
-    assert choose("auto", verdict(tmp_path)) == (Way(TCG, EMULATED[CpuModel.AUTO]),)
-    assert choose("kvm", verdict(tmp_path)) == (Way(KVM, CpuModel.HOST),)
+    assert choose("auto", verdict(tmp_path)) == (Processor(TCG, EMULATED[CpuModel.AUTO]),)
+    assert choose("kvm", verdict(tmp_path)) == (Processor(KVM, CpuModel.HOST),)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"boot": "another", "cpu": "host"}', "[" * 10000])

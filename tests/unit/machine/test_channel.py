@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.machine.channel import OUTPUT_LIMIT, Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
+from dayfly.guest.frames import OUTPUT_LIMIT, Decoder, Frame, FromGuest, ProtocolBroken, ToGuest, encode
 
 SIZES = {
     FromGuest.HELLO: (8, 256),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.machine.guest import initramfs
+from dayfly.guest import initramfs
 
 Member = tuple[str, list[int], bytes]
 

@@ -5,13 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.errors import Refused
-from dayfly.machine.channel import ProtocolBroken
-from dayfly.machine.guest.protocol import (
+from dayfly.guest.frames import ProtocolBroken
+from dayfly.guest.protocol import (
     UNLIMITED,
     FailedStage,
     GuestIdentity,
     Hello,
     Limit,
+    Link,
     Mount,
     Signals,
     Stage,
@@ -24,7 +25,6 @@ from dayfly.machine.guest.protocol import (
     parse_stage,
     printable,
 )
-from dayfly.machine.spec import Link
 
 
 def request(**changes: object) -> StartRequest:

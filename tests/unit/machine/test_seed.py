@@ -7,8 +7,8 @@ from io import BytesIO
 import pycdlib
 import pytest
 
-from dayfly.machine.guest.initramfs import agent_archive, archive, member, regular
-from dayfly.machine.guest.seed import LABEL, seed
+from dayfly.guest.initramfs import agent_archive, archive, member, regular
+from dayfly.guest.seed import LABEL, seed
 
 
 def test_it_is_what_cloud_init_looks_for() -> None:

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dayfly.guest.boot import BootMode
 from dayfly.machine.command import render
-from dayfly.machine.spec import Accelerator, Backing, Boot, CpuModel, Disk, Endpoints, MachineSpec, Network, Shape, Share
-from dayfly.machine.template.key import Key, key
-from dayfly.machine.template.making import digest_of
-from dayfly.machine.template.making import render as render_about
-from dayfly.machine.template.store import About, File, Unusable, parse_about
-from tests.unit.machine.test_command import SPEC, after
+from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape, Share, Start
+from dayfly.machine.resources import Memory
+from dayfly.provision.templates.key import Key, key
+from dayfly.provision.templates.publish import digest_of
+from dayfly.provision.templates.publish import render as render_about
+from dayfly.provision.templates.store import About, File, Unusable, parse_about
+from tests.unit.machine.test_command import CONFIG, ENDS, FILES, after
 
 CONTENT = {"image": "sha256:" + "ab" * 32, "agent": "1", "scratch": "8"}
 
@@ -29,76 +31,76 @@ def qemu(tmp_path: Path) -> str:
 
 def test_what_is_each_machines_own_makes_no_other_template(qemu: str) -> None:
     share = Share("share0", "/home/ada", "/home/ada", readonly=False)
-    one = replace(SPEC, shares=(share,))
+    one = replace(CONFIG, shares=(share,))
     other = replace(
         one,
         identity="9" * 10,
         label="another:name",
-        kernel=50,
-        initramfs=51,
         mac="52:54:99:99:99:99",
-        disks=tuple(replace(disk, descriptor=60) for disk in one.disks),
         shares=(Share("share0", "/tmp", "/tmp", readonly=True),),
     )
     assert key(one, qemu, CONTENT) == key(other, qemu, CONTENT)
 
 
 CHANGES: dict[str, dict[str, object]] = {
-    "cpus": {"shape": Shape(1, SPEC.shape.memory)},
+    "cpus": {"shape": Shape(1, CONFIG.shape.memory)},
     "memory": {"shape": Shape(2, 1 << 29)},
-    "boot": {"boot": Boot.SYSTEM},
+    "boot": {"boot": BootMode.SYSTEM},
     "network": {"network": Network.NAT},
     "accelerator": {"accelerator": Accelerator.KVM},
     "cpu": {"cpu": CpuModel.V2},
     "shares": {"shares": (Share("share0", "/a", "/a", readonly=False),)},
-    "disks": {"disks": SPEC.disks[:1]},
-    "filesystem": {"disks": (Disk("root", 12, "squashfs", readonly=True), *SPEC.disks[1:])},
+    "disks": {"disks": CONFIG.disks[:1]},
+    "filesystem": {"disks": (Disk("root", "squashfs", readonly=True), *CONFIG.disks[1:])},
     "kernel words": {"command_line": "debug"},
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_the_guest_could_see_makes_another(qemu: str, change: str) -> None:
-    changed: MachineSpec = replace(SPEC, **CHANGES[change])  # type: ignore[arg-type]
-    assert key(SPEC, qemu, CONTENT).facts != key(changed, qemu, CONTENT).facts
-    assert key(SPEC, qemu, CONTENT).name != key(changed, qemu, CONTENT).name
+    changed: MachineConfig = replace(CONFIG, **CHANGES[change])  # type: ignore[arg-type]
+    assert key(CONFIG, qemu, CONTENT).facts != key(changed, qemu, CONTENT).facts
+    assert key(CONFIG, qemu, CONTENT).name != key(changed, qemu, CONTENT).name
 
 
 @pytest.mark.parametrize("name", CONTENT)
 def test_what_is_in_it_makes_another(qemu: str, name: str) -> None:
     changed = {**CONTENT, name: "sha256:" + "cd" * 32}
-    assert key(SPEC, qemu, CONTENT).facts != key(SPEC, qemu, changed).facts
+    assert key(CONFIG, qemu, CONTENT).facts != key(CONFIG, qemu, changed).facts
 
 
 def test_another_qemu_makes_another(qemu: str) -> None:
-    one = key(SPEC, qemu, CONTENT)
+    one = key(CONFIG, qemu, CONTENT)
     Path(qemu).write_text("upgraded")
-    assert key(SPEC, qemu, CONTENT) != one
+    assert key(CONFIG, qemu, CONTENT) != one
 
 
 def test_the_name_begins_with_the_images_digest(qemu: str) -> None:
-    assert isinstance(key(SPEC, qemu, CONTENT), Key)
-    assert key(SPEC, qemu, CONTENT).name.startswith("abababababab-")
+    assert isinstance(key(CONFIG, qemu, CONTENT), Key)
+    assert key(CONFIG, qemu, CONTENT).name.startswith("abababababab-")
 
 
 @pytest.mark.parametrize(
-    ("backing", "how"),
+    ("start", "memory", "how"),
     [
-        (Backing(30, shared=True), "share=on"),
-        (Backing(30, shared=False), "share=off"),
-        (Backing(30, shared=False, readonly=True), "share=off,readonly=on,rom=off"),
+        (Start.SAVEABLE, Memory(30), "share=on"),
+        (Start.CLONE, Memory(30), "share=off"),
+        (Start.CLONE, Memory(30, readonly=True), "share=off,readonly=on,rom=off"),
     ],
 )
-def test_a_template_is_written_to_and_its_clones_write_to_themselves(backing: Backing, how: str) -> None:
-    argv = render("qemu", replace(SPEC, backing=backing, state=None if backing.shared else 31), Endpoints(20, 21, 22, 23))
+def test_a_template_is_written_to_and_its_clones_write_to_themselves(start: Start, memory: Memory, how: str) -> None:
+    clone = start is Start.CLONE
+    opened = replace(FILES, memory=memory, state=31 if clone else None)
+    argv = render("qemu", replace(CONFIG, start=start), opened, ENDS)
     assert after(argv, "-object") == [f"memory-backend-file,id=memory,size=1048576K,mem-path=/proc/self/fd/30,{how}"]
-    assert ("-incoming" in argv) is not backing.shared
-    assert ("-kernel" in argv) is backing.shared
+    assert ("-incoming" in argv) is clone
+    assert ("-kernel" in argv) is not clone
     assert not [device for device in after(argv, "-device") if "balloon" in device or "virtio-mem" in device]
 
 
 def test_a_template_is_saved_with_a_network_that_leads_nowhere() -> None:
-    saved = render("qemu", replace(SPEC, network=Network.NAT, backing=Backing(30, shared=True)), Endpoints(20, 21, 22, 23))
+    config = replace(CONFIG, network=Network.NAT, start=Start.SAVEABLE)
+    saved = render("qemu", config, replace(FILES, memory=Memory(30)), ENDS)
     assert after(saved, "-netdev") == ["hubport,id=net,hubid=0"]
 
 

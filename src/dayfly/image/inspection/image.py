@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from dayfly.errors import Corrupt, Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image import blobs
 from dayfly.image.inspection.report import SCHEMA, Contents, contents, known_problems
 from dayfly.image.library import Library
-from dayfly.image.manifest import BootMode, Role
+from dayfly.image.manifest import Role
 from dayfly.image.reference import Reference
 from dayfly.image.trust.standing import Stopped
 from dayfly.values import asdict, dataclass

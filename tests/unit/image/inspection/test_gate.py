@@ -3,6 +3,7 @@
 import pytest
 
 from dayfly.errors import Refused
+from dayfly.guest.boot import BootMode
 from dayfly.image.inspection import gate
 from dayfly.image.inspection.accounts import Account, Key, Password
 from dayfly.image.inspection.image import Inspected
@@ -11,7 +12,6 @@ from dayfly.image.inspection.privileges import Capable, SetId
 from dayfly.image.inspection.report import Contents, HostKey
 from dayfly.image.inspection.services import Listener
 from dayfly.image.inspection.tree import Unread
-from dayfly.image.manifest import BootMode
 from dayfly.values import replace
 
 EMPTY = Contents({}, (), (), (), (), (), (), (), None, (), None, ())

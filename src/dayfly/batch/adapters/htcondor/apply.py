@@ -1,0 +1,50 @@
+"""Putting what `setup` renders where HTCondor's hosts look for it: the wrapper, and files of their own in its `config.d`.
+
+Both are written on every host: the wrapper's line means something to starters alone, and the requirements to condor_schedd.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dayfly.batch.adapters.htcondor import setup
+from dayfly.batch.setup.site_files import Made, Places, changed, check_made, check_there, is_free, read
+from dayfly.errors import FileMistakes, Mistake
+from dayfly.settings import Settings
+
+_NAME = "USER_JOB_WRAPPER"
+_LEFT_OUT = re.compile(r"\..*|#.*|.*~|.*\.rpm(save|new)")
+"""Files that HTCondor does not read: the default of LOCAL_CONFIG_DIR_EXCLUDE_REGEXP."""
+_SAID = re.compile(rf"^\s*{_NAME}\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
+    """The files to write; those that are as they should be are left out.
+
+    Raises `FileMistakes` with everything that stands against it.
+    """
+    mistakes: list[Mistake] = []
+    texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
+    wrapper, folder = places.hooks / setup.WRAPPER, places.system / "config.d"
+    new = {wrapper: Made(texts[setup.WRAPPER], 0o755), folder / setup.SUBMIT: Made(texts[setup.SUBMIT])}
+    if not folder.is_dir():
+        mistakes.append(Mistake(str(folder), "is not there", "--conf names the folder of HTCondor's configuration"))
+    check_there(places.program, "--program says where the hosts have dayfly", mistakes)
+    ours = folder / setup.CONFIGURATION
+    named = [is_free(_NAME, said, wrapper, path.name, mistakes) for path, said in _named(places.system, ours, mistakes)]
+    new[ours] = Made(texts[setup.CONFIGURATION] if all(named) else setup.HEAD)
+    for path in new:
+        check_made(path, "htcondor", mistakes)
+    if mistakes:
+        raise FileMistakes(places.system, mistakes)
+    return changed(new)
+
+
+def _named(conf: Path, ours: Path, mistakes: list[Mistake]) -> Iterator[tuple[Path, str]]:
+    """The wrappers that the site's own files name, and where."""
+    main = (conf / "condor_config", conf / "condor_config.local")
+    for path in (*main, *sorted((conf / "config.d").glob("*"))):
+        if path != ours and not _LEFT_OUT.fullmatch(path.name) and path.is_file():
+            yield from ((path, value) for value in _SAID.findall(read(path, mistakes)))

@@ -1,0 +1,124 @@
+"""What a site adds to Slurm's configuration, rendered from its settings. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from dayfly.batch.jobshell import policy
+from dayfly.batch.setup import hooks
+from dayfly.image.layout import missing
+from dayfly.image.library import Library
+from dayfly.image.reference import LibraryKind
+from dayfly.settings import Queue, Settings
+
+_MIB = 1024**2
+PROLOG = "dayfly-prolog.sh"
+EPILOG = "dayfly-epilog.sh"
+_MADE = hooks.made_by("slurm")
+_EPILOG = """\
+#!/bin/sh
+# {made}: ends what a job that is gone left on its node. A failing epilog would drain the node.
+{program} batch epilog slurm >/dev/null 2>&1
+exit 0
+"""
+_PROLOG = """\
+#!/bin/sh
+# {made}: makes the folders that the site's settings give a job's user, who could not make them.
+# A failing prolog would drain the node.
+{folders}exit 0
+"""
+
+
+def files(
+    settings: Settings, plugin: str, program: str, settings_file: str, folder: Path, task_prolog: str = ""
+) -> Mapping[str, str]:
+    """The texts by the names of Slurm's files, which are in `folder`. Paths are those on the nodes.
+
+    `task_prolog` is the site's own.
+    """
+    scripts = {EPILOG: epilog(program), PROLOG: prolog(settings)}
+    return {
+        "plugstack.conf": plugstack(settings, plugin, program, settings_file, task_prolog),
+        "slurm.conf": "".join(f"{name}={value}\n" for name, value in wanted(settings, folder).items()),
+        "job_submit.lua": job_submit(settings),
+        **{name: text for name, text in scripts.items() if text},
+    }
+
+
+def wanted(settings: Settings, folder: Path) -> Mapping[str, str]:
+    """What slurm.conf has to say."""
+    said = {"PlugStackConfig": f"{folder}/plugstack.conf", "JobSubmitPlugins": "lua", "Epilog": f"{folder}/{EPILOG}"}
+    return said | ({"Prolog": f"{folder}/{PROLOG}"} if prolog(settings) else {})
+
+
+def epilog(program: str) -> str:
+    """What a node does after a job."""
+    return _EPILOG.format(made=_MADE, program=shlex.quote(program))
+
+
+def prolog(settings: Settings) -> str:
+    """What a node does before a job; empty: nothing, since users' own folders are where users can make them.
+
+    `settings` have `{user}` in their paths.
+    """
+    folders = hooks.users_folders(settings, "SLURM_JOB_USER")
+    return _PROLOG.format(made=_MADE, folders=folders) if folders else ""
+
+
+def plugstack(settings: Settings, plugin: str, program: str, settings_file: str, task_prolog: str = "") -> str:
+    """The plugin's line. `required`: where it is missing a job fails, rather than run on the node itself.
+
+    The site's TaskProlog is named too: Slurm does not come to run it where the plugin puts the job shell in its place.
+    """
+    partitions = hooks.always(settings)
+    words = ["required", plugin, f"dayfly={program}"]
+    words += [f"settings={settings_file}"] if settings_file else []
+    words += [f"task_prolog={task_prolog}"] if task_prolog else []
+    words += [f"partitions={':'.join(partitions)}"] if partitions else []
+    return " ".join(words) + "\n"
+
+
+def job_submit(settings: Settings) -> str:
+    """A job_submit.lua that refuses, when a job is submitted, what the job shell would refuse on the node."""
+    rules = {name: policy.rules(settings, name) for name in ("", *settings.batch_queues)}
+    library = Library(settings.library_system, LibraryKind.SYSTEM)
+    said = {
+        "no_machines": policy.no_machines("{queue}"),
+        "always": policy.always("{queue}"),
+        "unnamed": policy.unnamed(),
+        "missing": missing("{image}", library.title),
+    }
+    logic = resources.files(__package__).joinpath("job_submit.lua").read_text()
+    return (
+        logic.replace("   -- RULES\n", "".join(f"   [{_quoted(name)}] = {_rule(rule)},\n" for name, rule in rules.items()), 1)
+        .replace("   -- WORDS\n", "".join(f"   {name} = {_quoted(str(words))},\n" for name, words in said.items()), 1)
+        .replace("LIBRARY", _quoted(str(library.layout.folder)), 1)
+    )
+
+
+def _rule(rule: Queue) -> str:
+    """What holds for a partition, as a table of Lua's, with what to tell whom it refuses."""
+    fields = {
+        "vm": _quoted(rule.vm),
+        "image": _quoted(rule.image),
+        "images": f"{{ {', '.join(_quoted(_pattern(glob)) for glob in rule.images)} }}",
+        "forbidden": _quoted(str(policy.forbidden("{image}", rule.images))),
+        "memory": str(rule.memory // _MIB),
+        "too_much": _quoted(str(policy.too_much("{queue}", rule.memory))),
+    }
+    return f"{{ {', '.join(f'{name} = {value}' for name, value in fields.items())} }}"
+
+
+def _pattern(glob: str) -> str:
+    """A pattern of `batch.images` as Lua writes it, for an image's whole name with its library."""
+    full = glob if "/" in glob else f"system/{glob}"
+    words = {"*": ".*", "?": "."}
+    return "^" + "".join(words.get(letter, letter if letter.isalnum() else f"%{letter}") for letter in full) + "$"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,50 @@
+"""Putting what `setup` renders into a host's Torque: on hosts that run jobs the starter, and everywhere qsub's submit filter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from dayfly.batch.adapters.torque import setup
+from dayfly.batch.setup.site_files import Block, Made, Places, changed, check_made, check_there, is_free, read
+from dayfly.errors import FileMistakes, Mistake
+from dayfly.settings import Settings
+
+BLOCK = Block("torque")
+
+
+def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
+    """The files to write; those that are as they should be are left out. A host that runs jobs has a folder `mom_priv`.
+
+    Raises `FileMistakes` with everything that stands against it.
+    """
+    mistakes: list[Mistake] = []
+    texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
+    if not places.system.is_dir():
+        mistakes.append(Mistake(str(places.system), "is not there", "--home names Torque's folder"))
+    check_there(places.program, "--program says where the hosts have dayfly", mistakes)
+    new = {places.hooks / setup.FILTER: Made(texts[setup.FILTER], 0o755)}
+    lines = {setup.SUBMIT: places.hooks / setup.FILTER}
+    if (places.system / "mom_priv").is_dir():
+        new[places.hooks / setup.STARTER] = Made(texts[setup.STARTER], 0o755)
+        lines[setup.MOM] = places.hooks / setup.STARTER
+        if setup.PROLOGUE in texts:
+            # pbs_mom wants it to be root's alone (Administrator Guide, "Prologue and epilogue scripts").
+            new[places.system / "mom_priv" / setup.PROLOGUE] = Made(texts[setup.PROLOGUE], 0o500)
+    for path in new:
+        check_made(path, "torque", mistakes)
+    for name, program in lines.items():
+        path = places.system / name
+        new[path] = Made(_with_line(read(path, mistakes), texts[name], program, path, mistakes))
+    if mistakes:
+        raise FileMistakes(places.system, mistakes)
+    return changed(new)
+
+
+def _with_line(text: str, line: str, ours: Path, path: Path, mistakes: list[Mistake]) -> str:
+    """A file of the site's with our line, `NAME PROGRAM`, in it; without, where the site's own program calls ours."""
+    name = line.split()[0]
+    said = re.findall(rf"^\s*{re.escape(name)}\s+(\S+)", BLOCK.without(text, path, mistakes), re.MULTILINE)
+    free = is_free(name, said[-1] if said else "", ours, path.name, mistakes)
+    return BLOCK.within(text, [line.rstrip("\n")] if free else [])

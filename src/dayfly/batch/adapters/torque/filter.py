@@ -1,0 +1,142 @@
+"""A job's wishes for a machine in the words that other batch systems know, `#PBS -l vm_image=debian:12`, for Torque, which knows
+no such resource: turned into variables of the job when it is submitted, by qsub's submit filter. Pure.
+
+qsub gives a submit filter the script on stdin and its own arguments; what the filter writes is the script then. The arguments it
+cannot change (Torque's Administrator Guide, "Job submission filter").
+"""
+
+from __future__ import annotations
+
+import getopt
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from dayfly.batch.jobshell.request import Request, parse
+from dayfly.batch.setup.hooks import WISHES
+from dayfly.errors import Refused
+from dayfly.values import dataclass
+
+_OPTIONS = "a:A:b:c:C:d:D:e:EfFhIj:J:k:K:l:L:m:M:n:N:o:p:P:q:r:S:t:T:u:v:VwW:xXz"
+"""qsub(1B)."""
+_SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)([bw]?)")
+_RESOURCES = {f"vm_{wish}": f"DAYFLY_{wish.upper()}" for wish in WISHES}
+_VARIABLES = {variable: name.removeprefix("vm_") for name, variable in _RESOURCES.items()}
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """The script as Torque is to get it, what its job asks for, and its queue (empty: the default one)."""
+
+    script: str
+    request: Request
+    queue: str
+
+
+def rewrite(script: str, arguments: Sequence[str]) -> Filtered:
+    """Read a script and qsub's arguments. Raises `Refused` for wishes where nothing can be made of them."""
+    given = _options(arguments)
+    for name in _wishes(given.get("l", [])):
+        hint = f"-v {_RESOURCES[name]}=..., or in the script: #PBS -l {name}=..."
+        raise Refused(f"Torque knows no {name} on qsub's command line", hint)
+    prefix = (given.get("C") or ["#PBS"])[-1] or "#PBS"
+    lines = script.split("\n")
+    said = dict(_directives(lines, prefix))
+    wishes = _wishes(text for options in said.values() for text in options.get("l", []))
+    asked = [f"{_RESOURCES[name]}={value}" for name, value in wishes.items()]
+    variables = [_items(text) for options in said.values() for text in options.get("v", [])][-1:]
+    own = variables[0] if variables else []
+    if asked and given.get("v"):
+        raise Refused("with -v on qsub's command line, Torque forgets the script's variables", f"add {','.join(asked)} to that")
+    if asked:
+        lines = _rewritten(lines, said, f"{prefix} -v {','.join([*own, *asked])}", prefix)
+    queues = given.get("q") or [text for options in said.values() for text in options.get("q", [])] or [""]
+    effective = _items(given["v"][-1]) if given.get("v") else [*own, *asked]
+    resources = [*(text for options in said.values() for text in options.get("l", [])), *given.get("l", [])]
+    return Filtered("\n".join(lines), _request(effective, resources), queues[-1].partition("@")[0])
+
+
+def _directives(lines: Sequence[str], prefix: str) -> Iterator[tuple[int, Mapping[str, list[str]]]]:
+    """The lines that tell qsub something, by their numbers: those before the first command."""
+    for place, line in enumerate(lines):
+        if line.startswith(prefix):
+            yield place, _options(_words(line.removeprefix(prefix)))
+        elif line.strip() and not line.lstrip().startswith("#") and not (place == 0 and line.startswith(":")):
+            return
+
+
+def _rewritten(lines: Sequence[str], said: Mapping[int, Mapping[str, list[str]]], variables: str, prefix: str) -> list[str]:
+    """The lines with one that has all the variables, in the place of our wishes and of other variables."""
+    changed = list(lines[:1]) if lines[0].startswith(("#!", ":")) else []
+    first = len(changed)
+    changed.append(variables)
+    for place, line in enumerate(lines[first:], first):
+        options = said.get(place, {})
+        if not options.get("v") and not _wishes(options.get("l", [])):
+            changed.append(line)
+            continue
+        if len(options) > 1:
+            raise Refused(f"this line says several things: {line.strip()[:200]}", "give -l and -v a line of their own each")
+        rest = [item for text in options.get("l", []) for item in _items(text) if item.partition("=")[0] not in _RESOURCES]
+        if rest:
+            changed.append(f"{prefix} -l {','.join(rest)}")
+    return changed
+
+
+def _wishes(resources: Iterable[str]) -> dict[str, str]:
+    """What is asked for of ours. Raises `Refused` for a second folder, which Torque would take for a resource."""
+    found: dict[str, str] = {}
+    for text in resources:
+        last = ""
+        for item in _items(text):
+            name, equals, value = item.partition("=")
+            if name in _RESOURCES and equals:
+                found[name] = value
+            elif last == "vm_share" and item.startswith("/"):
+                raise Refused("under Torque, a job can ask for one folder", "the site can share others with every job")
+            last = name
+    return found
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _request(variables: Sequence[str], resources: Sequence[str]) -> Request:
+    """What is asked for. On the host pbs_mom's limits say it: of mem and pmem the smaller one, and of vmem and pvmem."""
+    pairs = [item.partition("=") for item in variables]
+    wishes = [f"{_VARIABLES[name]}={value}" for name, _, value in pairs if name in _VARIABLES]
+    asked = [f"memory_mib={_least(resources, 'mem', 'pmem')}", f"address_space_mib={_least(resources, 'vmem', 'pvmem')}"]
+    return parse([*wishes, *asked, "--", "job"])
+
+
+def _least(resources: Sequence[str], *names: str) -> int:
+    """The MiB, rounded up, that a job asks for by the least of these resources, each as it is said last; 0: by none."""
+    pairs = [item.partition("=") for text in resources for item in _items(text)]
+    asked = {name: parse_size(value) for name, _, value in pairs if name in names}
+    return -(-min((size for size in asked.values() if size), default=0) // 1024**2)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size (pbs_resources(7B)): `2gb`, `4096`, words of eight bytes as `512mw`. 0 for what is none."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    return int(match[1]) * 1024 ** "bkmgt".index(match[2] or "b") * (8 if match[3] == "w" else 1) if match else 0
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text, comments=False)
+    except ValueError:
+        return text.split()
+
+
+def _options(words: Sequence[str]) -> dict[str, list[str]]:
+    """Options of qsub with what each was given, in their order; nothing where they are none of qsub's (which says so itself)."""
+    try:
+        pairs, _ = getopt.getopt(list(words), _OPTIONS)
+    except getopt.GetoptError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for option, value in pairs:
+        found.setdefault(option.removeprefix("-"), []).append(value)
+    return found

@@ -1,0 +1,65 @@
+"""What Torque says of a job: who it is, what it was given.
+
+The variables are those of qsub(1B) and pbs_mom(8B). A user can change them, so they say what a record shows, and never more than
+what the limits of the process let it use; memory is by those limits alone, which pbs_mom sets from mem, pmem, vmem and pvmem.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+
+from dayfly.batch.jobshell import variables as said
+from dayfly.batch.jobshell.allocation import Allocation
+from dayfly.batch.jobshell.host_file import folder_of
+from dayfly.batch.jobshell.job import BatchJob
+from dayfly.batch.jobshell.origin import submitted_from
+from dayfly.batch.jobshell.request import Request, check_whole
+from dayfly.job.description import Folder
+
+_IDENTITY = {
+    "job": b"PBS_JOBID",
+    "name": b"PBS_JOBNAME",
+    "queue": b"PBS_QUEUE",
+    "array_task": b"PBS_ARRAYID",
+    "node_number": b"PBS_NODENUM",
+    "task": b"PBS_TASKNUM",
+    "server": b"PBS_SERVER",
+}
+_NO_LIMIT = -1
+_MEMORY_LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_RSS)
+
+
+def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
+    """The job, as its starter sees it. Raises `Refused`."""
+    check_whole(request.share)
+    identity = said.identity(variables, _IDENTITY)
+    limits = [resource.getrlimit(number)[0] for number in _MEMORY_LIMITS]
+    return BatchJob(
+        system="torque",
+        queue=identity.get("queue", ""),
+        identity=identity | {"node": os.uname().nodename},
+        allocation=allocation(variables, limits, resource.getrlimit(resource.RLIMIT_AS)[0]),
+        parallel=said.number(variables, b"PBS_NUM_NODES") > 1,
+        folders=(
+            *_folders(variables, identity.get("job", "")),
+            *submitted_from(variables),
+            *folder_of(variables, b"PBS_NODEFILE"),
+        ),
+        script_by_name=variables.get(b"PBS_ENVIRONMENT") == b"PBS_BATCH",
+        outlives_parent=True,
+    )
+
+
+def allocation(variables: Mapping[bytes, bytes], limits: list[int], address_space: int) -> Allocation:
+    """What the job has here. `limits` are those of its memory, `address_space` of what it may map, in bytes; -1: none."""
+    memory = min((limit for limit in limits if limit != _NO_LIMIT), default=0)
+    return Allocation(said.number(variables, b"PBS_NUM_PPN"), memory, own=True, address_space=max(address_space, 0))
+
+
+def _folders(variables: Mapping[bytes, bytes], job: str) -> tuple[Folder, ...]:
+    """The folder for temporary files that pbs_mom made for the job ($tmpdir in its configuration)."""
+    path = os.fsdecode(variables.get(b"TMPDIR", b""))
+    made = bool(job) and path.startswith("/") and path.rpartition("/")[2] == job and os.path.isdir(path)  # noqa: PTH112
+    return (Folder(path),) if made else ()

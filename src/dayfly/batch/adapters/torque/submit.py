@@ -1,0 +1,73 @@
+"""A job's description in Torque's words, and its answers. Pure. Sources: qsub(1B), qstat(1B), Torque's Administrator Guide."""
+
+from __future__ import annotations
+
+from dayfly.batch.submission import qsub
+from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.rendering import clock, mebibytes, one_share, only_in_a_machine, script
+from dayfly.batch.submission.tasks import by_brackets
+
+SUBMIT = ("qsub",)
+MARKS = ("qsub", "qchkpt")
+task = by_brackets
+number = qsub.number
+state = qsub.state
+_ENDED = {-11: qsub.TIMED_OUT, -10: qsub.KILLED, -12: qsub.KILLED}
+"""JOB_EXEC_OVERLIMIT_WT, that of MEM and of CPUT (Torque's Administrator Guide, "Job Exit Status")."""
+
+
+def render(job: SubmittedJob) -> str:
+    """The script for `qsub`, with the wishes for a machine as variables. Raises `Refused` for what Torque has no words for."""
+    wishes = {
+        "DAYFLY_IMAGE": job.image,
+        "DAYFLY_BOOT": job.boot,
+        "DAYFLY_NETWORK": job.network,
+        "DAYFLY_SHARE": one_share(job, "Torque"),
+    }
+    tasks = str(job.first) if job.first == job.last else f"{job.first}-{job.last}"
+    said = {
+        "-S": "/bin/sh",
+        "-N": job.name,
+        "-d": job.directory,
+        "-o": job.output,
+        "-e": "" if job.joins_errors else job.errors,
+        "-j": "oe" if job.joins_errors else "",
+        "-t": tasks if job.is_array else "",
+        "-q": job.queue,
+        "-A": job.account,
+        "-v": ",".join(f"{name}={value}" for name, value in wishes.items() if value),
+        "-l nodes": f"1:ppn={job.cpus}",
+        "-l mem": f"{mebibytes(job.memory)}mb" if job.memory else "",
+        "-l walltime": clock(job.time) if job.time else "",
+    }
+    lines = [f"#PBS {option}{'=' if ' ' in option else ' '}{value}" for option, value in said.items() if value]
+    return script(job, [*lines, *only_in_a_machine(job)], "$PBS_ARRAYID")
+
+
+def outputs(job: SubmittedJob, number: str) -> tuple[str, str]:
+    """As Torque calls them itself; behind every name of an array's output, also a given one, Torque puts the task's number
+    (job_clone in src/server/job_func.c)."""
+    index = "-{task}" if job.is_array else ""
+    sequence = qsub.sequence(number)
+    return f"{job.output or f'{job.name}.o{sequence}'}{index}", f"{job.errors or f'{job.name}.e{sequence}'}{index}"
+
+
+def ask(number: str) -> list[str]:
+    """The command that says where a job is; of an array, where each task is."""
+    return ["qstat", "-f", *(["-t"] if "[]" in number else []), number]
+
+
+def told(number: str, tasks: int) -> list[str]:
+    """The command that says how a job ended, as long as Torque keeps that (`keep_completed`)."""
+    del tasks
+    return ask(number)
+
+
+def status(answer: str, number: str, tasks: int) -> int | None:
+    """How the ended job ended, by what that command says."""
+    return qsub.status(answer, number, tasks, _ENDED)
+
+
+def cancel(number: str) -> list[str]:
+    """The command that ends a job."""
+    return ["qdel", number]

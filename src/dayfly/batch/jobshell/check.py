@@ -1,0 +1,51 @@
+"""What would be refused on a node, asked where a job is submitted: by the hooks of batch systems that have some there.
+
+The words are the job shell's. A hook's answer is for the user's sake: the node decides.
+"""
+
+from __future__ import annotations
+
+from dayfly.batch.jobshell import policy
+from dayfly.batch.jobshell.allocation import Allocation, Host, shape
+from dayfly.batch.jobshell.request import Request, check_whole
+from dayfly.batch.jobshell.shell import boot, network
+from dayfly.errors import DayflyError
+from dayfly.image.reference import LibraryKind, parse
+from dayfly.image.search import Libraries
+from dayfly.settings import Settings
+
+_MIB = 1024**2
+
+
+_UNKNOWN = 1 << 62
+"""Bytes of memory of the host that the job will come to."""
+
+
+def check(request: Request, queue: str, settings: Settings, slots: int = 1) -> None:
+    """Raises `Refused` or `NotFound` for what the job shell would refuse, as far as can be seen from here.
+
+    The request's memory and address space are those of one of so many slots.
+    """
+    rule, named = policy.rules(settings, queue), queue or "this queue"
+    wanted = policy.image(request, rule, named, parallel=False)
+    if not wanted:
+        return
+    boot(request.boot)
+    network(request.network)
+    check_whole(request.share)
+    memory, address_space = request.memory_mib * _MIB, request.address_space_mib * _MIB
+    policy.within(memory, rule, named)
+    here = Allocation(1, memory * slots, own=True, address_space=address_space * slots)
+    shape(here, Host(1, _UNKNOWN, 1), settings.batch_overhead, rule.memory)
+    reference = parse(wanted)
+    libraries = Libraries(settings)
+    if reference.library is LibraryKind.SYSTEM and _readable(libraries):  # who asks here is not who has libraries of one's own
+        libraries.system.resolve(reference)
+
+
+def _readable(libraries: Libraries) -> bool:
+    """Whether the site's library is seen from this host."""
+    try:
+        return libraries.system.layout.exists()
+    except (DayflyError, OSError):
+        return False

@@ -1,0 +1,100 @@
+"""What a batch system hears of a job's machine: what it was, and whether another host should be tried.
+
+Imported when a job has started, or could not be.
+"""
+
+from __future__ import annotations
+
+import syslog
+from typing import Protocol
+
+from dayfly import process
+from dayfly.batch.jobshell.job import BatchJob
+from dayfly.job.usage import UsageRecord
+from dayfly.machine.config import Accelerator
+from dayfly.provision import image_failures
+from dayfly.settings import Settings
+
+HOSTS_SAKE = frozenset({"host-failed", "qemu-failed"})
+"""Why a job has no machine when another host may have one for it."""
+IMAGES_SAKE = frozenset({"kernel-failed", "root-failed", "agent-failed"})
+"""Why it has none when the same would happen everywhere."""
+
+
+class Calls(Protocol):
+    """What a batch system can be asked for about a job that it runs here. No method raises."""
+
+    def show(self, text: str) -> None:
+        """Begin to note a line where people see it who look at the job; the job does not wait for it."""
+
+    def settle(self) -> None:
+        """Wait, for some seconds at most, until it is noted."""
+
+    def requeue(self) -> str:
+        """Put the job back into the queue, for another host where there is one; or why that cannot be done."""
+
+    @property
+    def requeue_status(self) -> int | None:
+        """With which status a job ends that is put back; None: the batch system does not care."""
+
+
+class Reporter:
+    """Who hears of one job's record. `status` is the one with which the job is to end for the batch system (None: its own)."""
+
+    def __init__(self, calls: Calls, job: BatchJob, settings: Settings) -> None:
+        self._calls = calls
+        self._job = job
+        self._settings = settings
+        self.status: int | None = None
+
+    def told(self, record: UsageRecord) -> None:
+        """The job has started, or has ended."""
+        if record.state == "running":
+            image_failures.forget(self._settings, record.image.digest)
+            if self._settings.batch_comment:
+                self._calls.show(summary(record))
+            return
+        self._calls.settle()
+        if record.end is None:
+            return
+        if of_the_host(record):
+            self._another_host(record.end.message)
+        elif record.end.reason in IMAGES_SAKE:
+            image_failures.note(self._settings, record.image.digest, record.end.message)
+
+    def _another_host(self, message: str) -> None:
+        """Put the job back, a bounded number of times, and tell the administrator of this host."""
+        count, most = restarts(self._job), min(self._settings.batch_requeues, self._job.restarts_known)
+        number, node = self._job.identity.get("job", "?"), self._job.identity.get("node", "this node")
+        if count >= most:
+            became = f"fails: it was restarted already ({count} of {most})" if most else "fails"
+        else:
+            why_not = self._calls.requeue()
+            self.status = None if why_not else self._calls.requeue_status
+            became = f"fails: {why_not}" if why_not else f"is put back into the queue, time {count + 1} of {most}"
+        process.warn(f"{node} could not start a machine, and the job {became}")
+        syslog.openlog("dayfly", 0, syslog.LOG_DAEMON)
+        line = " ".join(message.split())[:1024]
+        syslog.syslog(syslog.LOG_ERR, f"{self._job.system} job {number} had no machine on {node}, and {became}: {line}")
+
+
+def of_the_host(record: UsageRecord) -> bool:
+    """Whether the job had no machine for this host's sake.
+
+    A guest whose kernel does not come up under KVM is taken for one: on a host where KVM is broken every guest hangs so.
+    """
+    reason = record.end.reason if record.end else ""
+    return reason in HOSTS_SAKE or (reason == "kernel-failed" and record.machine.accelerator == Accelerator.KVM)
+
+
+def summary(record: UsageRecord) -> str:
+    """A started job's machine in one line: image, digest, accelerator, template or cold, and how long it took to be up."""
+    machine, phases = record.machine, record.phases
+    seconds = phases.get("started", 0.0) - phases.get("spawned", 0.0)
+    return f"{record.image.reference or '-'} {record.image.digest} {machine.accelerator} {machine.start} {seconds:.2f}s"
+
+
+def restarts(job: BatchJob) -> int:
+    """How often the batch system has started this job again."""
+    said = job.identity.get("restarts", "")
+    return int(said) if said.isdecimal() and len(said) < 6 else 0

@@ -1,0 +1,126 @@
+"""From a recipe to an image in a library."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from dayfly import files
+from dayfly.errors import NotFound, Refused
+from dayfly.image.library import Library, OpenImage, Source
+from dayfly.image.manifest import ImageConfig, Kernel, Role
+from dayfly.image.reference import Name, Reference
+from dayfly.image.work import sweep, work_folder
+from dayfly.imagebuild import archives, filesystem, rpm, steps
+from dayfly.imagebuild.boot import BootParts
+from dayfly.imagebuild.containerimage.rootfs import Root
+from dayfly.imagebuild.context import BuildContext, layers_of
+from dayfly.imagebuild.filesystem import Progress
+from dayfly.imagebuild.namespace import enter
+from dayfly.imagebuild.recipe import RPM, Recipe, load
+from dayfly.imagebuild.root import RootFacts, finish
+from dayfly.imagebuild.steps import Machines, no_machines
+from dayfly.settings import Settings
+
+
+def _root(shop: BuildContext, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
+    """The root filesystem's file, what is in it, and the archive that it was made of."""
+    raw, sources = shop.bootstrap(
+        "packages", recipe.distribution, recipe.release, recipe.components, recipe.variant, recipe.packages
+    )
+    shop.progress("root: finishing the files")
+    finished = shop.work.path / "root.tar"
+    with files.full_disk_told(shop.work.path), finished.open("xb") as target:
+        facts = finish(raw, target, recipe, archives.kept_lines(sources, recipe.components))
+    shop.progress("root: making the filesystem")
+    return filesystem.from_archive(shop.namespace, finished, recipe.date), facts, raw
+
+
+def build(
+    recipe: Recipe,
+    library: Library,
+    settings: Settings,
+    progress: Progress,
+    *,
+    name: Name | None = None,
+    machines: Machines = no_machines,
+) -> str:
+    """Build an image and add it to a library under this name, or else the recipe's: its digest.
+
+    `machines` are for what the recipe has run in one.
+
+    A build that fails, or is killed, leaves nothing that the next one would not sweep away.
+    Raises `DayflyError` of many kinds, each with what to do.
+    """
+    if recipe.date > time.time():
+        raise Refused(
+            f"the recipe's date, {recipe.created}, has not come yet",
+            "no file of the image may be younger: take today's or an older one",
+        )
+    library.create()
+    sweep(library.layout)
+    if recipe.distribution == RPM:
+        return _build_rpm(recipe, library, settings, progress, name or recipe.name, machines)
+    with work_folder(library.layout) as work:
+        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root, facts, archive = _root(shop, recipe)
+        parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
+        made = Root(root, facts.size, facts.os)
+        return _finished(recipe, made, parts, modules, shop, library, machines, name or recipe.name)
+
+
+def _finished(
+    recipe: Recipe,
+    root: Root,
+    parts: BootParts,
+    modules: Path | None,
+    shop: BuildContext,
+    library: Library,
+    machines: Machines,
+    name: Name,
+) -> str:
+    """The image of a root and a kernel, its steps done, in the library: its digest."""
+    about = config(recipe, root, parts.version)
+    layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
+    if recipe.run:
+        made = steps.perform(shop, recipe, about, layers, machines)
+        about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
+    shop.progress("image: adding it to the library")
+    return library.add(about, layers, name)
+
+
+def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name, machines: Machines) -> str:
+    with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
+        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root = rpm.root(shop, recipe, builder, machines)
+        parts, modules = shop.debian_kernel(recipe.kernel)
+        return _finished(recipe, root, parts, modules, shop, library, machines, name)
+
+
+def rpm_builder(library: Library, settings: Settings, progress: Progress) -> OpenImage:
+    """The image that has dnf, open; it is built where the library has it not, or has one of another recipe."""
+    wanted = load(rpm.BUILDER)
+    reference = Reference(wanted.name, "", library.kind)
+    try:
+        if library.inspect(reference)[2].recipe == wanted.digest:
+            return library.open(reference)
+    except NotFound:
+        pass
+    progress(f"packages: building {wanted.name}, which has dnf")
+    build(wanted, library, settings, progress)
+    return library.open(reference)
+
+
+def config(recipe: Recipe, root: Root, kernel: str) -> ImageConfig:
+    """What the image says about itself."""
+    return ImageConfig(
+        os=root.os,
+        kernel=Kernel(kernel, recipe.command_line),
+        boot=recipe.boot,
+        size=root.size,
+        created=recipe.created,
+        recipe=recipe.digest,
+        default_user=recipe.default_user,
+        environment=recipe.environment,
+        labels=recipe.labels,
+    )

@@ -1,0 +1,209 @@
+"""Where containers are found: an OCI image layout in a folder or in a tar archive, and the archive that `docker save` writes.
+
+Each leads to the same value, a container whose layers are pieces of files.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayfly import tar
+from dayfly.errors import Corrupt, NotFound, Refused
+from dayfly.image.fields import Fields, decode
+from dayfly.imagebuild.containerimage.manifest import LIMIT, ContainerConfig, Manifest, Piece, parse_config, parse_manifest, piece
+from dayfly.imagebuild.containerimage.tree import Limits
+from dayfly.imagebuild.containerimage.unpack import Blob, is_packed, unpack
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+_IMAGE_NAME = "io.containerd.image.name"
+_MEMBERS = 4096
+_LINKS = 4
+DEPTH = 4
+"""How many indexes may lead from one to the next before there is a manifest."""
+
+Shelf = Callable[[Piece, str], Blob]
+"""Finds a blob: its descriptor, and what it is called in a message."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that was found. `digest` is its manifest's, empty where it has none; `name` what it is called there."""
+
+    config: ContainerConfig
+    layers: tuple[Blob, ...]
+    digest: str
+    name: str
+
+
+def in_layout(folder: Path, tag: str, limits: Limits) -> Container:
+    """The container in a folder with an OCI image layout. Raises `NotFound`, `Refused` or `Corrupt`."""
+    index = _file(folder / "index.json", f"{folder} is no OCI image layout")
+    _file(folder / "oci-layout", f"{folder} is no OCI image layout")
+
+    def shelf(wanted: Piece, what: str) -> Blob:
+        found = _file(folder / "blobs/sha256" / wanted.digest.removeprefix("sha256:"), f"{what} is not there")
+        return _checked(found, wanted, what)
+
+    return _of_index(index, shelf, tag, limits, str(folder))
+
+
+def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Container:
+    """The container in a tar archive of an OCI image layout."""
+    members = _members(path, limits, work)
+    if "index.json" not in members:
+        raise NotFound(f"{path} is no archive of an OCI image layout: it has no index.json")
+
+    def shelf(wanted: Piece, what: str) -> Blob:
+        found = members.get(f"blobs/sha256/{wanted.digest.removeprefix('sha256:')}")
+        if found is None:
+            raise NotFound(f"{what} is not there: {wanted.digest}")
+        return _checked(found, wanted, what)
+
+    return _of_index(members["index.json"], shelf, tag, limits, str(path))
+
+
+def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Container:
+    """The container in an archive that `docker save` wrote (Docker's "Image Specification v1.2.0", "Combined Image JSON")."""
+    members = _members(path, limits, work)
+    if "manifest.json" not in members:
+        raise NotFound(f"{path} is no archive of docker save: it has no manifest.json")
+    content = members["manifest.json"].read(LIMIT, f"manifest.json of {path}")
+    listed = decode(b'{"containers":' + content + b"}", str(path)).items("containers", 1024)
+    found = [Fields.of(value, f"{path}: container {at + 1}") for at, value in enumerate(listed)]
+    fields, label = _named([(_tags(one), one) for one in found], name, str(path))
+
+    def member(text: object, what: str) -> Blob:
+        blob = members.get(text) if isinstance(text, str) else None
+        if blob is None:
+            raise NotFound(f"{path} lacks {what}: {str(text)[:200]!r}")
+        return blob
+
+    config = parse_config(member(fields.values.get("Config"), "the config").read(LIMIT, "the config"), f"the config in {path}")
+    layers = tuple(member(text, f"layer {at + 1}") for at, text in enumerate(fields.items("Layers", limits.layers)))
+    return _matching(Container(config, layers, "", label), str(path))
+
+
+def in_fetched(manifest: Manifest, digest: str, folder: Path, place: str) -> Container:
+    """The container of this manifest whose blobs skopeo wrote into a folder, each under its digest (its transport `dir:`)."""
+
+    def shelf(wanted: Piece, what: str) -> Blob:
+        return _checked(_file(folder / wanted.digest.removeprefix("sha256:"), f"{what} is not there"), wanted, what)
+
+    return _of_manifest(manifest, digest, shelf, "", place)
+
+
+def _tags(fields: Fields) -> list[str]:
+    return _printable(fields.items("RepoTags", 1024))
+
+
+def _printable(values: Iterable[object]) -> list[str]:
+    """The names among these: what else there is cannot be asked for, nor be shown."""
+    return [value for value in values if isinstance(value, str) and value.isprintable()]
+
+
+def _named(listed: list[tuple[list[str], Fields]], name: str, place: str) -> tuple[Fields, str]:
+    """The one that is called so, or the only one, and its name."""
+    found = [(fields, names) for names, fields in listed if not name or any(_means(name, one) for one in names)]
+    if len(found) == 1:
+        fields, names = found[0]
+        return fields, next((one for one in names if name and _means(name, one)), names[0] if names else "")
+    every = ", ".join(sorted({one[:100] for names, _ in listed for one in names})[:20]) or "none that has a name"
+    if not found:
+        raise NotFound(f"there is no container {name or 'at all'} in {place}", f"there is {every}")
+    raise Refused(f"{place} has {len(found)} containers{f' called {name}' if name else ''}", f"write :NAME after it, of {every}")
+
+
+def _means(written: str, name: str) -> bool:
+    """`debian:12` means `docker.io/library/debian:12` too."""
+    return name == written or name.endswith(f"/{written}")
+
+
+def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -> Container:
+    fields = decode(index.read(LIMIT, f"the index of {place}"), f"the index of {place}")
+    listed = []
+    for at, value in enumerate(fields.items("manifests", 10_000)):
+        inner = Fields.of(value, f"the index of {place}: {at + 1}")
+        annotations = inner.section("annotations").values
+        names = _printable(annotations.get(key) for key in (_IMAGE_NAME, _REF_NAME))
+        listed.append((names, inner))
+    chosen, name = _named(listed, tag, place)
+    wanted = piece(chosen.values, chosen.place)
+    what = f"the manifest of {name or place}"
+    for _ in range(DEPTH):
+        parsed = parse_manifest(shelf(wanted, what).read(LIMIT, what), what, limits.layers)
+        if isinstance(parsed, Manifest):
+            return _of_manifest(parsed, wanted.digest, shelf, name, place)
+        wanted = parsed
+    raise Refused(f"{what} is more than {DEPTH} indexes deep")
+
+
+def _of_manifest(manifest: Manifest, digest: str, shelf: Shelf, name: str, place: str) -> Container:
+    config = parse_config(shelf(manifest.config, "the config").read(LIMIT, "the config"), f"the config of {name or place}")
+    layers = tuple(shelf(layer, f"layer {at + 1}") for at, layer in enumerate(manifest.layers))
+    return _matching(Container(config, layers, digest, name), place)
+
+
+def _matching(container: Container, place: str) -> Container:
+    if len(container.config.diff_ids) != len(container.layers):
+        raise Refused(f"{place} has {len(container.layers)} layers, and a config for {len(container.config.diff_ids)}")
+    return container
+
+
+def _file(path: Path, otherwise: str) -> Blob:
+    try:
+        about = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{otherwise}: there is no {path}") from None
+    if not stat.S_ISREG(about.st_mode):
+        raise Refused(f"{path} is not a regular file")
+    return Blob(path, 0, about.st_size)
+
+
+def _checked(blob: Blob, wanted: Piece, what: str) -> Blob:
+    if blob.size != wanted.size:
+        raise Corrupt(f"{what} has {blob.size} bytes instead of {wanted.size}: {blob.path}")
+    return Blob(blob.path, blob.offset, blob.size, wanted.digest)
+
+
+def _members(path: Path, limits: Limits, work: Path) -> Mapping[str, Blob]:
+    """The files in an archive, by their names. A packed archive is unpacked into `work`."""
+    blob = _file(path, "no such archive")
+    if is_packed(blob):
+        path = work / "archive.tar"
+        unpack(blob, path, limit=limits.size, diff_id="", what=str(blob.path))
+    try:
+        return _listed(path)
+    except Refused as error:
+        raise Refused(f"{blob.path} cannot be read as a tar archive: {error.message}") from error
+
+
+def _listed(path: Path) -> dict[str, Blob]:
+    """What is in a plain archive; links to others of its files are followed."""
+    found: dict[str, Blob] = {}
+    links: dict[str, str] = {}
+    with path.open("rb") as file:
+        for member in tar.members(file, _MEMBERS):
+            name = _beside("", member.name)
+            if member.kind in (tar.Kind.LINK, tar.Kind.HARD_LINK):
+                links[name] = _beside(name if member.kind is tar.Kind.LINK else "", member.target)
+            elif member.whole is not None:
+                _, offset, size = member.whole
+                found[name] = Blob(path, offset, size)
+    for name in links:
+        end = name
+        for _ in range(_LINKS):
+            end = links.get(end, end)
+        if end in found:
+            found.setdefault(name, found[end])
+    return found
+
+
+def _beside(name: str, target: str) -> str:
+    """Where a link leads in the archive: its target's path is from the folder on in which the link is."""
+    parts = name.split("/")[:-1]
+    for part in target.split("/"):
+        parts = parts[:-1] if part == ".." else [*parts, part] if part not in ("", ".") else parts
+    return "/".join(parts)

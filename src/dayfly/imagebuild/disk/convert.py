@@ -1,0 +1,107 @@
+"""The programs that open a user's disk: without rights of the host, without a network, with limits to all that they may take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dayfly import files, process
+from dayfly.errors import ProgramFailed, Refused
+from dayfly.image.inspection.texts import shown
+from dayfly.imagebuild.disk.formats import Format
+from dayfly.imagebuild.namespace import Namespace
+
+_MEMORY = 2 * 1024**3
+_SECONDS = 3600
+_SLACK = 64 * 1024**2
+"""Bytes that a file may have beyond the disk in it: tables of a qcow2, of a disk of up to some 300 GiB."""
+_NOT_FOUND_BAD = (3, 63)
+"""What `qemu-img check` exits with for clusters that nothing uses, and for formats that it cannot check."""
+_TIMEOUT = 124
+_UNPACKED_MOST = 512 * 1024**2
+_LINES, _LINE = 3, 240
+"""Of what a program said last: lines, and characters of each."""
+
+
+def to_raw(namespace: Namespace, source: Path, form: Format, size: int, what: str) -> Path:
+    """All of a disk as a raw file with holes. Its format was found by us. Raises `Refused` where it is damaged, `NoSpace`."""
+    if form is Format.RAW:
+        return source
+    _run(namespace, ["qemu-img", "check", "-q", "-f", form, str(source)], _SLACK, what, good=_NOT_FOUND_BAD)
+    target = namespace.make("raw") / "disk.raw"
+    _run(namespace, ["qemu-img", "convert", "-f", form, "-O", "raw", str(source), str(target)], size, what)
+    return target
+
+
+def to_qcow2(namespace: Namespace, raw: Path, size: int, what: str) -> Path:
+    """A raw disk as an image keeps it. The same bytes give the same bytes."""
+    target = namespace.make("qcow2") / "disk.qcow2"
+    options = ["-c", "-o", "compat=1.1,compression_type=zstd"]
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, str(raw), str(target)]
+    _run(namespace, command, size + _SLACK + size // 4096, what)
+    return target
+
+
+def replay(namespace: Namespace, raw: Path, start: int, size: int, what: str) -> None:
+    """Bring what is only in a filesystem's journal to its place, in our copy of the disk. Raises `Refused`, `NoSpace`.
+
+    e2fsck gets the filesystem by itself: with an offset it does not find it again after the replay.
+    """
+    process.find("e2fsck", "e2fsprogs")
+    path = namespace.make(f"journal-{start}") / "filesystem"
+    with raw.open("r+b") as disk, path.open("x+b") as filesystem, files.full_disk_told(path.parent):
+        filesystem.truncate(size)
+        _copy(disk.fileno(), start, filesystem.fileno(), 0, size)
+        if namespace.owner is not None:
+            os.chown(path, namespace.owner, namespace.owner)
+        _run(namespace, ["e2fsck", "-y", "-E", "journal_only", str(path)], size, what, good=(1,))
+        _copy(filesystem.fileno(), 0, disk.fileno(), start, size)
+    path.unlink()
+
+
+def _copy(source: int, start: int, target: int, place: int, size: int) -> None:
+    """Copy a part of one open file into another, but for its holes."""
+    for begin, end in files.data_of(source, start + size):
+        begin, end = max(begin, start), min(end, start + size)
+        if begin < end:
+            os.lseek(target, place + begin - start, os.SEEK_SET)
+            files.copy_range(source, target, begin, end - begin)
+
+
+def unpack(namespace: Namespace, argv: list[str], stdin: int, stdout: int) -> None:
+    """Run a program that unpacks what came from a disk. Raises `Refused` where it fails, `ProgramMissing`."""
+    _run(namespace, argv, _UNPACKED_MOST, "a kernel or a module of it", streams=(stdin, stdout))
+
+
+def _run(
+    namespace: Namespace,
+    argv: list[str],
+    most: int,
+    what: str,
+    good: tuple[int, ...] = (),
+    streams: tuple[int | None, int | None] = (None, None),
+) -> None:
+    process.find(argv[0], "qemu-utils" if argv[0] == "qemu-img" else "")
+    limits = ["timeout", "--kill-after=5", str(_SECONDS), "prlimit", f"--fsize={most}", f"--as={_MEMORY}", "--core=0", "--"]
+    rights = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]
+    environment = {"PATH": ":".join(process.search_path()), "LC_ALL": "C.UTF-8"}
+    try:
+        stdin, stdout = streams
+        command = ["unshare", "--net", "--ipc", "--", *limits, *rights, *argv]
+        namespace.run(command, env=environment, stdin=stdin, stdout=stdout)
+    except ProgramFailed as error:
+        if error.status in good:
+            return
+        if error.status == _TIMEOUT:
+            raise Refused(f"{argv[0]} was not done with {what} after {_SECONDS} s") from error
+        lines = [_without_paths(line, argv, namespace) for line in error.tail.splitlines() if line.strip()]
+        reason = "; ".join(shown(line, _LINE) for line in lines[-_LINES:]) or f"{argv[0]} exited with {error.status}"
+        raise Refused(f"{what} is damaged, or cut short: {reason}") from error
+
+
+def _without_paths(line: str, argv: list[str], namespace: Namespace) -> str:
+    """What a program says, without the paths of files that are gone when somebody reads it."""
+    own = [word for word in argv if word.startswith(f"{namespace.folder}/")]
+    for path in sorted(own, key=len, reverse=True):
+        line = line.replace(path, "it")
+    return line

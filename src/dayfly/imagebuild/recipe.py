@@ -1,0 +1,517 @@
+"""Recipes: the text that an image is built from, read strictly, with all of its mistakes at once.
+
+docs/reference/recipe.md describes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from urllib.parse import unquote
+
+from dayfly import files
+from dayfly.errors import FileMistakes, Mistake, NotFound, Refused
+from dayfly.guest.boot import BootMode
+from dayfly.image.fields import encode
+from dayfly.image.manifest import command_line_problem
+from dayfly.image.reference import Name, parse_name
+from dayfly.imagebuild.archives import DISTRIBUTIONS
+from dayfly.machine.config import Network
+from dayfly.units import format_time, parse_size
+
+_LIMIT = 1024**2
+_FILE_LIMIT = 64 * 1024**2
+VARIANTS = ("essential", "apt", "minbase", "buildd", "important", "standard")
+
+_RELEASE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_RPM_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_RPM_PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9+._~^:-]{0,255}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_URL = re.compile(r"(https?://[A-Za-z0-9.:-]+|file://)(/[A-Za-z0-9._~%$+@=,:-]+)+/?")
+_COMPONENT = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}(=[0-9A-Za-z.+:~-]{1,127})?")
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_MODE = re.compile(r"0?[0-7]{3,4}")
+_OWNER = re.compile(r"([a-z_][a-z0-9_-]{0,30}|\d{1,5})(?::([a-z_][a-z0-9_-]{0,30}|\d{1,5}))?")
+_PATH = re.compile(r"(/[^/\x00-\x1f\x7f:]+)+")
+_FORBIDDEN = ("/dev", "/proc", "/sys", "/run", "/tmp")  # noqa: S108 (places in the image that are mounted over)
+_LAST_ID = 65533
+_KEY_LIMIT = 256 * 1024
+RPM = "rpm"
+"""The distribution whose packages come from repositories that the recipe names."""
+_PACKAGES = ((_PACKAGE, (), "the name of a package, or NAME=VERSION"), (_RPM_PACKAGE, (), "a package, NAME-VERSION or @GROUP"))
+_RELEASES = ((_RELEASE, None, "a release's code name, like bookworm"), (_RPM_RELEASE, None, "what $releasever is to be, like 9"))
+"""By whether it is an RPM distribution."""
+_KERNEL_PACKAGE = "linux-image-"
+_SYSTEM_PACKAGES = ("systemd-sysv", "udev", "kmod", "dbus")
+"""What an image needs whose own init boots: Debian's systemd only recommends the rest. Without udev, devices have the
+kernel's owners and modes; without kmod, modules have no nodes to be loaded by; without dbus, systemctl answers no user."""
+_MOST_STEPS = 100
+_STEP_LIMIT = 65536
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A file that the image gets. `owner` and `group` are names of the image's accounts, or numbers."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+
+
+@dataclass(frozen=True)
+class RecipeUser:
+    """An account that the image gets, with a group of its own and its home directory."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecipeMachine:
+    """The machine for what a recipe has done in one. Memory and scratch are in bytes; 0: as the settings say."""
+
+    network: Network = Network.NONE
+    memory: int = 0
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where dnf finds packages. `check`: their signatures are checked, by `key`."""
+
+    name: str
+    url: str
+    key: bytes = b""
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty where a package brings it.
+
+    `run` are shell scripts that are run in a machine of the image so far. Of an RPM distribution, `repositories` are where its
+    packages come from.
+    """
+
+    name: Name
+    distribution: str
+    release: str
+    date: int
+    packages: tuple[str, ...] = ()
+    variant: str = "minbase"
+    components: tuple[str, ...] = ("main",)
+    boot: BootMode = BootMode.AGENT
+    kernel: str = ""
+    command_line: str = ""
+    default_user: str = ""
+    files: tuple[RecipeFile, ...] = ()
+    users: tuple[RecipeUser, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    machine: RecipeMachine = RecipeMachine()
+    repositories: tuple[Repository, ...] = ()
+
+    @property
+    def created(self) -> str:
+        """The date as the image's config has it."""
+        return format_time(self.date)
+
+    @property
+    def digest(self) -> str:
+        """The same for every recipe that says the same, however it is laid out."""
+        plain = {
+            **vars(self),
+            "name": str(self.name),
+            "files": [{**vars(file), "content": hashlib.sha256(file.content).hexdigest()} for file in self.files],
+            "users": [vars(user) for user in self.users],
+            "machine": vars(self.machine),
+            "repositories": [
+                {**vars(repository), "key": hashlib.sha256(repository.key).hexdigest()} for repository in self.repositories
+            ],
+        }
+        for name, value in (("run", ()), ("machine", vars(RecipeMachine())), ("repositories", [])):
+            if plain[name] == value:  # so that recipes without it keep the digest that they had before there was such a field
+                del plain[name]
+        return f"sha256:{hashlib.sha256(encode(plain)).hexdigest()}"
+
+
+def shipped() -> Mapping[str, Path]:
+    """The recipes that come with Dayfly, by the names of their images."""
+    folder = Path(__file__).parent / "recipes"
+    names = {path: path.stem.replace("-", ":", 1) for path in sorted(folder.glob("*.toml"))}
+    return {name: path for path, name in names.items()}
+
+
+def find(text: str) -> Recipe:
+    """The recipe in a file, or the one that comes with Dayfly under this name. Raises `NotFound` or `FileMistakes`."""
+    known = shipped()
+    if text in known:
+        return load(known[text])
+    if "/" not in text and not text.endswith(".toml") and not Path(text).exists():
+        raise NotFound(f"there is no recipe {text}", f"name a file, or one of {', '.join(known)}")
+    return load(Path(text))
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe. Raises `FileMistakes` with everything that is wrong in it."""
+    try:
+        content = files.read(path, _LIMIT)
+    except OSError as error:
+        raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}")]) from error
+    except Refused as error:
+        raise FileMistakes(path, [Mistake("file", error.message)]) from error
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> Recipe:
+    """Read a recipe's text; files that it names as sources are looked for beside `path`. Raises `FileMistakes`."""
+    try:
+        table = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
+        raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
+    reader = _Reader(table, "", [])
+    recipe = _recipe(reader, path.parent)
+    if recipe is None or reader.mistakes:
+        raise FileMistakes(path, reader.mistakes)
+    return recipe
+
+
+class _Reader:
+    """Reads the fields of one table; each mistake is noted with its place, and reading goes on with something harmless."""
+
+    def __init__(self, table: Mapping[str, object], place: str, mistakes: list[Mistake]) -> None:
+        self.table = table
+        self.place = place
+        self.mistakes = mistakes
+
+    def wrong(self, name: str, message: str, hint: str = "") -> None:
+        self.mistakes.append(Mistake(f"{self.place}{name}", message, hint))
+
+    def only(self, *names: str) -> None:
+        """Note every field that is none of these."""
+        for name in self.table:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                self.wrong(
+                    name[:100], "no such field", f"did you mean {near[0]}?" if near else "docs/reference/recipe.md lists them"
+                )
+
+    def text(self, name: str, pattern: re.Pattern[str] | None, default: str | None = None, hint: str = "") -> str:
+        value = self.table.get(name, default)
+        if value is None:
+            self.wrong(name, "is missing", hint)
+        elif not isinstance(value, str) or (pattern and value != default and not pattern.fullmatch(value)):
+            self.wrong(name, f"cannot be {_shown(value)}", hint)
+        else:
+            return value
+        return default or ""
+
+    def choice(self, name: str, among: Iterable[str], default: str | None = None) -> str:
+        choices = tuple(among)
+        return self.text(name, re.compile("|".join(map(re.escape, choices))), default, f"one of {', '.join(choices)}")
+
+    def number(self, name: str, lowest: int, highest: int, default: int | None = None) -> int:
+        value = self.table.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        self.wrong(name, "is missing" if value is None else f"cannot be {_shown(value)}", f"a number from {lowest} to {highest}")
+        return lowest
+
+    def texts(self, name: str, pattern: re.Pattern[str], default: tuple[str, ...] = (), hint: str = "") -> tuple[str, ...]:
+        values = self.table.get(name, list(default))
+        if not isinstance(values, list):
+            self.wrong(name, "is not a list")
+            return default
+        good = []
+        for position, value in enumerate(values):
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                self.wrong(f"{name}[{position}]", f"cannot be {_shown(value)}", hint)
+            elif value in good:
+                self.wrong(f"{name}[{position}]", f"{value} is there twice")
+            else:
+                good.append(value)
+        return tuple(good)
+
+    def size(self, name: str) -> int:
+        """A size in bytes; 0 where there is none."""
+        text = self.text(name, None, "")
+        try:
+            return parse_size(text) if text else 0
+        except Refused as error:
+            self.wrong(name, error.message, error.hint)
+            return 0
+
+    def pairs(self, name: str, key_pattern: re.Pattern[str] | None, limit: int) -> dict[str, str]:
+        inner = self.section(name)
+        good = {}
+        for key, value in inner.table.items():
+            if key_pattern and not key_pattern.fullmatch(key):
+                inner.wrong(key[:100], "is not a name that it can have")
+            elif not isinstance(value, str) or len(value) > limit or not value.isprintable() or not key.isprintable():
+                inner.wrong(key[:100], f"is not a line of text of at most {limit} characters")
+            else:
+                good[key] = value
+        return good
+
+    def section(self, name: str) -> _Reader:
+        value = self.table.get(name, {})
+        if not isinstance(value, dict):
+            self.wrong(name, "is not a table", f"write [{name}]")
+            value = {}
+        return _Reader(value, f"{self.place}{name}.", self.mistakes)
+
+    def sections(self, name: str) -> list[_Reader]:
+        values = self.table.get(name, [])
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            self.wrong(name, "is not a list of tables", f"write [[{name}]]")
+            values = []
+        return [_Reader(value, f"{self.place}{name}[{position}].", self.mistakes) for position, value in enumerate(values)]
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:100]
+
+
+_FIELDS = (
+    *("name", "distribution", "release", "date", "packages", "variant", "components", "boot", "default_user"),
+    *("kernel", "files", "users", "environment", "labels", "run", "machine", "repository"),
+)
+
+
+def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
+    reader.only(*_FIELDS)
+    distribution = reader.choice("distribution", (*DISTRIBUTIONS, RPM))
+    rpm = distribution == RPM
+    packages = reader.texts("packages", *_PACKAGES[rpm])
+    kernel, command_line = _kernel(reader, packages)
+    boot = BootMode(reader.choice("boot", ("agent", "system"), "agent") or "agent")
+    name = _image_name(reader)
+    users = tuple(_user(inner) for inner in reader.sections("users"))
+    found = tuple(_file(inner, folder) for inner in reader.sections("files"))
+    _check_twice(reader, "users", [user.name for user in users])
+    _check_twice(reader, "users", [str(user.uid) for user in users])
+    _check_twice(reader, "files", [file.path for file in found])
+    recipe = Recipe(
+        name=name or Name("none"),
+        distribution=distribution,
+        release=reader.text("release", *_RELEASES[rpm]),
+        date=_date(reader),
+        packages=packages if rpm or boot is BootMode.AGENT else _with_system(packages),
+        variant=reader.choice("variant", VARIANTS, "minbase"),
+        components=reader.texts("components", _COMPONENT, ("main",)),
+        boot=boot,
+        kernel=kernel,
+        command_line=command_line,
+        default_user=reader.text("default_user", _ACCOUNT, ""),
+        files=found,
+        users=users,
+        environment=reader.pairs("environment", _VARIABLE, 32768),
+        labels=reader.pairs("labels", None, 4096),
+        run=_run(reader),
+        machine=_machine(reader, needed=rpm),
+        repositories=_repositories(reader, folder) if rpm else (),
+    )
+    _check_kind(reader, recipe)
+    return None if reader.mistakes else recipe
+
+
+def _with_system(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """These packages of Debian's, and of those that a whole system needs the ones that are not among them."""
+    named = {package.partition("=")[0] for package in packages}
+    return (*packages, *(package for package in _SYSTEM_PACKAGES if package not in named))
+
+
+def _run(reader: _Reader) -> tuple[str, ...]:
+    """The steps, which may say the same twice."""
+    values = reader.table.get("run", [])
+    if not isinstance(values, list):
+        reader.wrong("run", "is not a list", 'write run = ["apt-get update", "apt-get install -y gcc"]')
+        return ()
+    if len(values) > _MOST_STEPS:
+        reader.wrong("run", f"has more than {_MOST_STEPS} steps", "put several commands into one")
+    good = []
+    for position, value in enumerate(values[:_MOST_STEPS]):
+        if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _STEP_LIMIT:
+            reader.wrong(f"run[{position}]", f"cannot be {_shown(value)}", f"a shell script of at most {_STEP_LIMIT} characters")
+        else:
+            good.append(value)
+    return tuple(good)
+
+
+def _check_kind(reader: _Reader, recipe: Recipe) -> None:
+    """What goes with the one kind of distribution and not with the other."""
+    if recipe.distribution != RPM:
+        if "repository" in reader.table:
+            reader.wrong("repository", "is for RPM distributions only", 'with distribution = "rpm"')
+        return
+    for name in ("variant", "components", "users"):
+        if name in reader.table:
+            reader.wrong(name, "is not for RPM distributions", "a step of run can do it" if name == "users" else "leave it out")
+    if not recipe.packages:
+        reader.wrong("packages", "is empty", "an RPM distribution begins with none: name its release package, a shell, coreutils")
+    for number, file in enumerate(recipe.files):
+        if not all(name == "root" or name.isdecimal() for name in (file.owner, file.group)):
+            reader.wrong(f"files[{number}].owner", "is a name", "for RPM distributions, root or numbers")
+    for number, repository in enumerate(recipe.repositories):
+        if not repository.url.startswith("file:") and recipe.machine.network is Network.NONE:
+            reader.wrong(f"repository[{number}].url", "needs a network", 'write [machine] network = "nat"')
+
+
+def _repositories(reader: _Reader, folder: Path) -> tuple[Repository, ...]:
+    found = tuple(_repository(inner, folder) for inner in reader.sections("repository"))
+    if not found:
+        reader.wrong("repository", "is missing", "write [[repository]] with name, url and gpgkey")
+    _check_twice(reader, "repository", [repository.name for repository in found])
+    return found
+
+
+def _repository(inner: _Reader, folder: Path) -> Repository:
+    inner.only("name", "url", "gpgkey", "gpgcheck")
+    name = inner.text("name", _REPOSITORY, hint="letters, digits, - and _")
+    url = inner.text("url", _URL, hint="http://…, https://…, or file:///… of a folder of this host")
+    if {".", ".."} & set(unquote(url).split("/")):
+        inner.wrong("url", f"cannot be {_shown(url)}", "a path without . and .. in it")
+    check = inner.table.get("gpgcheck", True)
+    if not isinstance(check, bool):
+        inner.wrong("gpgcheck", f"cannot be {_shown(check)}", "true or false")
+        check = True
+    source = inner.text("gpgkey", re.compile(r"[^\x00]+"), "")
+    if check and not source:
+        inner.wrong("gpgkey", "is missing", "the file of the key beside the recipe; gpgcheck = false takes packages of anybody")
+    if not check and source:
+        inner.wrong("gpgkey", "is of no use with gpgcheck = false", "leave out the one or the other")
+    key = _attempt(inner, lambda: _read_source(folder, source, _KEY_LIMIT), "gpgkey") if source else b""
+    return Repository(name, url, key, check)
+
+
+def _machine(reader: _Reader, *, needed: bool) -> RecipeMachine:
+    inner = reader.section("machine")
+    inner.only("network", "memory", "scratch")
+    if inner.table and not needed and not reader.table.get("run"):
+        reader.wrong("machine", "is of no use without run", "the machine is there for the steps of run")
+    return RecipeMachine(Network(inner.choice("network", Network, "none") or "none"), inner.size("memory"), inner.size("scratch"))
+
+
+def _check_twice(reader: _Reader, name: str, values: list[str]) -> None:
+    for value in sorted({value for value in values if value and values.count(value) > 1}):
+        reader.wrong(name, f"{value[:200]} is there twice")
+
+
+def _image_name(reader: _Reader) -> Name | None:
+    text = reader.text("name", None, hint="what the image is to be called, like debian:12")
+    try:
+        return parse_name(text) if text else None
+    except Refused as error:
+        reader.wrong("name", error.message, "NAME:TAG, like debian:12")
+        return None
+
+
+def _date(reader: _Reader) -> int:
+    value = reader.table.get("date")
+    hint = "a date like 2026-01-31: no file of the image will be younger"
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+    elif isinstance(value, date):
+        moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    else:
+        reader.wrong("date", "is missing" if value is None else f"cannot be {_shown(value)}", hint)
+        return 0
+    if not 1980 <= moment.year < 2100:
+        reader.wrong("date", f"cannot be in the year {moment.year}", hint)
+        return 0
+    return int(moment.timestamp())
+
+
+def _kernel(reader: _Reader, packages: tuple[str, ...]) -> tuple[str, str]:
+    inner = reader.section("kernel")
+    inner.only("release", "command_line")
+    release = inner.text("release", _RELEASE, "")
+    brought = [package for package in packages if package.startswith(_KERNEL_PACKAGE)]
+    if release and brought:
+        inner.wrong("release", f"the package {brought[0]} brings a kernel already", "leave out the one or the other")
+    if not release and not brought:
+        inner.wrong("release", "is missing, and no package brings a kernel", 'write [kernel] release = "bookworm"')
+    text = inner.text("command_line", None, "")
+    problem = command_line_problem(text)
+    if problem:
+        inner.wrong("command_line", problem)
+    return release, text
+
+
+def _user(inner: _Reader) -> RecipeUser:
+    inner.only("name", "uid", "gid", "groups", "home", "shell")
+    name = inner.text("name", _ACCOUNT, hint="small letters, digits, - and _")
+    uid = inner.number("uid", 1, _LAST_ID)
+    return RecipeUser(
+        name=name,
+        uid=uid,
+        gid=inner.number("gid", 1, _LAST_ID, uid),
+        home=_checked_path(inner, "home", f"/home/{name}"),
+        shell=_checked_path(inner, "shell", "/bin/bash"),
+        groups=inner.texts("groups", _ACCOUNT),
+    )
+
+
+def _checked_path(inner: _Reader, name: str, default: str | None = None) -> str:
+    text = inner.text(name, _PATH, default, "an absolute path without .. in it")
+    if {".", ".."} & set(text.split("/")) or len(text) > 1024 or len(text.encode(errors="replace")) > 1024:
+        inner.wrong(name, f"cannot be {_shown(text)}", "an absolute path without .. in it")
+        return default or ""
+    return text
+
+
+def _file(inner: _Reader, folder: Path) -> RecipeFile:
+    inner.only("path", "content", "source", "mode", "owner")
+    path = _checked_path(inner, "path")
+    for place in _FORBIDDEN:
+        if path == place or path.startswith(f"{place}/"):
+            inner.wrong("path", f"{place} is empty in an image", "something is mounted over it in every machine")
+    match = _OWNER.fullmatch(inner.text("owner", _OWNER, "root:root", "USER:GROUP"))
+    owner, group = match.groups() if match else ("root", "root")
+    mode = inner.text("mode", _MODE, "0644", 'an octal number as text, like "0755"')
+    return RecipeFile(path, _content(inner, folder), int(mode, 8), owner, group or owner)
+
+
+def _content(inner: _Reader, folder: Path) -> bytes:
+    if ("content" in inner.table) == ("source" in inner.table):
+        inner.wrong(
+            "content", "is missing" if "content" not in inner.table else "and source are both there", "write the one or the other"
+        )
+        return b""
+    if "content" in inner.table:
+        return inner.text("content", None).encode(errors="replace")
+    source = inner.text("source", re.compile(r"[^\x00]+"), hint="a path beside the recipe")
+    return _attempt(inner, lambda: _read_source(folder, source)) if source else b""
+
+
+def _attempt(inner: _Reader, action: Callable[[], bytes], name: str = "source") -> bytes:
+    try:
+        return action()
+    except OSError as error:
+        inner.wrong(name, f"cannot be read: {error.strerror}")
+    except Refused as error:
+        inner.wrong(name, error.message, error.hint)
+    return b""
+
+
+def _read_source(folder: Path, source: str, limit: int = _FILE_LIMIT) -> bytes:
+    root = folder.resolve()
+    path = (root / source).resolve()
+    if not path.is_relative_to(root):
+        raise Refused(f"{source!r} is outside of the recipe's folder", "copy it there")
+    return files.read(path, limit)

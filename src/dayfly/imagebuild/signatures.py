@@ -1,0 +1,59 @@
+"""An image's signatures to registries and back, as cosign keeps them there: an artifact named after the image's digest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from dayfly import files
+from dayfly.errors import Corrupt, NotFound
+from dayfly.image.layout import Index, Layout, render_index
+from dayfly.image.manifest import MANIFEST_LIMIT, Descriptor
+from dayfly.image.trust import cosign
+from dayfly.image.trust.cosign import Signature
+from dayfly.imagebuild.skopeo import SLACK, Skopeo
+
+_NAME = "signatures"
+_BLOBS = "signatures-blobs"
+
+
+def fetch(skopeo: Skopeo, repository: str, digest: str) -> list[Signature]:
+    """The signatures that a registry has of an image. Raises `Refused` or `Corrupt` for what are none, `DayflyError`."""
+    there = f"docker://{repository}:{cosign.tag(digest)}"
+    what = f"the signatures in {skopeo.host}"
+    try:
+        manifest = skopeo.receive(
+            ["inspect", "--raw", *skopeo.options(""), there], "output", most=16 * MANIFEST_LIMIT, largest=2 * MANIFEST_LIMIT
+        )
+    except NotFound:
+        return []
+    found = cosign.parse(manifest, what)
+    if not found:
+        return []
+    exactly = f"docker://{repository}@sha256:{hashlib.sha256(manifest).hexdigest()}"
+    words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("src-"), "--dest-shared-blob-dir", _BLOBS]
+    most = cosign.MOST * cosign.PAYLOAD_LIMIT
+    skopeo.receive([*words, exactly, f"oci:{_NAME}:{_NAME}"], "output", most=most + SLACK * 8, largest=SLACK)
+    return [Signature(_content(skopeo.folder / _BLOBS, piece, what), notes) for piece, notes in found]
+
+
+def _content(folder: Path, piece: Descriptor, what: str) -> bytes:
+    content = files.read(folder / piece.digest.replace(":", "/"), cosign.PAYLOAD_LIMIT)
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != piece.digest:
+        raise Corrupt(f"{what}: one has other content than its name says")
+    return content
+
+
+def send(skopeo: Skopeo, repository: str, digest: str, signatures: list[Signature]) -> None:
+    """Put an image's signatures into a registry, beside those that it has. Raises as `fetch`."""
+    before = fetch(skopeo, repository, digest)
+    every = cosign.united(before, signatures)
+    if every == before:
+        return
+    layout = Layout(skopeo.folder / f"{_NAME}-sent")
+    layout.create(public=False)
+    stored = cosign.store(layout, every)
+    files.write(layout.index, render_index(Index().adding(*stored, _NAME)))
+    target = f"docker://{repository}:{cosign.tag(digest)}"
+    words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("dest-"), f"oci:{layout.folder.name}:{_NAME}", target]
+    skopeo.send(words, "output")

@@ -1,0 +1,68 @@
+"""The `run` steps of a recipe: done in a machine of the image so far, never on the host; the files of that are the root then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from dayfly.errors import DayflyError
+from dayfly.image.library import Library, OpenImage, Source
+from dayfly.image.manifest import ImageConfig, Role
+from dayfly.image.reference import LibraryKind, Reference
+from dayfly.imagebuild import capture
+from dayfly.imagebuild.capture import CaptureTarget
+from dayfly.imagebuild.containerimage.rootfs import Root
+from dayfly.imagebuild.context import BuildContext
+from dayfly.imagebuild.filesystem import Progress
+from dayfly.imagebuild.recipe import Recipe
+from dayfly.machine.config import Shape
+from dayfly.provision.scripts import Scripts
+from dayfly.settings import Settings
+
+
+class Machines(Protocol):
+    """Who has a machine do what is wanted of it: `dayfly.provision.scripts.perform`."""
+
+    def __call__(
+        self, image: OpenImage, settings: Settings, wanted: Scripts, archive: int, said: Callable[[int, str], None], /
+    ) -> None:
+        """Write the files that are there afterwards to `archive`, an open file."""
+
+
+def no_machines(image: OpenImage, *_: object) -> None:
+    """Where nobody has machines. Raises `DayflyError`."""
+    raise DayflyError(f"there is no machine here for {image.digest}")
+
+
+def scripts(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Scripts:
+    """A recipe's scripts, in the machine that it describes."""
+    machine = recipe.machine
+    return Scripts(
+        scripts=scripts,
+        shape=Shape(settings.machine_cpus, machine.memory or settings.machine_memory),
+        scratch=machine.scratch or settings.scratch_size,
+        network=machine.network,
+        environment=tuple(f"{name}={value}" for name, value in recipe.environment.items()),
+    )
+
+
+def perform(shop: BuildContext, recipe: Recipe, config: ImageConfig, layers: dict[Role, Source], machines: Machines) -> Root:
+    """The root after a recipe's steps. The image so far, `config` and `layers`, is in a library of its own, and gone with it.
+
+    Raises what `machines` does when a step fails, and as `dayfly.imagebuild.capture.root`.
+    """
+    library = Library(shop.work.path / "before")
+    digest = library.add(config, layers, None)
+    within = replace(shop.settings, library_user=library.layout.folder)  # whose own the image is, to the site's policy
+    progress = shop.progress
+    with library.open(Reference(None, digest, LibraryKind.USER)) as image, capture.archived(shop.work, shop.namespace) as bench:
+        progress(f"run: starting a machine for {len(recipe.run)} steps")
+        wanted = scripts(recipe, shop.settings, recipe.run)
+        machines(image, within, wanted, bench.archive, lambda number, line: progress(f"run {number}: {line}"))
+        return after(bench, "steps", config.directory, shop.date, progress)
+
+
+def after(at: CaptureTarget, name: str, directory: str, date: int, progress: Progress) -> Root:
+    """The root of the files in an archive, made in a folder of this name. None of them is younger than `date`."""
+    return capture.root(replace(at, namespace=at.namespace.inner(name)), directory, date, progress, latest=date)

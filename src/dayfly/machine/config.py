@@ -1,0 +1,116 @@
+"""What a machine is made of, as values."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dayfly.guest.boot import BootMode
+from dayfly.settings import CPU_MODELS
+from dayfly.values import dataclass
+
+
+class Accelerator(StrEnum):
+    """What runs the guest's instructions."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class CpuModel(StrEnum):
+    """The CPU that a guest sees. The levels are those of the psABI of x86-64, which compilers and distributions build for.
+
+    `AUTO` leaves the choice to the host; a machine has one of the others.
+    """
+
+    AUTO = "auto"
+    V2 = "x86-64-v2"
+    V3 = "x86-64-v3"
+    MAX = "max"
+    HOST = "host"
+    HOST_REDUCED = "host,-arch-capabilities"
+    """The host's, as far as a hypervisor that refuses IA32_ARCH_CAPABILITIES to KVM lets a guest have it."""
+
+
+CPU_CHOICES = tuple(map(CpuModel, CPU_MODELS))
+"""What a job or the settings may ask for."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """How a host runs a machine: by what, and with which CPU for the guest."""
+
+    accelerator: Accelerator
+    cpu: CpuModel
+
+
+BOOT_CHOICES = (BootMode.AGENT, BootMode.SYSTEM)
+"""What a job may choose from: a disk is booted as its image says."""
+
+
+class Network(StrEnum):
+    """What the guest sees of the network. NAT is user-mode networking: connections out, none in."""
+
+    NONE = "none"
+    NAT = "nat"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """CPUs, and memory in bytes."""
+
+    cpus: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A block device. An `overlay` is a qcow2 of the machine's own over a qcow2 that is not written to."""
+
+    role: str
+    filesystem: str
+    readonly: bool
+    overlay: bool = False
+
+
+@dataclass(frozen=True)
+class Share:
+    """A folder of the host, live in the guest, at `target`."""
+
+    tag: str
+    source: str
+    target: str
+    readonly: bool
+
+
+class Start(StrEnum):
+    """How a machine comes up.
+
+    A `SAVEABLE` one boots with its memory in a file that it writes to, so that it can be saved. A `CLONE` is restored from a
+    snapshot, and gets its own copy of each page of memory that it writes to.
+    """
+
+    BOOT = "boot"
+    SAVEABLE = "saveable"
+    CLONE = "clone"
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """What a machine is, without any of the files that it is made of: see `dayfly.machine.resources` for those.
+
+    `identity` is the machine's own name, at most 64 characters; `label` says what it was made from, for `dayfly ps`. `disks`
+    appear in the guest in this order as vda, vdb, …
+    """
+
+    identity: str
+    label: str
+    accelerator: Accelerator
+    cpu: CpuModel
+    shape: Shape
+    boot: BootMode
+    command_line: str
+    disks: tuple[Disk, ...]
+    shares: tuple[Share, ...]
+    network: Network
+    mac: str
+    start: Start = Start.BOOT

@@ -1,0 +1,1 @@
+"""Saving a machine to files, and restoring machines from them."""

@@ -1,0 +1,1 @@
+"""What a site allows: who may run which image, in what machine."""

@@ -1,0 +1,124 @@
+"""KVM where it works, software emulation (TCG) where it does not; and with which CPU.
+
+That `/dev/kvm` can be opened does not mean that a guest runs: nested in another hypervisor it may hang at its first instruction,
+or QEMU may not be able to give it the host's CPU. Therefore the first machine on a host is a trial, and its verdict is kept until
+the host boots again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from dayfly import files
+from dayfly.errors import Refused
+from dayfly.machine.config import Accelerator, CpuModel, Processor
+from dayfly.values import dataclass
+
+KVM_DEVICE = "/dev/kvm"
+TRIAL_SECONDS = 10.0
+"""With KVM the kernel is up in about one second; a trial that takes this long has failed."""
+
+NO_KVM = "guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)"
+"""What is said when a trial has failed."""
+
+_HOSTS = (CpuModel.HOST, CpuModel.HOST_REDUCED)
+_UNDER_KVM = {
+    CpuModel.AUTO: (*_HOSTS, CpuModel.V3, CpuModel.V2),
+    CpuModel.V2: (CpuModel.V2,),
+    CpuModel.V3: (CpuModel.V3,),
+    CpuModel.MAX: (*_HOSTS, CpuModel.V3, CpuModel.V2),
+    CpuModel.HOST: _HOSTS,
+}
+"""What is tried for each wish, the best first."""
+EMULATED = {
+    CpuModel.AUTO: CpuModel.V3,
+    CpuModel.V2: CpuModel.V2,
+    CpuModel.V3: CpuModel.V3,
+    CpuModel.MAX: CpuModel.MAX,
+}
+"""What is emulated for each wish (docs/decisions/0160). The host's own CPU cannot be."""
+_LIMIT = 16 * 1024
+_SAID_LIMIT = 1024
+
+
+def openable() -> bool:
+    """Whether this user may use KVM at all."""
+    return os.access(KVM_DEVICE, os.R_OK | os.W_OK)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a trial found: the CPU that a guest runs with under KVM, or None; and what QEMU said of the first that failed."""
+
+    cpu: CpuModel | None
+    said: str = ""
+
+
+class Verdict:
+    """What is known of KVM on this host since it booted, for one wish: of another CPU nothing is known."""
+
+    def __init__(self, cache: Path, wanted: CpuModel) -> None:
+        self.wanted = wanted
+        host = os.uname().nodename  # several hosts may share the cache, as home directories are
+        self._path = cache / f"kvm.{host}.{wanted}.json"
+
+    def read(self) -> Found | None:
+        """What was found; None when nobody has tried since the host booted.
+
+        Where no guest runs under KVM with whichever CPU, none runs with this one.
+        """
+        found = self._read()
+        if found is None and self.wanted is not CpuModel.AUTO:
+            of_any = Verdict(self._path.parent, CpuModel.AUTO)._read()
+            found = of_any if of_any is not None and of_any.cpu is None else None
+        return found
+
+    def _read(self) -> Found | None:
+        try:
+            verdict = json.loads(files.read(self._path, _LIMIT))
+        except (OSError, ValueError, RecursionError, Refused):
+            return None
+        if not isinstance(verdict, dict) or verdict.get("boot") != _boot_id():
+            return None
+        said = str(verdict.get("said", ""))
+        return Found(next((cpu for cpu in _UNDER_KVM[self.wanted] if cpu == verdict.get("cpu")), None), said)
+
+    def write(self, found: Found) -> None:
+        """Keep a trial's verdict."""
+        verdict = {"boot": _boot_id(), "cpu": found.cpu or "", "said": found.said[:_SAID_LIMIT]}
+        files.write(self._path, json.dumps(verdict).encode(), durable=False)
+
+
+def choose(accelerator: str, verdict: Verdict) -> tuple[Processor, ...]:
+    """The ways to run a machine, the best first (`accelerator`: auto, kvm or tcg).
+
+    Where there are several, this machine is the trial whose verdict is to be kept.
+    Raises `Refused` where the CPU that is wanted cannot be had.
+    """
+    wanted = verdict.wanted
+    kvm = tuple(Processor(Accelerator.KVM, cpu) for cpu in _UNDER_KVM[wanted])
+    if accelerator == Accelerator.TCG:
+        return _emulated(wanted, "machine.accelerator is tcg")
+    if not openable():
+        return kvm[:1] if accelerator == Accelerator.KVM else _emulated(wanted, f"{KVM_DEVICE} cannot be used")
+    found = verdict.read()
+    if found is not None and found.cpu is not None:
+        return (Processor(Accelerator.KVM, found.cpu),)
+    if accelerator == Accelerator.KVM:
+        return kvm
+    if found is not None:
+        return _emulated(wanted, "guests do not run under KVM")
+    return (*kvm, *(Processor(Accelerator.TCG, EMULATED[cpu]) for cpu in EMULATED if cpu == wanted))
+
+
+def _emulated(wanted: CpuModel, why: str) -> tuple[Processor]:
+    if wanted not in EMULATED:
+        raise Refused(f"the CPU model {wanted} needs KVM, and {why} on this host", "max is all that emulation has")
+    return (Processor(Accelerator.TCG, EMULATED[wanted]),)
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123 (on the way to every job's start)
+        return file.read().strip()

@@ -1,0 +1,41 @@
+"""A machine that firmware boots from a whole disk: what it writes goes into a layer of its own, and a CD brings the agent."""
+
+from __future__ import annotations
+
+import os
+
+from dayfly import files, process
+from dayfly.errors import DayflyError
+from dayfly.guest.boot import BootMode
+from dayfly.guest.initramfs import member
+from dayfly.guest.seed import seed
+from dayfly.image import qcow2
+from dayfly.machine import scratch
+from dayfly.machine.command import EFI_FIRMWARE
+from dayfly.machine.resources import DiskFile, OpenResources
+from dayfly.provision.plan import AGENT_ARCHIVE, Plan, no_agent
+from dayfly.settings import Settings
+
+
+def open_cold(plan: Plan, settings: Settings) -> OpenResources:
+    """The files of such a machine. Its disk is larger than the image's by what it may write.
+
+    Raises `DayflyError` where the host lacks what it needs.
+    """
+    if plan.config.boot is BootMode.EFI and not os.path.exists(EFI_FIRMWARE):  # noqa: PTH110 (as elsewhere on the way to a job's start)
+        raise DayflyError(f"the disk needs UEFI to boot, and there is no {EFI_FIRMWARE}", "install the package ovmf")
+    process.find("qemu-img", "qemu-utils")
+    image = plan.image
+    own = qcow2.size(image.root.file, f"the disk of {image.name or image.digest}")  # whoever made it: QEMU would follow it
+    overlay = scratch.overlay(settings.scratch_folder, own + plan.scratch)
+    return OpenResources((DiskFile(overlay, base=os.dup(image.root.file)), DiskFile(_seed(plan.config.identity))))
+
+
+def _seed(identity: str) -> int:
+    try:
+        agent = member(AGENT_ARCHIVE.read_bytes(), "init")
+    except FileNotFoundError:
+        raise no_agent() from None
+    descriptor = os.memfd_create("seed", os.MFD_CLOEXEC)
+    files.write_all(descriptor, seed(agent, identity))
+    return descriptor

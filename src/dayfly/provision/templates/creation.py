@@ -1,0 +1,204 @@
+"""Making a template for machines of an image: once for all who want it, and only where there is room for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from dayfly import process
+from dayfly.errors import DayflyError, NoSpace, Refused, in_words
+from dayfly.guest.boot import BootMode
+from dayfly.image.library import OpenImage
+from dayfly.machine.config import Network, Processor, Shape, Share, Start
+from dayfly.machine.machine import StartFailed
+from dayfly.machine.resources import Memory
+from dayfly.machine.snapshot.save import save
+from dayfly.provision.host import check_shape
+from dayfly.provision.plan import Plan, boot_mode, configuration, driver, open_cold
+from dayfly.provision.probe import tried
+from dayfly.provision.templates import failures
+from dayfly.provision.templates.key import Key, program
+from dayfly.provision.templates.maintenance import collect, sweep
+from dayfly.provision.templates.publish import keep, making
+from dayfly.provision.templates.selection import FIRMWARE, NoTemplate, agent_digest, key_of, stores
+from dayfly.provision.templates.store import FILES, MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
+from dayfly.settings import Settings
+from dayfly.units import timestamp
+from dayfly.values import replace
+
+_ROOM = 256 * 1024**2
+"""Bytes that must be free before one is made: a booted machine has touched about 100 MiB, and is copied once."""
+
+
+def provide(plan: Plan, settings: Settings, wanted: Key) -> OpenTemplate | NoTemplate:
+    """Copy the site's template into the user's store, or make one there; or say why not.
+
+    What failed a short while ago is not tried again for every job. Raises `StartFailed` when no machine of the image comes up:
+    then the job's would not either.
+    """
+    site, own = stores(settings)
+    reason = failures.noted(own, wanted.name)
+    if reason:
+        return NoTemplate(reason)
+    try:
+        found = _adopted(site, own, wanted, settings)
+        return found or make(own, wanted, plan, settings)
+    except StartFailed:
+        raise
+    except (DayflyError, OSError) as error:
+        reason = in_words(error)
+        if not isinstance(error, NoSpace):
+            failures.note(own, wanted.name, reason)
+        return NoTemplate(reason)
+
+
+def _adopted(site: Store, own: Store, wanted: Key, settings: Settings) -> OpenTemplate | None:
+    """What QEMU before 8.2 cannot use where it is, since it opens the memory for writing, the user has a copy of."""
+    try:
+        source = site.find(wanted)
+    except (Unusable, OSError):
+        return None
+    if source is None:
+        return None
+    parts = {MEMORY: source.memory, STATE: source.state, SCRATCH: source.scratch}
+    digests = {part: source.about.files[part].digest for part in FILES}
+    try:
+        return _once(own, wanted, settings, lambda folder: keep(folder, own.kind, parts, source.about, digests=digests))
+    finally:
+        source.close()
+
+
+def make(store: Store, wanted: Key, plan: Plan, settings: Settings) -> OpenTemplate:
+    """Boot a machine like the planned one, and keep it as a template. Whoever wants the same one meanwhile waits for it.
+
+    Raises `StartFailed` when it does not come up, `NoSpace`, or `DayflyError` when it cannot be saved or kept.
+    """
+
+    def boot(folder: Path) -> None:
+        begun = time.monotonic()
+        with contextlib.ExitStack() as until_kept:
+            parts, version = _saved(plan, settings, folder, until_kept)
+            seconds, made = round(time.monotonic() - begun, 3), timestamp(time.time())
+            keep(folder, store.kind, parts, About(wanted.facts, plan.config.label, _shown(plan), version, made, seconds, {}))
+
+    return _once(store, wanted, settings, boot)
+
+
+def _once(store: Store, wanted: Key, settings: Settings, fill: Callable[[Path], None]) -> OpenTemplate:
+    """The template of this store: filled by `fill`, unless somebody else was first. The least recently used make room for it."""
+    sweep(store)
+    with making(store, wanted.name) as folder:
+        template = _found(store, wanted)
+        if template is not None:
+            return template
+        _check_room(store)
+        fill(folder)
+    collect(store, settings.templates_limit, spare=wanted.name)
+    template = _found(store, wanted)
+    if template is None:
+        raise DayflyError(f"the template {wanted.name} was removed as soon as it was made")
+    return template
+
+
+def build(
+    image: OpenImage,
+    settings: Settings,
+    kind: Kind,
+    *,
+    shape: Shape,
+    scratch: int,
+    boot: BootMode | None,
+    network: Network,
+    shares: int,
+) -> OpenTemplate:
+    """Make a template ahead of the first job, or find it. `scratch` is in bytes, `shares` how many folders its jobs share.
+
+    Where nobody knows yet whether KVM works, this machine is the trial, as a job's would be. Raises as `make`.
+    """
+    check_shape(shape, scratch)
+    boots = boot_mode(image, boot)
+    if boots.by_firmware:
+        raise Refused(f"there can be no template: {FIRMWARE}", "its machines boot for each job")
+    store = next(store for store in stores(settings) if store.kind is kind)
+
+    def made(processor: Processor, seconds: float) -> OpenTemplate:
+        config = configuration(
+            image,
+            identity=os.urandom(5).hex(),
+            processor=processor,
+            shape=shape,
+            boot=boots,
+            shares=tuple(Share(f"share{index}", "", "", readonly=True) for index in range(shares)),
+            network=network,
+        )
+        plan = Plan(image, config, scratch)
+        wanted = key_of(plan, settings)
+        failures.forget(store, wanted.name)
+        return make(store, wanted, plan, replace(settings, machine_boot_timeout=seconds))
+
+    return tried(settings, made)
+
+
+def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:
+    """Why no job will use a template any more (may be empty). `digests` are those of the images that there are."""
+    facts = about.facts
+    if facts.get("image") not in digests:
+        return "its image is in no library"
+    if facts.get("agent") != agent_digest():
+        return "it was made by another version of Dayfly"
+    if facts.get("qemu") != program(process.find(settings.machine_qemu, "qemu-system-x86")):
+        return "it was made by another QEMU"
+    return ""
+
+
+def _saved(plan: Plan, settings: Settings, folder: Path, until_kept: contextlib.ExitStack) -> tuple[dict[str, int], str]:
+    """A machine that was booted and saved: open files with its parts, and QEMU's version.
+
+    They are in memory: a disk that fills up under a machine's memory would kill it. What it shares is an empty folder, for nobody
+    is to find anything there before it is a job's.
+    """
+    parts = {part: os.memfd_create(part, os.MFD_CLOEXEC) for part in (MEMORY, STATE)}
+    for descriptor in parts.values():
+        until_kept.callback(os.close, descriptor)
+    os.ftruncate(parts[MEMORY], plan.config.shape.memory // 1024 * 1024)
+    shares = tuple(Share(share.tag, str(folder), "", readonly=True) for share in plan.config.shares)
+    config = replace(plan.config, shares=shares, start=Start.SAVEABLE)
+    with replace(open_cold(plan, settings), memory=Memory(os.dup(parts[MEMORY]))) as resources:
+        parts[SCRATCH] = os.dup(resources.disks[-1].descriptor)
+        until_kept.callback(os.close, parts[SCRATCH])
+        launched = driver(settings).start(config, resources)
+    return parts, asyncio.run(save(launched, parts[STATE], settings.machine_boot_timeout))
+
+
+def _found(store: Store, wanted: Key) -> OpenTemplate | None:
+    """Like `Store.find`; one that cannot be used is made again."""
+    try:
+        return store.find(wanted)
+    except Unusable:
+        return None
+
+
+def _check_room(store: Store) -> None:
+    free = os.statvfs(store.folder)
+    if free.f_bavail * free.f_frsize < _ROOM:
+        hint = "make some there, or name another folder as templates.user in the settings"
+        raise NoSpace(f"no room for a template in {store.folder}", hint)
+
+
+def _shown(plan: Plan) -> dict[str, str | int]:
+    """What `dayfly template list` shows of the machine."""
+    planned = plan.config
+    return {
+        "accelerator": str(planned.accelerator),
+        "cpu_model": str(planned.cpu),
+        "boot": str(planned.boot),
+        "cpus": planned.shape.cpus,
+        "memory": planned.shape.memory,
+        "scratch": plan.scratch,
+        "shares": len(planned.shares),
+        "network": str(planned.network),
+    }

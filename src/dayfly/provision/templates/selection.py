@@ -1,0 +1,141 @@
+"""Which template a job's machine is cloned from: found, or copied from the site's, or made; or why there is none."""
+
+from __future__ import annotations
+
+import os
+
+from dayfly import process
+from dayfly.machine import scratch
+from dayfly.machine.config import Start
+from dayfly.machine.qemu import Launched
+from dayfly.machine.resources import Memory, OpenResources
+from dayfly.provision.plan import AGENT_ARCHIVE, Plan, driver, no_agent, open_disks
+from dayfly.provision.templates.key import Key, key
+from dayfly.provision.templates.store import Kind, OpenTemplate, Store, Unusable
+from dayfly.settings import Settings
+from dayfly.values import dataclass, replace
+
+_READONLY_SINCE = (8, 2)
+"""The first QEMU that can open a memory file for reading only and still give each machine a writable copy of it."""
+
+
+FIRMWARE = "the image is a whole disk, which firmware boots"
+"""Why there are no templates of such an image."""
+
+
+GUARDED = "the site has no template for it, and the user's own do not count where all jobs get machines"
+
+
+@dataclass(frozen=True)
+class NoTemplate:
+    """Why a job's machine boots."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a machine came from: the name of its template and that one's QEMU; or, where it boots, why."""
+
+    template: str = ""
+    qemu: str = ""
+    cold_reason: str = ""
+
+
+def stores(settings: Settings) -> tuple[Store, Store]:
+    """The site's templates, and the user's."""
+    return Store(settings.templates_system, Kind.SYSTEM), Store(settings.templates_user, Kind.USER)
+
+
+def key_of(plan: Plan, settings: Settings) -> Key:
+    """The key of a machine's template. Raises `ProgramMissing`."""
+    content = {"image": plan.image.digest, "agent": agent_digest(), "scratch": str(plan.scratch)}
+    return key(plan.config, process.find(settings.machine_qemu, "qemu-system-x86"), content)
+
+
+def agent_digest() -> str:
+    """Which agent this Dayfly has."""
+    try:
+        with open(AGENT_ARCHIVE.with_suffix(".sha256")) as file:  # noqa: PTH123 (on the way to every job's start)
+            return file.read().strip()
+    except FileNotFoundError:
+        raise no_agent() from None
+
+
+def obtain(plan: Plan, settings: Settings) -> OpenTemplate | NoTemplate:
+    """The template for a machine: made, when there is none yet.
+
+    Raises `MachineFailed` when no machine of the image comes up.
+    """
+    if plan.config.boot.by_firmware:
+        return NoTemplate(FIRMWARE)
+    wanted = key_of(plan, settings)
+    site, own = stores(settings)
+    if plan.guarded:
+        template = None if _failed_before(own, wanted) else _usable(site, wanted)
+        return _private(template, settings) if template else NoTemplate(GUARDED)
+    for store in (site, own):
+        template = _usable(store, wanted)
+        if template is None:
+            continue
+        if (template.writable or _readonly(template)) and not (store is site and _failed_before(own, wanted)):
+            return template
+        template.close()
+    if settings.templates_limit == 0:
+        return NoTemplate("templates.limit of the settings is 0")
+
+    from dayfly.provision.templates.creation import provide  # noqa: PLC0415 (heavy, and needed once for each template)
+
+    return provide(plan, settings, wanted)
+
+
+def _private(template: OpenTemplate, settings: Settings) -> OpenTemplate:
+    """The site's template, where its QEMU needs it with a copy of its memory that has no name, so that nobody can alter it."""
+    if template.writable or _readonly(template):
+        return template
+    memory = scratch.copy(settings.scratch_folder, template.memory)
+    os.close(template.memory)
+    return replace(template, memory=memory)
+
+
+def _usable(store: Store, wanted: Key) -> OpenTemplate | None:
+    try:
+        return store.find(wanted)
+    except (Unusable, OSError):  # it is made anew, in the user's own store
+        return None
+
+
+def _failed_before(own: Store, wanted: Key) -> bool:
+    """Whether this user's clones of it could not be restored a short while ago; a user cannot do away with the site's."""
+    from dayfly.provision.templates import failures  # noqa: PLC0415 (only where the site has templates)
+
+    return bool(failures.noted(own, wanted.name))
+
+
+def _readonly(template: OpenTemplate) -> bool:
+    """Whether its QEMU opens a memory file for reading only."""
+    return tuple(int(part) for part in template.about.qemu.split(".")[:2]) >= _READONLY_SINCE
+
+
+def start_clone(plan: Plan, settings: Settings, template: OpenTemplate) -> Launched:
+    """Start a machine that is restored from a template. Raises `DayflyError` where the host lacks what it needs."""
+    with open_clone(plan, settings, template) as resources:
+        return driver(settings).start(replace(plan.config, start=Start.CLONE), resources)
+
+
+def open_clone(plan: Plan, settings: Settings, template: OpenTemplate) -> OpenResources:
+    """The files of a clone. Raises `DayflyError` where the host lacks what it needs."""
+    disks = open_disks(plan.image, scratch.copy(settings.scratch_folder, template.scratch))
+    memory = Memory(os.dup(template.memory), readonly=_readonly(template))
+    state = os.open(f"/proc/self/fd/{template.state}", os.O_RDONLY | os.O_CLOEXEC)  # QEMU reads it from where it stands
+    return OpenResources(disks, memory=memory, state=state)
+
+
+def discard(template: OpenTemplate, reason: str, settings: Settings) -> None:
+    """Do away with a template that cannot be restored, and do not make it again at once."""
+    from dayfly.provision.templates import failures, maintenance  # noqa: PLC0415 (not on the way of a job that goes well)
+
+    _, own = stores(settings)
+    failures.note(own, template.name, reason)
+    if template.folder.parent == own.folder:
+        maintenance.remove(template.folder)

@@ -1,0 +1,214 @@
+"""A folder of templates: finding the one for a key, checking it, and opening it.
+
+    FOLDER/NAME/memory, state, scratch    the saved machine
+    FOLDER/NAME/template.json             what they are; written last, so that a template without it is half-made
+
+There are two: the site's, which its owner alone can write to, and each user's own, which nobody else can read.
+What a template holds becomes the memory of a job, so each part must belong to the folder's owner, and nobody else may write it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from dayfly import files
+from dayfly.errors import DayflyError, in_words
+from dayfly.provision.templates.key import Key
+from dayfly.values import dataclass
+
+ABOUT = "template.json"
+MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
+FILES = (MEMORY, STATE, SCRATCH)
+VERSION = 1
+_ABOUT_LIMIT = 256 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Kind(StrEnum):
+    """Whose templates: the site's, for all users, or a user's own."""
+
+    SYSTEM = "system"
+    USER = "user"
+
+
+class Unusable(DayflyError):
+    """There is a template, and it is not what it should be."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One part of a template: its size in bytes, the digest of its data, and the file's fingerprint when it was written."""
+
+    size: int
+    digest: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What `template.json` says: by which facts it is found, which image and machine it is of, and its files.
+
+    `label` is the image's name when it was made; sizes are in bytes, `seconds` is how long the making took.
+    """
+
+    facts: Mapping[str, str]
+    label: str
+    machine: Mapping[str, str | int]
+    qemu: str
+    made: str
+    seconds: float
+    files: Mapping[str, File]
+
+
+@dataclass(frozen=True)
+class OpenTemplate:
+    """A template that was found and checked. Its open files stay what they are, even if it is removed meanwhile."""
+
+    name: str
+    folder: Path
+    about: About
+    memory: int
+    state: int
+    scratch: int
+    writable: bool
+    """Whether this user may write to its memory: QEMU before 8.2 opens it for writing (and then does not write)."""
+
+    def close(self) -> None:
+        """Close the files. Once only."""
+        for descriptor in (self.memory, self.state, self.scratch):
+            os.close(descriptor)
+
+
+class Store:
+    """One folder of templates. One that is not there yet is empty."""
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self.folder = folder
+        self.kind = kind
+
+    def find(self, key: Key) -> OpenTemplate | None:
+        """Open the template for these facts, or None where there is none.
+
+        Raises `Unusable` for one that is half-made, damaged, or not its owner's alone.
+        """
+        try:
+            folder = os.open(self.folder / key.name, _FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise Unusable(f"{self.folder / key.name} cannot be read") from error
+        try:
+            owner = self._owner()
+            _check_owner(os.fstat(folder), owner, self.folder / key.name)
+            about = read_about(folder, owner)
+            if about is None:
+                return None
+            if about.facts != key.facts:
+                raise Unusable(f"{self.folder / key.name} is of another machine than its name says")
+            return self._open(key.name, folder, owner, about)
+        finally:
+            os.close(folder)
+
+    def trouble(self) -> str:
+        """Why nothing of this store is used (may be empty)."""
+        try:
+            self._owner()
+        except FileNotFoundError:
+            return ""
+        except (Unusable, OSError) as error:
+            return in_words(error)
+        return ""
+
+    def _owner(self) -> int:
+        """Who must own everything here."""
+        status = os.stat(self.folder)  # noqa: PTH116 (on the way to every job's start)
+        owner = status.st_uid if self.kind is Kind.SYSTEM else os.geteuid()
+        _check_owner(status, owner, self.folder)
+        return owner
+
+    def _open(self, name: str, folder: int, owner: int, about: About) -> OpenTemplate:
+        opened: dict[str, int] = {}
+        try:
+            for part in FILES:
+                opened[part] = _open_part(folder, part, owner, about.files[part])
+        except BaseException:
+            for descriptor in opened.values():
+                os.close(descriptor)
+            raise
+        self._used(folder)
+        mode = os.fstat(opened[MEMORY]).st_mode
+        writable = os.geteuid() == 0 or (owner == os.geteuid() and bool(mode & stat.S_IWUSR))
+        return OpenTemplate(name, self.folder / name, about, opened[MEMORY], opened[STATE], opened[SCRATCH], writable)
+
+    def _used(self, folder: int) -> None:
+        """The folder's time says when a template was last used; those of the site only its owner can note."""
+        try:
+            os.utime(folder)
+        except OSError:
+            return
+
+
+def read_about(folder: int, owner: int) -> About | None:
+    """What the template in an open folder says of itself; None for one that is not finished. Raises `Unusable`."""
+    try:
+        descriptor = os.open(ABOUT, _FILE, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unusable(f"a template's {ABOUT} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        _check_owner(os.fstat(descriptor), owner, ABOUT)
+        text = file.read(_ABOUT_LIMIT + 1)
+    return parse_about(text)
+
+
+def parse_about(text: bytes) -> About:
+    """Raises `Unusable` when it is not what this version of Dayfly writes."""
+    try:
+        if len(text) > _ABOUT_LIMIT:
+            raise ValueError("too long")
+        fields = json.loads(text)
+        if fields["version"] != VERSION:
+            raise ValueError("another version")
+        parts = {
+            name: File(int(one["size"]), str(one["digest"]), str(one["fingerprint"])) for name, one in fields["files"].items()
+        }
+        facts = {str(name): str(value) for name, value in fields["facts"].items()}
+        machine = {str(name): value if isinstance(value, int) else str(value) for name, value in fields["machine"].items()}
+        about = About(
+            facts, str(fields["label"]), machine, str(fields["qemu"]), str(fields["made"]), float(fields["seconds"]), parts
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unusable(f"a template's {ABOUT} is damaged") from error
+    if set(parts) != set(FILES):
+        raise Unusable(f"a template's {ABOUT} is damaged")
+    return about
+
+
+def _open_part(folder: int, part: str, owner: int, wanted: File) -> int:
+    try:
+        descriptor = os.open(part, _FILE, dir_fd=folder)
+    except OSError as error:
+        raise Unusable(f"a template's {part} cannot be opened: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        _check_owner(status, owner, part)
+        if not stat.S_ISREG(status.st_mode) or files.fingerprint(status) != wanted.fingerprint:
+            raise Unusable(f"a template's {part} was changed since it was made")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_owner(status: os.stat_result, owner: int, what: object) -> None:
+    if status.st_uid != owner:
+        raise Unusable(f"{what} belongs to user {status.st_uid} and not to user {owner}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unusable(f"{what} can be written to by others than its owner")
