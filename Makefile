@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo gridengine-demo test test-c test-images test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man clean help
+.PHONY: demo slurm-demo gridengine-demo test test-c test-images test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man picture clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/guest/in
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
-	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
+	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, picture (needs graphviz), clean"
 
 demo: $(VENV)/.demo
 	@tools/demo
@@ -63,6 +63,9 @@ bench: $(VENV)/.test
 
 man: $(VENV)/.test
 	$(BIN)/python tools/man.py
+
+picture:
+	dot -Tsvg docs/explanation/architecture.dot -o docs/explanation/architecture.svg
 
 # What each needs, installed once; a change of what the package is made of installs it again.
 $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)

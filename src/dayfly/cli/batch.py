@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from dayfly.batch.setup.site_files import Made, Places
 
 DESCRIPTION = """\
-Make a batch system's jobs run in machines: its configuration, from the site's settings, and what its nodes do after a job.
+Set up a batch system so that its jobs run in machines, and clean up on its nodes after a job.
 """
 SETUP = """\
-Print what a site adds to its batch system's configuration, rendered from Dayfly's settings. With --apply, do it: what the site
-has of its own stays, and what stands against it is told before anything is changed. Doing it again changes nothing, or brings it
-up to date.
+Print what a site adds to its batch system's configuration, rendered from Dayfly's settings. With --apply, add it. The site's own
+configuration stays. Conflicts are reported before anything is changed. Running it again changes nothing, or brings the
+configuration up to date.
 """
 SETUP_SLURM = """\
 Slurm: lines of plugstack.conf and slurm.conf, a job_submit.lua that refuses what the site's settings do not allow, an epilog that
 ends what a dead node left, and, where the settings' paths have {user} in them, a prolog that makes those folders. With --apply,
-dayfly's lines are in a marked block, and each file that is changed is kept beside the new one.
+dayfly's lines are in a marked block, and a copy of each changed file is saved next to the new one.
 """
 SETUP_GRIDENGINE = """\
 Grid Engine: programs for the cell's folder (a starter, the methods, a JSV that refuses what the site's settings do not allow),
@@ -34,7 +34,7 @@ and what complexes, queues and the global configuration have to say. With --appl
 """
 SETUP_PBS = """\
 PBS (OpenPBS, PBS Professional): a hook that puts machines under jobs, and refuses at submission what the site's settings do not
-allow, and what qmgr is told. With --apply, by qmgr, as a manager.
+allow, and the commands for qmgr. With --apply, by qmgr, as a manager.
 """
 SETUP_HTCONDOR = """\
 HTCondor: a job wrapper, and two files of configuration, for hosts that run jobs and for those where they are submitted. With
@@ -42,8 +42,8 @@ HTCondor: a job wrapper, and two files of configuration, for hosts that run jobs
 """
 SETUP_TORQUE = """\
 Torque: a job starter, a submit filter, the lines that name them and, where the settings' paths have {user} in them, a prologue
-that makes those folders. With --apply, on each host, as root: dayfly's lines are in a marked block, and each file that is changed
-is kept beside the new one.
+that makes those folders. With --apply, on each host, as root: dayfly's lines are in a marked block, and a copy of each changed
+file is saved next to the new one.
 """
 FILTER = """\
 Read a job's script on stdin and write it with what it asks for (#PBS -l vm_image=debian:12) as variables, which the batch system

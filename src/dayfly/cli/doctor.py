@@ -34,7 +34,7 @@ from dayfly.settings import Settings
 from dayfly.units import format_size
 
 DESCRIPTION = """\
-Check everything that Dayfly depends on and say how to mend what is amiss. The exit status is 0 unless `dayfly run` cannot work.
+Check everything that Dayfly depends on, and say how to fix what is wrong. The exit status is 0 unless `dayfly run` cannot work.
 """
 OLDEST_QEMU = (7, 2)
 _VERSION = re.compile(r"version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")

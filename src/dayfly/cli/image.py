@@ -28,8 +28,8 @@ from dayfly.units import format_size
 
 DESCRIPTION = """\
 Build, import, push, pull, copy, list, inspect, check and remove images. There are two libraries: the system's, which the
-site's administrator keeps, and your own. A name that both have means the system's image; system/NAME and user/NAME say which is
-meant.
+site's administrator maintains, and your own. A name that is in both means the system's image; system/NAME and user/NAME name
+one of them.
 """
 
 
@@ -51,7 +51,7 @@ def configure(parser: Parser) -> None:
     )
     build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
     add_system(build, "add it to the system library, not to your own")
-    configure_import(add("import", "make an image of a container or of a disk", import_image))
+    configure_import(add("import", "make an image from a container image or a disk", import_image))
     configure_push(add("push", "bring an image to a registry", push))
     configure_pull(add("pull", "bring an image from a registry", pull))
     configure_copy(add("copy", "copy an image between libraries, registries, or the one and the other", copy))

@@ -26,7 +26,7 @@ def configure_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a container: docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE; "
+        help="a container image: docker://HOST/NAME:TAG, oci:FOLDER:TAG, oci-archive:FILE or docker-archive:FILE; "
         "or a disk (qcow2, raw, vmdk, vdi, ova): disk:FILE or https://HOST/FILE",
     )
     parser.add_argument(
@@ -34,7 +34,7 @@ def configure_import(parser: argparse.ArgumentParser) -> None:
         metavar="NAME:TAG",
         nargs="?",
         type=checked(parse_name),
-        help="name the image so (default: as the container or the disk's file is called)",
+        help="name the image so (default: the name of the container image or of the disk's file)",
     )
     parser.add_argument(
         "--kernel-of",
@@ -45,7 +45,7 @@ def configure_import(parser: argparse.ArgumentParser) -> None:
     )
     _configure_disk(parser.add_argument_group("disks"))
     add_access(parser)
-    add_max_size(parser, "refuse a container whose layers or files are larger, and a larger disk (default: 16G)")
+    add_max_size(parser, "refuse a container image whose layers or files are larger, and a larger disk (default: 16G)")
     add_system(parser, "add it to the system library, not to your own")
 
 

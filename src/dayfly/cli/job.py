@@ -17,7 +17,7 @@ from dayfly.cli.parser import Parser, checked
 from dayfly.errors import DayflyError, NotFound
 from dayfly.values import asdict
 
-DESCRIPTION = "Ask for a job that `dayfly submit` has submitted, by the id that it printed."
+DESCRIPTION = "Show, wait for and cancel jobs that `dayfly submit` has submitted, by the id that it printed."
 
 
 def configure(parser: Parser) -> None:
@@ -35,7 +35,7 @@ def configure(parser: Parser) -> None:
     logs = add("logs", "print what a job wrote", _logs)
     logs.add_argument("--errors", action="store_true", help="what it wrote to stderr instead")
     add("cancel", "end a job", _cancel)
-    add("forget", "remove what is kept of a job that has ended, but its output", _forget)
+    add("forget", "remove a job that has ended from the list; its output stays", _forget)
     everything = below.add_parser(
         "list", help="list the jobs that were submitted", description="List the jobs that were submitted."
     )

@@ -27,19 +27,19 @@ from dayfly.units import format_duration, parse_duration, parse_size
 from dayfly.values import asdict
 
 DESCRIPTION = """\
-Say what the site's policy allows: whose jobs may have which image, with what. Nothing is started, and nothing changed.
+Show what the site's policy allows: whose jobs may use which image, with what. Nothing is started or changed.
 """
 CHECK = """\
-Say whether a machine like this would be allowed, by which rule, and by which facts. Each has its source; what the user could have
-written counts for nothing where a rule of the site's allows. Without an image the files are read, and what is wrong
-with them is told.
+Show whether a machine like this would be allowed, by which rule, and by which facts. Each fact has its source. A rule of the
+site's does not allow anything because of facts that the user could have written. Without an image, the files are checked, and
+their errors are reported.
 """
 
 
 def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly policy`."""
     below = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", dest="policy_command")
-    check = below.add_parser("check", help="say what would happen, and by which rule", description=CHECK)
+    check = below.add_parser("check", help="show what would happen, and by which rule", description=CHECK)
     check.set_defaults(act=_check)
     check.add_argument("--file", metavar="FILE", type=Path, help="ask this file, and not those that are in force")
     who = check.add_argument_group("who")

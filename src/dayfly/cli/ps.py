@@ -12,7 +12,7 @@ from dayfly.machine.processes import Running, running
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = """\
-Show the machines that run on this host, whoever they belong to. They are read from the process table: a machine is a process, a
+Show the machines that run on this host, of all users. They are read from the process table: a machine is a process, a
 child of its job.
 """
 

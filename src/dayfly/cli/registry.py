@@ -26,7 +26,9 @@ _IN_REGISTRY = "docker://"
 
 def add_access(parser: argparse.ArgumentParser) -> None:
     """Add how a registry is spoken to."""
-    parser.add_argument("--ca", type=checked(_file), metavar="FILE", help="the certificate (PEM) of who vouches for the server")
+    parser.add_argument(
+        "--ca", type=checked(_file), metavar="FILE", help="the CA certificate (PEM) to check the server's against"
+    )
     parser.add_argument(
         "--auth-file",
         type=checked(_file),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Boot the image in a fresh virtual machine, run the command in it as the calling user, pass its streams, signals and exit status
 through, and throw the machine away. The working directory is shared with the job, at the same path. Without a command, the
-image's own is run, as that of a container that was imported.
+image's own is run, such as that of an imported container image.
 """
 
 

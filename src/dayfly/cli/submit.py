@@ -12,7 +12,7 @@ from dayfly.cli.listing import add_json, print_json
 from dayfly.cli.parser import Parser
 
 DESCRIPTION = """\
-Submit the job that a file describes to this host's batch system, and print the job's id. `dayfly job` asks for it later.
+Submit the job that a file describes to this host's batch system, and print the job's id, for `dayfly job`.
 """
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque", "local")
 

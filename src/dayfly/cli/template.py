@@ -28,8 +28,8 @@ from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_size
 
 DESCRIPTION = """\
-Make, list and remove templates: booted machines that were saved, to be cloned for each job in a moment. `dayfly run` makes them
-as it needs them; this is for making them ahead, and for looking after them. There are the site's, and each user's own.
+Make, list and remove templates: booted machines that were saved, so that each job can clone one quickly. `dayfly run` makes them
+as it needs them; these commands make them in advance, and manage them. There are the site's, and each user's own.
 """
 
 
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = add("show", "show what a template is, and whether it is still what it was", _show)
     _add_template(show)
     add_json(show)
-    _add_template(add("remove", "remove a template; machines that were cloned from it are none the worse", _remove))
+    _add_template(add("remove", "remove a template; machines that were cloned from it continue", _remove))
     collect = add("gc", "remove templates that no job will use any more, and the least recently used over the limit", _gc)
     _add_system(collect, "clean the site's templates, not your own")
     add_json(collect)

@@ -30,16 +30,16 @@ from dayfly.units import parse_duration
 from dayfly.values import asdict
 
 DESCRIPTION = """\
-Follow lists of images that somebody signed, and publish one. The images of a list are run as long as the list holds: until it
-expires, is given up, leaves an image out, or its signer's certificate is revoked.
+Follow signed lists of images, and publish one. The images of a list can be run as long as the list is valid: until it expires,
+its subscription is removed, a newer version leaves an image out, or its signer's certificate is revoked.
 """
 SUBSCRIBE = """\
-Believe a signed list from now on, and fetch its images into a library: a HEPiX image list, signed by S/MIME. The first list says
+Trust a signed list from now on, and fetch its images into a library: a HEPiX image list, signed by S/MIME. The first list says
 which list it is and who issued its signer's certificate, unless you do.
 """
 UPDATE = """\
-Fetch the lists anew, and the images that are new on them. A list that is not to be believed changes nothing: the one before holds
-until it expires. For cron, or a timer.
+Fetch the lists again, and the images that are new on them. A list that is not trusted changes nothing: the version before it
+stays in force until it expires. For cron, or a timer.
 """
 VERIFY = """\
 Check the signatures of an image, which cosign keeps in an artifact beside it that is named sha256-DIGEST.sig, against the keys of
@@ -59,12 +59,12 @@ def configure(parser: Parser) -> None:
         command.set_defaults(act=act)
         return command
 
-    _configure_subscribe(add("subscribe", "believe a signed list, and fetch its images", _subscribe, SUBSCRIBE))
+    _configure_subscribe(add("subscribe", "trust a signed list, and fetch its images", _subscribe, SUBSCRIBE))
     update = add("update", "fetch the lists anew, and what is new on them", _update, UPDATE)
     update.add_argument("name", metavar="NAME", nargs="?", help="only this one (default: all of the library)")
     add_system(update, "the site's subscriptions, not your own")
     add_json(add("list", "list the subscriptions of both libraries, and their images", _list))
-    remove = add("remove", "give a subscription up; its images are run no more", _remove)
+    remove = add("remove", "remove a subscription; its images can no longer be run", _remove)
     remove.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
     add_system(remove, "one of the site's subscriptions, not of your own")
     _configure_keys(add)
@@ -100,7 +100,7 @@ def _configure_subscribe(parser: Parser) -> None:
         default="",
         type=one_line,
         metavar="DN",
-        help="the name of who issued that certificate (default: whoever issued the first list's)",
+        help="the name of who issued that certificate (default: the issuer of the first list's)",
     )
     parser.add_argument(
         "--identifier", default="", metavar="TEXT", help="the list's dc:identifier (default: that of the first list)"
@@ -110,18 +110,18 @@ def _configure_subscribe(parser: Parser) -> None:
 
 
 def _configure_keys(add: Callable[..., Parser]) -> None:
-    key = add("add-key", "believe what a key has signed, for `dayfly trust verify`", _add_key)
+    key = add("add-key", "trust what a key has signed, for `dayfly trust verify`", _add_key)
     key.add_argument("name", metavar="NAME", help="what to call it; rules of the policy know it as the endorser key:NAME")
     key.add_argument("file", metavar="FILE", type=Path, help="the public key, PEM, ECDSA over P-256: cosign.pub")
     add_system(key, "for the system library, not for your own")
-    identity = add("add-identity", "believe somebody's signatures by certificates, for `dayfly trust verify`", _add_identity)
+    identity = add("add-identity", "trust somebody's signatures by certificates, for `dayfly trust verify`", _add_identity)
     identity.add_argument(
         "name", metavar="NAME", help="what to call them; rules of the policy know them as the endorser identity:NAME"
     )
     identity.add_argument(
         "--subject", metavar="TEXT", required=True, help="whom the certificates name: an address of mail, or a workflow's URI"
     )
-    identity.add_argument("--issuer", metavar="URL", required=True, help="who vouched for that: an OpenID provider's address")
+    identity.add_argument("--issuer", metavar="URL", required=True, help="who confirms that: an OpenID provider's address")
     identity.add_argument(
         "--roots", metavar="FILE", type=Path, required=True, help="certificates of the authority (Fulcio's), PEM"
     )
@@ -129,10 +129,10 @@ def _configure_keys(add: Callable[..., Parser]) -> None:
         "--log-key", metavar="FILE", type=Path, required=True, help="the public key of the log (Rekor's), PEM, ECDSA over P-256"
     )
     add_system(identity, "for the system library, not for your own")
-    gone = add("remove-key", "believe a key or an identity no more", _remove_key)
+    gone = add("remove-key", "no longer trust a key or an identity", _remove_key)
     gone.add_argument("name", metavar="NAME", help="which one, as `dayfly trust list` shows it")
     add_system(gone, "one of the system library, not of your own")
-    verify = add("verify", "look which keys have signed an image, and note it for the policy", _verify, VERIFY)
+    verify = add("verify", "check which keys have signed an image, and note it for the policy", _verify, VERIFY)
     verify.add_argument("image", metavar="IMAGE", type=checked(parse), help=IMAGE_HELP)
     add_json(verify)
     sign = add("sign", "sign an image with a key, as cosign does", _sign)

@@ -17,7 +17,7 @@ from dayfly.errors import NotFound, Refused
 from dayfly.job.usage import MachineUsed, Records, UsageRecord, by_id
 from dayfly.units import format_duration, format_size
 
-DESCRIPTION = "Show the usage records of jobs: one is kept for each, also for those that failed or were killed."
+DESCRIPTION = "Show the usage records of jobs. Each job has one, including those that failed or were killed."
 _CONSOLE_LIMIT = 1024**3
 _DAY = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 

@@ -12,8 +12,8 @@ from dayfly.cli.parser import Parser
 
 DESCRIPTION = "Every batch job in a fresh virtual machine of its choice."
 EPILOG = """\
-`dayfly COMMAND --help` says more of each, and so do the man pages dayfly(1), dayfly-run(1) and so on. Dayfly's own failures
-exit with 125; the status of `dayfly run` is otherwise the job's.
+`dayfly COMMAND --help` describes a command, and so do the man pages dayfly(1), dayfly-run(1) and so on. Dayfly's own failures
+exit with 125; otherwise `dayfly run` exits with the job's status.
 """
 
 
