@@ -1,5 +1,5 @@
-# make demo: a job in a fresh virtual machine, from nothing.   make test: every test, from nothing.
-# Both install what they need (they say what), as root or as a user with sudo. A second run finds everything in place.
+# make demo: run a job in a fresh virtual machine.   make test: run all tests.
+# Both first install and list what they need, as root or as a user with sudo. A second run finds everything installed.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -14,7 +14,7 @@ SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/machine/
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
-	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
+	@echo "also: make slurm-demo, make gridengine-demo (a batch system for experiments, as root), lint, unit, soak (many rounds of fault tests, takes an hour), bench, man, clean"
 
 demo: $(VENV)/.demo
 	@tools/demo
@@ -31,8 +31,8 @@ test-c:
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
 
-# At the same time: what batch systems do is mostly waiting. Grid Engine's tests and those of builds follow where others have ended.
-# The images are built before, where no test's time limit counts.
+# The test targets run in parallel, because tests of batch systems mostly wait. Those of Grid Engine and of builds start when others
+# have ended. The images are built before, so that this time does not count towards a test's time limit.
 test-images:
 	$(BIN)/python -m tests.framework.images
 test-machines:
@@ -64,7 +64,7 @@ bench: $(VENV)/.test
 man: $(VENV)/.test
 	$(BIN)/python tools/man.py
 
-# What each needs, installed once; a change of what the package is made of installs it again.
+# The requirements of each, installed once, and again when the package's sources change.
 $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)
 	@tools/setup $*
 	@touch $@
