@@ -14,7 +14,7 @@ SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/machine/
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
-	@echo "also: make slurm-demo, make gridengine-demo (a batch system for experiments, as root), lint, unit, soak (many rounds of fault tests, takes an hour), bench, man, clean"
+	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, clean"
 
 demo: $(VENV)/.demo
 	@tools/demo
@@ -64,7 +64,7 @@ bench: $(VENV)/.test
 man: $(VENV)/.test
 	$(BIN)/python tools/man.py
 
-# The requirements of each, installed once, and again when the package's sources change.
+# What each needs, installed once; a change of what the package is made of installs it again.
 $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: tools/setup tools/packages-% $(SOURCES)
 	@tools/setup $*
 	@touch $@
