@@ -1,5 +1,5 @@
-# make demo: a job in a fresh virtual machine, from nothing.   make test: every test, from nothing.
-# Both install what they need (they say what), as root or as a user with sudo. A second run finds everything in place.
+# make demo: run a job in a fresh virtual machine.   make test: run all tests.
+# Both first install and list what they need, as root or as a user with sudo. A second run finds everything installed.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -31,8 +31,8 @@ test-c:
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
 
-# At the same time: what batch systems do is mostly waiting. Grid Engine's tests and those of builds follow where others have ended.
-# The images are built before, where no test's time limit counts.
+# The test targets run in parallel, because tests of batch systems mostly wait. Those of Grid Engine and of builds start when others
+# have ended. The images are built before, so that this time does not count towards a test's time limit.
 test-images:
 	$(BIN)/python -m tests.framework.images
 test-machines:

@@ -1,1 +1,1 @@
-"""Timings, each beside a floor measured in the same run. Figures and how to repeat them: docs/performance.md."""
+"""Timings, each compared with a floor that is measured in the same run. docs/performance.md has figures and commands."""

@@ -1,7 +1,7 @@
-"""What asking costs each job before its QEMU: the site's policy, and the lists that its image came by.
+"""The time that checking the site's policy and the signed lists adds to each job before QEMU is spawned.
 
-Usage: python -m bench.asking [--runs N]. Each run is a fresh interpreter that has imported what a job imports anyway; what is
-measured is what asking adds to that, imports included. Needs openssl for the last figure.
+Usage: python -m bench.asking [--runs N]. Each run is a new interpreter that has already imported the modules of every job. The
+additional time is measured, including additional imports. The last figure needs openssl.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ print((time.perf_counter() - begun) * 1000)
 
 
 def milliseconds(code: str, runs: int, *arguments: object, before: str = "") -> tuple[float, ...]:
-    """What the code says of itself, in as many fresh interpreters."""
+    """The milliseconds that the code prints, from one new interpreter for each run."""
     command = [sys.executable, "-c", before + code, *map(str, arguments)]
     return tuple(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(runs))
 
@@ -95,14 +95,14 @@ def main() -> None:
         rules = [f'[[rule]]\naction = "deny"\nuser = "u{number}"\nimage = ["a:*", "b:{number}"]\n' for number in range(RULES - 1)]
         policy.write_text("".join(rules) + '[[rule]]\naction = "allow"\nlibrary = "own"\nlimits = { cpus = 4 }\n')
         figures = [
-            Figure(f"{RULES} rules, where settings are in a file too", milliseconds(POLICY, runs, *where, before=TOML), "ms"),
-            Figure(f"{RULES} rules, and no other TOML", milliseconds(POLICY, runs, *where), "ms"),
+            Figure(f"{RULES} rules, with settings in a file too", milliseconds(POLICY, runs, *where, before=TOML), "ms"),
+            Figure(f"{RULES} rules, without any other TOML file", milliseconds(POLICY, runs, *where), "ms"),
         ]
         show(none, figures)
         layout = library(folder)
         listed = Figure(f"a list of {IMAGES} images", milliseconds(LISTS, runs, layout.folder), "ms")
         (folder / "cert.pem").touch()
-        changed = Figure("a certificate's file has changed", milliseconds(LISTS, runs, layout.folder), "ms")
+        changed = Figure("a certificate file has changed", milliseconds(LISTS, runs, layout.folder), "ms")
         show(no_list, [listed, changed])
 
 

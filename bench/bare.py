@@ -1,4 +1,4 @@
-"""The floor: a script that spawns QEMU on an image and speaks the least of the protocol, with nothing of Dayfly's around it.
+"""The floor of a cold start: a script that spawns QEMU on an image and speaks the minimum of the protocol, without Dayfly.
 
 It uses the same command line, kernel, initramfs, root and scratch disk as `dayfly run`, and blocking sockets.
 """
@@ -29,7 +29,7 @@ from dayfly.settings import Settings, load
 
 @dataclass(frozen=True)
 class BareRun:
-    """Seconds from the spawn: to the agent's being ready, to the first byte, to the exit report, to QEMU's being gone."""
+    """Seconds from the spawn until the agent is ready, the first byte, the exit report, and the end of QEMU."""
 
     ready: float
     first_byte: float
@@ -47,7 +47,7 @@ class Bare:
         self._init = AGENT_ARCHIVE.read_bytes() if init is None else agent_archive(init)
 
     def spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """A QEMU process, and our end of the channel."""
+        """A QEMU process, and the host's end of the channel."""
         image, settings = self.image, self.settings
         assert image.kernel is not None
         initramfs = os.memfd_create("initramfs")
@@ -80,11 +80,11 @@ class Bare:
             theirs.close()
         with resources:
             os.close(ends.console)
-        self._monitors = pairs[1][0], pairs[2][0]  # open, and not listened to
+        self._monitors = pairs[1][0], pairs[2][0]  # open, but not read
         return qemu, pairs[0][0]
 
     def run(self, *command: bytes) -> BareRun:
-        """Boot, run the command, end."""
+        """Boot, run the command, and end the machine."""
         begun = time.monotonic()
         qemu, channel = self.spawn()
         decoder = Decoder()
@@ -112,7 +112,7 @@ class Bare:
 
 
 def request(command: tuple[bytes, ...]) -> StartRequest:
-    """The least that a job can be."""
+    """The smallest possible request for a job."""
     return StartRequest(
         arguments=command,
         environment=(b"PATH=/usr/bin:/bin",),

@@ -1,7 +1,7 @@
-"""What a machine costs a batch job under each batch system, beside the same job without one.
+"""The cost of a machine for a batch job under each batch system, compared with the same job without a machine.
 
 python -m bench.batch [--systems slurm,gridengine] [--runs 10] [--jobs 50], as root: it starts each with two nodes on this host.
-`bench.slurm` looks closer, at srun beside a bare clone.
+`bench.slurm` has more detail: it compares srun with a bare clone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from bench.figures import Figure, show, show_host
 IMAGE = "debian:12"
 SHORT = "#!/bin/sh\ntrue\n"
 SEEN = "#!/bin/sh\nexec sleep 0.2\n"
-"""As short as a job may be whose process on the node is to be found while it is there."""
+"""The shortest job whose process on the node is reliably found while it runs."""
 
 
 @contextlib.contextmanager
 def running(name: str) -> Iterator[BatchSystem]:
-    """A batch system on this host."""
+    """A batch system that runs on this host."""
     folder = Path(tempfile.mkdtemp(prefix=f"dayfly-{name}-", dir="/var/tmp"))
     try:
         if name == "slurm":
@@ -51,19 +51,19 @@ def running(name: str) -> Iterator[BatchSystem]:
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds of one job: of the batch system's process that looks after it on the node, and from its submission to its end as
-    the batch system shows it."""
+    """Seconds of one job: `node` is the lifetime of the batch system's process for it on the node, `shown` the time from its
+    submission until the batch system shows its end."""
 
     node: float
     shown: float
 
 
 def lifetime(batch: BatchSystem, job: str) -> float:
-    """Seconds for which that process is there. It is found by asking often; when it began and ended, the kernel says."""
+    """The lifetime of that process in seconds. Polling finds it; the kernel reports when it began and ended."""
     found: list[int] = []
 
     def seen() -> bool:
-        with contextlib.suppress(ValueError, OSError):  # there is none yet
+        with contextlib.suppress(ValueError, OSError):  # not started yet
             found.append(batch.worker(job))
         return bool(found)
 
@@ -79,7 +79,7 @@ def lifetime(batch: BatchSystem, job: str) -> float:
 
 
 def one(batch: BatchSystem, image: str | None) -> Taken:
-    """A job of its own. Batch systems look at their jobs once a second: it comes at any time in that."""
+    """A single job. Batch systems check their jobs once a second, so it is submitted at a random time within a second."""
     batch.until_idle()
     time.sleep(random.random())
     begun = time.monotonic()
@@ -92,7 +92,7 @@ def one(batch: BatchSystem, image: str | None) -> Taken:
 
 
 def many(batch: BatchSystem, image: str | None, count: int) -> float:
-    """Short jobs a minute, of an array."""
+    """Short jobs of an array, per minute."""
     begun = time.monotonic()
     job = batch.submit(SHORT, Wish(image=image, memory=600, array=count))
     eventually(lambda: batch.state(job) is State.ENDED, "all have ended", 600)
@@ -100,7 +100,7 @@ def many(batch: BatchSystem, image: str | None, count: int) -> float:
 
 
 def measure(batch: BatchSystem, runs: int, jobs: int) -> None:
-    """Jobs one by one, in turn without and with a machine, and many at once."""
+    """Single jobs, in turn without and with a machine, and many jobs at once."""
     one(batch, IMAGE)  # makes the template
     pairs = [(one(batch, None), one(batch, IMAGE)) for _ in range(runs + 1)][1:]  # the first warms the page cache
     native, virtual = zip(*pairs, strict=True)
@@ -110,7 +110,7 @@ def measure(batch: BatchSystem, runs: int, jobs: int) -> None:
         Figure("natively", tuple(taken.node for taken in native), "s"),
         [Figure("in a machine", tuple(taken.node for taken in virtual), "s"), Figure("the difference", costs, "s")],
     )
-    print(f"\n{batch.name}: the same, from its submission to its end as the batch system shows it")
+    print(f"\n{batch.name}: the same, from its submission until the batch system shows its end")
     show(
         Figure("natively", tuple(taken.shown for taken in native), "s"),
         [Figure("in a machine", tuple(taken.shown for taken in virtual), "s")],

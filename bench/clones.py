@@ -1,7 +1,6 @@
-"""The floor for a clone: a script that spawns QEMU on a template, restores it and speaks the least of the protocol.
+"""The floor of a clone: a script that spawns QEMU on a template, restores it and speaks the minimum of the protocol.
 
-It uses the same command line, template and scratch disk as `dayfly run`, the same way to tell QEMU what to restore, and blocking
-sockets.
+It uses the same command line, template, scratch disk and restore commands as `dayfly run`, and blocking sockets.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ HOLD = (b"sh", b"-c", b"echo; read line")
 
 @dataclass
 class Clone:
-    """One that was spawned: QEMU, and our ends. `first_byte` and `exited` are on the monotonic clock, 0 until they came."""
+    """A spawned clone: QEMU, and the host's ends. `first_byte` and `exited` are times of the monotonic clock, 0 until then."""
 
     qemu: subprocess.Popen[bytes]
     channel: socket.socket
@@ -51,7 +50,7 @@ class Clone:
     exited: float = 0.0
 
     def end(self) -> None:
-        """End it, and close our ends."""
+        """End the clone, and close the host's ends."""
         self.qemu.kill()
         self.qemu.wait()
         for end in (self.channel, self.events, self.monitor):
@@ -59,7 +58,7 @@ class Clone:
 
 
 class BareClones:
-    """Bare clones of one image's template, with `share` (a folder of the host) at its path, or with nothing shared."""
+    """Bare clones of one image's template, with `share` (a folder of the host) at the same path, or without a share."""
 
     def __init__(self, image: str, share: str = "", boot: BootMode | None = None) -> None:
         self.settings: Settings = load()
@@ -110,7 +109,7 @@ class BareClones:
         clone.channel.sendall(encode(ToGuest.START, asked.encode()))
 
     def follow(self, clones: list[Clone], command: tuple[bytes, ...], *, until_exit: bool, mounting: bool = False) -> None:
-        """Start the command in each as soon as it runs, and wait until all have written a byte (or have exited)."""
+        """Start the command in each clone as soon as it runs, and wait until all have written a byte (or have exited)."""
         poll = select.poll()
         by_end = {}
         for clone in clones:
@@ -147,7 +146,7 @@ class BareClones:
 
     @contextmanager
     def held(self, count: int) -> Iterator[tuple[list[Clone], float]]:
-        """So many clones at once, each of which has written a byte and waits; and the seconds until the last had."""
+        """`count` clones at once, each of which has written a byte and waits, and the seconds until the last had written it."""
         begun = time.monotonic()
         clones = [self.spawn() for _ in range(count)]
         try:

@@ -1,4 +1,4 @@
-"""How figures are printed: the number of runs, the median and the spread, and the ratio to the floor beside them."""
+"""Printing of figures: the median, the spread, the number of runs, and the ratio to the floor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """Measurements of one thing, in one unit."""
+    """Repeated measurements of one quantity, in one unit."""
 
     name: str
     values: tuple[float, ...]
@@ -19,7 +19,7 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return statistics.median(self.values)
 
     def __str__(self) -> str:
@@ -28,14 +28,14 @@ class Figure:
 
 
 def show(floor: Figure, figures: Sequence[Figure]) -> None:
-    """A floor, and what stands on it."""
+    """Print a floor, and figures with their ratio to it."""
     print(floor)
     for figure in figures:
         print(f"{figure}  {figure.median / floor.median:.2f} of the floor")
 
 
 def show_host() -> None:
-    """On what it was measured."""
+    """Print the host on which it was measured."""
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")

@@ -1,17 +1,17 @@
-"""What it costs to import a container and to build an image, beside what others do of it.
+"""The time to import a container image and to build an image, compared with other tools that do a part of it.
 
     python -m bench.images container IMAGE [ROUNDS]
     python -m bench.images build RECIPE [ROUNDS]
 
-`container` makes a container of about 500 MB out of the files of an image that is in a library: its files, and two layers more
-that have them again in folders of their own. One round after the other, so that other load on the host meets all alike,
+`container` makes a container image of about 500 MB from the files of an image in a library: one layer with its files, and two
+more layers with the same files in other folders. In each round, so that other load on the host affects all figures equally,
 - skopeo copies it from one OCI layout into another: every byte is read, hashed and written, and nothing is unpacked;
-- umoci unpacks it as root, which is less than an import does: no filesystem is made of it;
-- it is imported; and it is told what the steps of that take.
+- umoci unpacks it as root, which is less work than an import, because no filesystem is made;
+- Dayfly imports it, with the time of each step.
 
-`build` builds a recipe, and beside it has mmdebstrap make the same two archives, of the packages and of the kernel, and no more.
+`build` builds a recipe, and for comparison lets mmdebstrap make the same two archives, of the packages and of the kernel.
 
-Needs: skopeo, umoci, erofs-utils; root, whom umoci needs to keep owners. For `build`, what building needs.
+Needs: skopeo, umoci, erofs-utils, and root, so that umoci keeps owners. `build` needs the programs for building images.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(*command: object, **options: object) -> str:
 
 
 def container(image: OpenImage, place: Path) -> int:
-    """Make the container: the bytes of its layers, unpacked."""
+    """Make the container image. Returns the size of its uncompressed layers in bytes."""
     run("fsck.erofs", f"--extract={place}/root", "--preserve", image.root.path)
     run("umoci", "init", "--layout", place / "lay")
     run("umoci", "new", "--image", f"{place}/lay:1")
@@ -75,7 +75,7 @@ def clocked(action: Callable[[], object]) -> float:
 
 
 def imported(place: Path, steps: dict[str, list[float]]) -> None:
-    """One import, into a library that has nothing but an image whose kernel it takes."""
+    """One import, into a library with only one image, whose kernel is used."""
     command = [sys.executable, "-m", "dayfly", "image", "import", f"oci:{place}/lay:1", "bench:1"]
     environment = {**os.environ, "DAYFLY_SETTINGS": str(place / "settings.toml")}
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=True)
@@ -92,7 +92,7 @@ def imported(place: Path, steps: dict[str, list[float]]) -> None:
 
 
 def fresh_library(image: OpenImage, source: Path, place: Path) -> None:
-    """A library with the one image, and settings that name it."""
+    """Make a library with only this image, and settings that name the library."""
     library = place / "library"
     shutil.rmtree(library, ignore_errors=True)
     run("skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{source}:{image.name}", f"oci:{library}:{image.name}")
@@ -102,7 +102,7 @@ def fresh_library(image: OpenImage, source: Path, place: Path) -> None:
 
 
 def beside_others(name: str, rounds: int) -> None:
-    """Import a container."""
+    """Import a container image."""
     libraries = Libraries(settings.load())
     with libraries.open(name) as image, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         place = Path(folder)
@@ -122,7 +122,7 @@ def beside_others(name: str, rounds: int) -> None:
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         packed = sum(path.stat().st_size for path in (place / "lay/blobs/sha256").iterdir())
         show_host()
-        print(f"container: {size / 1e6:.0f} MB in {COPIES} layers, {packed / 1e6:.0f} MB packed")
+        print(f"container image: {size / 1e6:.0f} MB in {COPIES} layers, {packed / 1e6:.0f} MB compressed")
         figures = [Figure(name, tuple(values), "s") for name, values in times.items()]
         show(figures[1], [figures[0], figures[2]])
         for step, values in steps.items():

@@ -1,4 +1,4 @@
-"""Many jobs, one after the other and several at a time: jobs per second, and whether anything grows.
+"""Many jobs, one after the other and several at a time: jobs per second, and whether any use of resources grows.
 
 python -m bench.jobs [--image debian:12] [--jobs 500] [--at-once 8]
 """
@@ -20,7 +20,7 @@ from dayfly.settings import load
 
 @dataclass(frozen=True)
 class Host:
-    """What could grow: processes, machines, open files of the whole host, files of ours but records, memory in use in MB."""
+    """Resources that could grow: processes, machines, open files of the host, files of Dayfly except records, memory in MB."""
 
     processes: int
     machines: int
@@ -31,12 +31,12 @@ class Host:
     def __str__(self) -> str:
         return (
             f"{self.processes} processes, {self.machines} machines, {self.open_files} open files, "
-            f"{self.files} files of ours, {self.memory:.0f} MB in use"
+            f"{self.files} files of Dayfly, {self.memory:.0f} MB in use"
         )
 
 
 def host() -> Host:
-    """As it is now. Memory is what is neither free nor reclaimable."""
+    """The current use of resources. Memory is what is neither free nor reclaimable."""
     settings = load()
     folders = (settings.cache_folder, settings.templates_user, Path("/dev/shm"))
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -59,7 +59,7 @@ def one(image: str, failures: list[str]) -> None:
 
 
 def several(image: str, count: int, at_once: int) -> list[str]:
-    """So many jobs, by so many threads: what went wrong."""
+    """Run `count` jobs in `at_once` threads. Returns the failures."""
     failures: list[str] = []
     left = iter(range(count))
     lock = threading.Lock()

@@ -1,12 +1,12 @@
-"""Which read-only filesystem an image's root should be: size, time to make, and what a machine pays to start and to read from it.
+"""Read-only filesystems for an image's root: size, time to make, and CPU time to start from it and to read it in a machine.
 
     python -m bench.rootfs IMAGE
 
-takes the files of an image that is in a library, makes a filesystem of each kind of them, and boots each one with the image's own
-kernel under software emulation, with QEMU alone and a busybox as init. What is measured is the CPU time of QEMU, which other load
-on the host disturbs less than the clock, less that of a machine that mounts the root and does nothing with it.
+makes filesystems of each kind from the files of an image in a library, and boots each of them with the image's own kernel under
+software emulation, with only QEMU and a busybox as init. It measures the CPU time of QEMU, which depends less on other load than
+the elapsed time does, and subtracts that of a machine that only mounts the root.
 
-Needs: qemu-system-x86, busybox-static, erofs-utils, squashfs-tools. docs/decisions/0021-erofs-for-roots.md has what came out.
+Needs: qemu-system-x86, busybox-static, erofs-utils, squashfs-tools. The results are in docs/decisions/0021-erofs-for-roots.md.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def timed(command: list[str]) -> float:
 
 
 def boot(image: OpenImage, modules: Path, disk: Path, form: str, task: str, folder: Path) -> float:
-    """CPU seconds of a machine that does this task and ends."""
+    """CPU seconds of a machine that runs this task and ends."""
     entries = [directory(name) for name in ("bin", "dev", "proc", "root")]
     entries += [regular("bin/busybox", Path(BUSYBOX).read_bytes(), mode=0o755)]
     entries += [
@@ -141,7 +141,7 @@ def main() -> None:
         disks = {kind: folder / f"disk{number}" for number, kind in enumerate(KINDS)}
         made = {kind: timed([part.format(target=disk, folder=files) for part in kind.command]) for kind, disk in disks.items()}
         least: dict[tuple[Kind, str], float] = {}
-        for number in range(ROUNDS):  # one round after the other, so that other load of the host meets all kinds alike
+        for number in range(ROUNDS):  # in rounds, so that other load of the host affects all kinds equally
             for kind, disk in disks.items():
                 for task, script in TASKS.items():
                     spent = boot(image, modules, disk, kind.form, script, folder)

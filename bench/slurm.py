@@ -1,4 +1,4 @@
-"""What a machine costs a Slurm job, beside a bare clone, and how many short jobs a minute there are with it and without.
+"""The cost of a machine for a Slurm job, compared with a bare clone, and short jobs per minute with and without machines.
 
 python -m bench.slurm [--runs 10] [--jobs 100], as root: it starts a Slurm with two nodes on this host.
 """
@@ -35,7 +35,7 @@ def srun(cluster: Cluster, *words: str) -> float:
 
 
 def same_shape(cluster: Cluster, library: Path) -> BareClones:
-    """Bare clones of machines like the last job's, with the jobs' directory shared."""
+    """Bare clones with the shape of the last job's machine, with the jobs' directory shared."""
     batch = Slurm(cluster)
     machine = max(batch.records(), key=lambda record: str(record["begun"]))["machine"]
     assert machine["start"] == "template", machine
@@ -51,7 +51,7 @@ def same_shape(cluster: Cluster, library: Path) -> BareClones:
 
 
 def one_job(cluster: Cluster, library: Path, runs: int) -> None:
-    """`srun true` in a machine and natively, and a bare clone, in turn."""
+    """`srun true` natively and in a machine, and a bare clone, in turn."""
     srun(cluster, VM, "true")  # makes the template
     srun(cluster, VM, "true")
     clones = same_shape(cluster, library)
@@ -74,7 +74,7 @@ def one_job(cluster: Cluster, library: Path, runs: int) -> None:
 
 
 def many_jobs(cluster: Cluster, count: int) -> None:
-    """An array of short batch jobs, natively and in machines, as many at once as the two nodes have CPUs."""
+    """An array of short batch jobs, natively and in machines, with as many at once as the two nodes have CPUs."""
     batch = Slurm(cluster)
     rates = []
     batch.ended(batch.submit("#!/bin/sh\n", Wish(image=IMAGE)))  # makes the template

@@ -1,9 +1,10 @@
-"""How long a job's machine takes to start, beside the same machine started by a bare script.
+"""The time to start a job's machine, compared with the same machine started by a bare script.
 
     python -m bench.start [--image debian:12] [--system debian:12-system] [--runs 10]
         [--only cold,warm,many,memory,system,imports]
 
-Floor and figure take turns, so that both see the same weather. The jobs `echo` and `true` run in the settings' shape.
+Floor and figure are measured in turn, so that other load affects both equally. The jobs `echo` and `true` run in machines of the
+shape in the settings.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dayfly.image.search import Libraries
 from dayfly.settings import load
 
 IMPORTS = "import dayfly.cli.run, os; os._exit(0)"
-"""What is imported before QEMU is spawned, without the interpreter's own end."""
+"""The imports before QEMU is spawned, without the interpreter's own cleanup at exit."""
 
 DAYFLY = str(Path(sys.executable).with_name("dayfly"))
 AT_ONCE = 16
@@ -52,7 +53,7 @@ def first_byte(image: str, *options: str) -> float:
 
 
 def held(image: str, count: int) -> tuple[list[subprocess.Popen[bytes]], float]:
-    """So many `dayfly run` at once whose jobs have written a byte and wait; and the seconds until the last had."""
+    """`count` times `dayfly run` at once, whose jobs have written a byte and wait, and the seconds until the last had."""
     begun = time.monotonic()
     command = [DAYFLY, "run", image, "--no-share", "--", "sh", "-c", "echo; read line"]
     jobs = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(count)]
@@ -71,7 +72,7 @@ def many(image: str) -> float:
 
 
 def phases() -> dict[str, float]:
-    """Those of the last job."""
+    """The phases of the last job, from its usage record."""
     listed = subprocess.run([DAYFLY, "usage", "list", "--json"], check=True, capture_output=True).stdout
     found: dict[str, float] = json.loads(listed)[-1]["phases"]
     return found
@@ -84,7 +85,7 @@ def proportional(pid: int) -> float:
 
 
 def to_qemu(image: str, folder: Path) -> float:
-    """Seconds from the fork of `dayfly` to its executing QEMU (a bash script here, whose own start is in the figure)."""
+    """Seconds from the fork of `dayfly` until it executes QEMU (a bash script here, whose own start is included)."""
     clock, stub, settings = folder / "clock", folder / "qemu", folder / "settings.toml"
     stub.write_text(f"#!/bin/bash\necho $EPOCHREALTIME > {clock}\n")
     stub.chmod(0o755)
@@ -103,7 +104,7 @@ def to_qemu(image: str, folder: Path) -> float:
 
 
 def python(code: str) -> float:
-    """Seconds of a Python that does this and ends."""
+    """Seconds of a Python process that runs this code and ends."""
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.monotonic() - begun
@@ -135,7 +136,7 @@ def cold(image: str, runs: int) -> None:
 
 
 def warm(image: str, runs: int) -> None:
-    """A clone of a template, with nothing shared and with the working directory shared."""
+    """The warm start: a clone of a template, without a share and with the working directory shared."""
     for title, share, options in (("nothing shared", "", ("--no-share",)), ("the working directory shared", str(Path.cwd()), ())):
         clones = BareClones(image, share)
         floors: list[float] = []
@@ -183,7 +184,7 @@ def at_once(image: str, runs: int) -> None:
 
 
 def memory(image: str) -> None:
-    """What a clone takes of the host's memory, by how many there are. One run each: it does not move."""
+    """The memory of the host that each clone uses, for several numbers of clones. One run each, because it does not vary."""
     clones = BareClones(image)
     print(f"\nproportional memory of a clone's QEMU, {image}, a machine of {clones.settings.machine_memory >> 20} MiB")
     for count in (1, 2, 4, 8, AT_ONCE):
@@ -196,7 +197,7 @@ def _memory_of(clones: list[Clone]) -> list[float]:
 
 
 def system(agent_image: str, system_image: str, runs: int) -> None:
-    """The clone of a whole system beside that of an agent alone."""
+    """The clone of a `system` image, compared with that of an `agent` image."""
     bare = BareClones(agent_image), BareClones(system_image)
     figures: list[list[float]] = [[], [], [], []]
     for round_ in range(runs + 1):
@@ -205,7 +206,7 @@ def system(agent_image: str, system_image: str, runs: int) -> None:
         if round_ > 0:
             for values, value in zip(figures, taken, strict=True):
                 values.append(value)
-    print(f"\nclone of {system_image}, a whole system, beside {agent_image}: to the job's first byte")
+    print(f"\nclone of {system_image}, boot system, compared with {agent_image}: to the job's first byte")
     show(
         Figure(f"bare clone of {agent_image}", tuple(figures[0]), "s"),
         [Figure("bare clone of the system", tuple(figures[1]), "s")],
@@ -217,7 +218,7 @@ def system(agent_image: str, system_image: str, runs: int) -> None:
 
 
 def imports(image: str, runs: int) -> None:
-    """What comes before QEMU."""
+    """The time before QEMU is executed."""
     print("\nbefore QEMU is executed")
     with tempfile.TemporaryDirectory() as folder:
         before = [to_qemu(image, Path(folder)) * 1000 for _ in range(runs)]
@@ -231,11 +232,11 @@ def imports(image: str, runs: int) -> None:
 
 
 def there_is(image: str) -> bool:
-    """Whether a library has this image; says so where none has."""
+    """Whether a library has this image. Prints a notice if none has."""
     try:
         Libraries(load()).find(image)
     except NotFound:
-        print(f"\nno figures of a whole system: there is no image {image} (dayfly image build {image})")
+        print(f"\nno figures for boot system: there is no image {image} (dayfly image build {image})")
         return False
     return True
 
@@ -249,7 +250,7 @@ def main() -> None:
     parser.add_argument("--only", default="cold,warm,many,memory,system,imports")
     arguments = parser.parse_args()
     image, runs, wanted = arguments.image, arguments.runs, arguments.only.split(",")
-    compileall.compile_dir(Path(dayfly.__file__).parent, quiet=1)  # as an installation has it, whatever the environment says
+    compileall.compile_dir(Path(dayfly.__file__).parent, quiet=1)  # as in an installation, whatever the environment says
     show_host()
     if "cold" in wanted:
         cold(image, runs)

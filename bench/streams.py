@@ -1,9 +1,9 @@
-"""How fast a job's standard streams pass, beside the bare port that they pass through.
+"""The throughput of a job's standard streams, compared with that of the bare virtio port that carries them.
 
     python -m bench.streams [--image debian:12] [--runs 5]
 
 The floors are the same machine with an /init that writes to the port, or reads from it, in 64 KiB pieces and without frames.
-All take turns, so that they see the same weather. MB are 10^6 bytes.
+All are measured in turn, so that other load affects them equally. MB are 10^6 bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.figures import Figure, show, show_host
 DAYFLY = (sys.executable, "-m", "dayfly")
 SIZE = 256 << 20
 PIECE = 1 << 20
-# What both floors begin with: the modules, and the port, on which one byte says that the machine is ready.
+# The /init of both floors. It loads the modules and opens the port, and writes one byte when the machine is ready.
 RAW = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -62,7 +62,7 @@ int main(void) {
 
 
 class Raw:
-    """The floor: a machine whose /init does nothing but move bytes."""
+    """The floor: a machine whose /init only transfers bytes."""
 
     def __init__(self, image: str, move: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ class Raw:
             self._bare = Bare(image, init=program.read_bytes())
 
     def seconds(self, pass_on: Callable[[socket.socket], None]) -> float:
-        """Boot, and time what passes the bytes on once the machine is ready."""
+        """Boot a machine, and measure the transfer from the moment that it is ready."""
         qemu, channel = self._bare.spawn()
         try:
             exactly(channel, 1)
@@ -87,7 +87,7 @@ class Raw:
 
 
 def exactly(channel: socket.socket, size: int) -> None:
-    """Read this much, and drop it."""
+    """Read and discard `size` bytes."""
     while size > 0:
         got = len(channel.recv(min(size, PIECE)))
         if not got:
@@ -96,7 +96,7 @@ def exactly(channel: socket.socket, size: int) -> None:
 
 
 def send_all(channel: socket.socket) -> None:
-    """Send everything, and wait until the guest says that it has it."""
+    """Send everything, and wait until the guest confirms that it has received it."""
     piece = bytes(PIECE)
     for _ in range(SIZE // PIECE):
         channel.sendall(piece)
@@ -124,7 +124,7 @@ def output(image: str, *command: str) -> float:
 
 
 def stdin(image: str) -> float:
-    """Seconds from the first byte that a running job is sent to its having read all."""
+    """Seconds from the first byte that is sent to a running job until it has read all."""
     script = "echo go; cat > /dev/null; echo done"
     with subprocess.Popen(
         [*DAYFLY, "run", image, "--no-share", "--", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0

@@ -1,4 +1,4 @@
-"""A batch system with two nodes on this host, and a shell of an ordinary user to submit jobs from.
+"""Start a batch system with two nodes on this host, and a shell of an ordinary user to submit jobs from.
 
 Usage: python -m tools.batch_demo slurm|gridengine, as root.
 """
@@ -21,7 +21,7 @@ from tests.framework.slurm import Cluster
 
 @dataclass(frozen=True)
 class Demo:
-    """What starts a batch system in a folder, a job's script, and commands to try."""
+    """How to start a batch system in a folder, a job script, and commands to try."""
 
     title: str
     start: Callable[[Path], Cluster | Grid]
@@ -56,10 +56,10 @@ DEMOS = {
 
 
 def main() -> int:
-    """Start it, and a shell; end it with the shell."""
+    """Start the batch system and a shell, and end it with the shell."""
     demo = DEMOS[sys.argv[1]]
     if os.getuid() != 0:
-        print(f"dayfly: the daemons of {demo.title} need root here (run it by sudo)", file=sys.stderr)
+        print(f"dayfly: the daemons of {demo.title} need root here (run this with sudo)", file=sys.stderr)
         return 1
     build("debian:12", TEST_LIBRARY)
     folder = Path(tempfile.mkdtemp(prefix=f"dayfly-{sys.argv[1]}-", dir="/var/tmp"))
@@ -67,8 +67,8 @@ def main() -> int:
         with demo.start(folder) as system:
             (system.work / "job.sh").write_text(demo.script)
             nodes = " and ".join(system.nodes)
-            print(f"A {demo.title} with the nodes {nodes} runs, and this is a shell of the user {system.user}.", end=" ")
-            print("Leave it to end everything. Try:\n", *(f"\n  {command}" for command in demo.commands), "\n", flush=True)
+            print(f"{demo.title} runs with the nodes {nodes}. This is a shell of the user {system.user}.", end=" ")
+            print("Exit from it to stop everything. Try:\n", *(f"\n  {command}" for command in demo.commands), "\n", flush=True)
             environment = {**system.environment, "PS1": f"{sys.argv[1]}-demo$ "}
             shell = ["bash", "--norc"] if sys.stdin.isatty() else ["sh"]
             subprocess.run([*system.as_user(), *shell], cwd=system.work, env=environment, check=False)

@@ -1,4 +1,4 @@
-"""Print what the last job called `demo` took, from the JSON of `dayfly usage list --json`."""
+"""Print the phases and resources of the last job named `demo`, from the output of `dayfly usage list --json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dayfly.units import format_duration, format_size
 STEPS = {
     "spawned": "QEMU spawned",
     "restored": "cloned from the template",
-    "hello": "the guest's kernel is up",
+    "hello": "guest kernel booted",
     "ready": "root mounted, agent ready",
     "started": "job started",
     "first_byte": "first byte of the job's output",
@@ -20,7 +20,7 @@ STEPS = {
 
 
 def main() -> None:
-    """Read the records, print a table."""
+    """Read the records and print a table."""
     record = [record for record in json.load(sys.stdin) if record["name"] == "demo"][-1]
     phases, used, machine = record["phases"], record["used"], record["machine"]
     print(f"{'after':>9}")

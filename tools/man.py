@@ -1,7 +1,7 @@
-"""Write the man pages in docs/man from the parsers, and from what is written by hand in docs/man/parts.
+"""Write the man pages in docs/man, from the parsers and from the parts in docs/man/parts that are written by hand.
 
-Usage: tools/man.py. A page has NAME, SYNOPSIS, DESCRIPTION and OPTIONS or COMMANDS from the command line's own parser, then the
-part of its name (man(7) macros, as they are), then SEE ALSO.
+Usage: tools/man.py. A page has NAME, SYNOPSIS, DESCRIPTION and OPTIONS or COMMANDS from the command line's parser, then the part
+of the same name (unchanged man(7) macros), then SEE ALSO.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dayfly.cli.whole import DESCRIPTION, whole_parser
 
 FOLDER = Path(__file__).parent.parent / "docs/man"
 DATE = "2026-11-23"
-"""Of the last change that a reader would notice: the pages are the same bytes whenever they are made."""
+"""The date of the last notable change. It is fixed, so that the same input always gives the same pages."""
 
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 _WORD = re.compile(r"(?<![\w-])[A-Z][A-Z:]*(?:=[A-Z]+)?(?![a-z])")
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def pages() -> dict[str, str]:
-    """The pages' texts by their files' names."""
+    """The text of each page, by file name."""
     whole = whole_parser()
     commands = subcommands(whole)
     made = {"dayfly.1": page("dayfly", DESCRIPTION.rstrip(".").lower(), whole, _overview())}
@@ -61,7 +61,7 @@ def page(name: str, summary: str, parser: argparse.ArgumentParser, body: Iterato
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of a parser's commands."""
+    """The parsers of a parser's subcommands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)
@@ -69,7 +69,7 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 
 def prose(text: str) -> list[str]:
-    """Text as roff: `code` in bold, nothing that roff would take for its own."""
+    """Text as roff: `code` in bold, and everything escaped that roff would interpret."""
     text = text.strip().replace("\\", "\\e")
     text = re.sub(r"`([^`]*)`", lambda match: f"\\fB{match[1].replace('-', chr(92) + '-')}\\fR", text)
     text = re.sub(r"(?<![\w\\-])(-{1,2})(?=\w)", lambda match: "\\-" * len(match[1]), text)
@@ -77,7 +77,7 @@ def prose(text: str) -> list[str]:
 
 
 def usage(parser: argparse.ArgumentParser) -> str:
-    """A parser's usage in one line, options in bold and what stands for something else in italics."""
+    """A parser's usage in one line, with options in bold and placeholders in italics."""
     words = " ".join(parser.format_usage().removeprefix("usage: ").split()).replace("[-h] ", "").replace(" [-h]", "")
     rest = words.removeprefix(parser.prog)
     rest = _WORD.sub(lambda match: f"\\fI{match[0]}\\fR", rest)

@@ -28,8 +28,8 @@ from tests.framework.disks import ext, run
 from tests.framework.headers import gpt, mbr, opened, qcow2, vdi, vmdk
 from tests.framework.kernels import bzimage, elf
 from tests.unit.batch.test_submit import TEXT as JOB
-from tests.unit.build.test_recipe import FULL, HEAD, RPM
 from tests.unit.image.examples import CONFIG, LAYERS
+from tests.unit.imagebuild.test_recipe import FULL, HEAD, RPM
 from tests.unit.job.test_usage import RECORD
 
 import dayfly

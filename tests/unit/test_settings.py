@@ -212,10 +212,11 @@ def test_who_may_say_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_the_page_says_who_may_say_what() -> None:
     page = (Path(__file__).parent.parent.parent / "docs/reference/settings.md").read_text()
     section = page.partition("## Who may say what\n")[2].partition("\n## ")[0]
-    said = {line.partition(":")[0]: set(re.findall(r"`([a-z]+\.[a-z_]+|batch)`", line)) for line in section.splitlines()}
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| **")]
+    said = {who.strip(" *"): set(re.findall(r"`([a-z]+\.[a-z_]+|batch)`", names)) for who, names in rows}
     batch = {place for place in _READERS if place.startswith("batch.")}
-    assert said["- **The site alone**"] == ({place for place in _READERS if whose(place) is Whose.SITE} - batch) | {"batch"}
-    assert said["- **The site where it has a file**"] == {place for place in _READERS if whose(place) is Whose.HOST}
+    assert said["The site alone"] == ({place for place in _READERS if whose(place) is Whose.SITE} - batch) | {"batch"}
+    assert said["The site where it has a file"] == {place for place in _READERS if whose(place) is Whose.HOST}
 
 
 def test_a_sites_file_that_others_could_have_written_stops_everything(tmp_path: Path) -> None:
