@@ -75,6 +75,7 @@ class BareClones:
             boot=self._boot,
             network=Network.NONE,
             shares=len(self._shares),
+            notify=process.warn,
         )
 
     def spawn(self) -> Clone:

@@ -182,7 +182,15 @@ def test_a_template_that_was_made_ahead_for_the_site(batch: BatchSystem, cluster
     wanted = shape(Allocation(1, 777 << 20), Host(1, 777 << 20, 2), site.batch_overhead)
     with Libraries(site).open("system/debian:12") as image:
         template = build(
-            image, site, Kind.SYSTEM, shape=wanted, scratch=site.scratch_size, boot=None, network=Network.NONE, shares=2
+            image,
+            site,
+            Kind.SYSTEM,
+            shape=wanted,
+            scratch=site.scratch_size,
+            boot=None,
+            network=Network.NONE,
+            shares=2,
+            notify=print,
         )
     template.close()
     job = batch.submit(SHELL + "true\n", Wish(memory=777))

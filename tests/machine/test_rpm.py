@@ -16,7 +16,6 @@ from dayfly.imagebuild.containerimage.rootfs import Root
 from dayfly.imagebuild.context import BuildContext
 from dayfly.imagebuild.namespace import enter
 from dayfly.imagebuild.recipe import load
-from dayfly.provision import scripts
 from tests.framework.images import RPM_BUILDER, build
 from tests.framework.rpms import repository
 from tests.framework.site import Site
@@ -56,7 +55,7 @@ def made(site: Site, builder: str, recipe: Path, name: str) -> Root:
         namespace = enter(work, settings.scratch_folder)
         wanted = load(recipe)
         shop = BuildContext(settings, work, namespace, told.append, wanted.date)
-        root = rpm.root(shop, wanted, opened, scripts.perform)
+        root = rpm.root(shop, wanted, opened)
         layers = {Role.ROOT: Source(filesystem.FORM, root.path), **capture.kernel_of(debian)}
         library.add(ImageConfig(root.os, Kernel(debian.config.kernel.version)), layers, parse(name).name)
     assert "packages: Complete!" in told

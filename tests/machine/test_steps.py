@@ -26,7 +26,6 @@ from dayfly.imagebuild.recipe import Recipe, RecipeMachine, parse
 from dayfly.machine.config import Network
 from dayfly.policy.rules import Denied
 from dayfly.provision import capture as captured
-from dayfly.provision import scripts
 from dayfly.settings import Settings
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import Site
@@ -58,7 +57,7 @@ def perform(site: Site, wanted: Recipe, image: str = "small:1") -> tuple[Tree, R
     with library.open(reference(image)) as opened, work_folder(library.layout) as work:
         layers = {Role.ROOT: Source(opened.root.form, opened.root.path), **capture.kernel_of(opened)}
         shop = BuildContext(settings, work, enter(work, settings.scratch_folder), told.append, wanted.date)
-        made = steps.perform(shop, wanted, opened.config, layers, scripts.perform)
+        made = steps.perform(shop, wanted, opened.config, layers)
         file = os.open(made.path, os.O_RDONLY)
         dumped = subprocess.run(["dump.erofs", "--path=/etc/second", made.path], capture_output=True, text=True, check=False)
     return Tree(Erofs(file)), made, told, dumped.stdout

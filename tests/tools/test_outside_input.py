@@ -434,7 +434,7 @@ ELSEWHERE = {
             *("dayfly.imagebuild.archives.parse_targets", "dayfly.imagebuild.archives.parse_options"),
             *(
                 "dayfly.imagebuild.modules.load_order",
-                "dayfly.cli.doctor.parse_version",
+                "dayfly.app.diagnosis.parse_version",
                 "dayfly.machine.processes.parse_command",
             ),
         ],
@@ -470,8 +470,8 @@ ELSEWHERE = {
     **dict.fromkeys(
         [
             "dayfly.cli.completers.records",
-            "dayfly.cli.doctor.examine",
-            "dayfly.cli.saving.parse_target",
+            "dayfly.app.diagnosis.examine",
+            "dayfly.app.save.parse_target",
             "dayfly.cli.whole.parse_whole",
         ],
         "the command line's own",

@@ -10,8 +10,10 @@ from tests.framework.site import Site
 
 from dayfly import settings as site
 from dayfly.batch.submission import client, store
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.client import Client
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.states import NoAnswer, State
+from dayfly.batch.systems import SYSTEMS
 from dayfly.errors import Refused
 
 _SQUEUE = """\
@@ -32,9 +34,9 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> store.Submitted:
+def job(tmp_path: Path) -> store.SubmittedJob:
     store.prepare()
-    description = SubmittedJob("debian:12", ("true",), str(tmp_path))
+    description = JobSpec("debian:12", ("true",), str(tmp_path))
     return store.remember(description, "slurm", "7", ("out", "err"))
 
 
@@ -47,21 +49,23 @@ def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent: int, ends: i
 
 
 def test_a_wait_outlives_a_daemon_that_is_started_anew(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: store.Submitted
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: store.SubmittedJob
 ) -> None:
     squeue(monkeypatch, tmp_path, silent=2, ends=3)
-    assert client.wait(job, site.load()).state is State.ENDED
+    assert Client(SYSTEMS).wait(job, site.load()).state is State.ENDED
     assert (tmp_path / "count").read_text() == "4\n"
 
 
-def test_a_wait_ends_when_nobody_answers_for_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: store.Submitted) -> None:
+def test_a_wait_ends_when_nobody_answers_for_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: store.SubmittedJob
+) -> None:
     squeue(monkeypatch, tmp_path, silent=99, ends=99)
     monkeypatch.setattr(client, "_PATIENCE", 1.0)
     with pytest.raises(NoAnswer, match="squeue failed"):
-        client.wait(job, site.load())
+        Client(SYSTEMS).wait(job, site.load())
 
 
-def test_jobs_are_listed_and_forgotten(site: Site, state: Path, job: store.Submitted) -> None:
+def test_jobs_are_listed_and_forgotten(site: Site, state: Path, job: store.SubmittedJob) -> None:
     (state / "submitted/slurm-8.json").write_text("{")  # half of one: a crash of something else's
     assert site.dayfly("job", "list").out.decode().split()[3:5] == ["slurm:7", "job"]
     (shown,) = json.loads(site.dayfly("job", "list", "--json").out)
@@ -75,4 +79,4 @@ def test_jobs_are_listed_and_forgotten(site: Site, state: Path, job: store.Submi
 def test_no_job_is_submitted_that_could_not_be_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
     with pytest.raises(Refused, match="cannot be made"):
-        client.submit(SubmittedJob("debian:12", ("true",), str(tmp_path)), None)
+        Client(SYSTEMS).submit(JobSpec("debian:12", ("true",), str(tmp_path)), None)

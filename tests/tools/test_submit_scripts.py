@@ -15,15 +15,15 @@ from tests.framework.condor import processes
 from tests.unit.batch.described import WHOLE
 from tests.unit.batch.test_submit_words import ENVIRONMENT, TEXT
 
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import IN_A_MACHINE
-from dayfly.batch.submission.systems import SYSTEMS
+from dayfly.batch.systems import SYSTEMS
 
 TASKS = {"slurm": "SLURM_ARRAY_TASK_ID", "gridengine": "SGE_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "torque": "PBS_ARRAYID"}
 SHOW = ("/bin/sh", "-c", 'printf "%s\\0" "$DAYFLY_TASK" "$@"; exec env -0', "sh")
 
 
-def starting(system: str, job: SubmittedJob, shell: str) -> tuple[list[str], bytes, dict[str, str]]:
+def starting(system: str, job: JobSpec, shell: str) -> tuple[list[str], bytes, dict[str, str]]:
     """How the second task of the job is started: its argv, what is on its stdin, the variables that the batch system sets."""
     text = SYSTEMS[system].render(job)
     if system == "htcondor":

@@ -20,7 +20,7 @@ from dayfly.cli.registry import configure_copy, configure_pull, configure_push, 
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
 from dayfly.image.origin import Origin, origins
-from dayfly.image.reference import LibraryKind, Name, Reference, parse, parse_name
+from dayfly.image.reference import LibraryKind, Reference, parse, parse_name
 from dayfly.image.search import Libraries
 from dayfly.image.trust.standing import Stopped
 from dayfly.settings import Settings
@@ -93,9 +93,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly import imagebuild  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.app.build import build  # noqa: PLC0415 (the other commands do without it)
     from dayfly.imagebuild import recipe  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.provision import scripts  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.list:
         print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
@@ -103,12 +102,8 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.recipe is None:
         raise NotFound("no recipe was named", "`dayfly image build --list` shows those that Dayfly ships")
     wanted = recipe.find(arguments.recipe)
-    libraries = Libraries(settings)
-    name: Name = arguments.name or wanted.name
-    if warning := libraries.warning(name, arguments.kind):
-        process.warn(warning)
     progress = Progress()
-    digest = imagebuild.build(wanted, libraries.library(arguments.kind), settings, progress, name=name, machines=scripts.perform)
+    name, digest = build(wanted, arguments.kind, settings, progress, process.warn, arguments.name)
     progress.done(name, digest)
     return 0
 

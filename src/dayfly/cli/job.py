@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 
 from dayfly import settings as site
-from dayfly.batch.submission import client, store
-from dayfly.batch.submission.client import Standing
+from dayfly.batch.submission import store
+from dayfly.batch.submission.client import Client, JobStatus
 from dayfly.batch.submission.states import State
-from dayfly.batch.submission.store import Submitted
+from dayfly.batch.submission.store import SubmittedJob
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser, checked
 from dayfly.errors import DayflyError, NotFound
@@ -49,9 +49,15 @@ def execute(arguments: argparse.Namespace) -> int:
     return status
 
 
+def _client() -> Client:
+    from dayfly.batch.systems import SYSTEMS  # noqa: PLC0415 (the list of jobs does without them)
+
+    return Client(SYSTEMS)
+
+
 def _status(arguments: argparse.Namespace) -> int:
-    job: Submitted = arguments.job
-    found = client.standing(job, site.load())
+    job: SubmittedJob = arguments.job
+    found = _client().status(job, site.load())
     if arguments.json:
         about = {"id": job.id, "name": job.name, "submitted": job.submitted}
         print_json(about | {"state": str(found.state), "status": found.status, "message": found.message})
@@ -62,13 +68,13 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _words(found: Standing) -> str:
+def _words(found: JobStatus) -> str:
     return str(found.status) if found.status is not None else "not known here: see what the batch system says"
 
 
 def _wait(arguments: argparse.Namespace) -> int:
-    job: Submitted = arguments.job
-    found = client.wait(job, site.load())
+    job: SubmittedJob = arguments.job
+    found = _client().wait(job, site.load())
     if found.state is State.FAULTY:
         raise DayflyError(f"{job.id} cannot start", "see what the batch system says of it")
     if found.status is None:
@@ -77,7 +83,7 @@ def _wait(arguments: argparse.Namespace) -> int:
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    job: Submitted = arguments.job
+    job: SubmittedJob = arguments.job
     found = [paths[1 if arguments.errors else 0] for paths in job.outputs()]
     there = [path for path in found if path.is_file()]
     if not there:
@@ -99,10 +105,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    client.forget(arguments.job)
+    _client().forget(arguments.job)
     return 0
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    client.cancel(arguments.job)
+    _client().cancel(arguments.job)
     return 0

@@ -9,22 +9,24 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from dayfly import process
 from dayfly.batch.jobshell.shell import serve as serve_job
 from dayfly.errors import Refused
 
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
-"""Those whose hooks call us: `dayfly.batch.SYSTEM.job` reads what each says of a job, `calls` asks it for something."""
+"""Those whose hooks call us: `dayfly.batch.adapters.SYSTEM.job` reads what each says of a job, `calls` asks it for something."""
 
 
 def serve(words: Sequence[str]) -> int:
     """Run the job that `SYSTEM WORD=VALUE… -- COMMAND` describes. One that died by a signal takes us with it by the same one."""
     if not words or words[0] not in SYSTEMS:
         raise Refused("the job shell serves no such batch system", f"these: {', '.join(SYSTEMS)}")
-    package = f"dayfly.batch.{words[0]}"
+    package = f"dayfly.batch.adapters.{words[0]}"
     status = serve_job(
         words[1:],
         importlib.import_module(f"{package}.job").read,
         lambda job, variables: importlib.import_module(f"{package}.calls").Calls(job, variables),
+        process.warn,
     )
     return status if status >= 0 else _die(-status)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from dayfly import inherited
+from dayfly import inherited, process
 from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
 from dayfly.guest.boot import BootMode
@@ -127,7 +127,7 @@ def configure(parser: Parser) -> None:
 
 
 def _target(text: str) -> Name:
-    from dayfly.cli.saving import parse_target  # noqa: PLC0415 (most jobs do without it)
+    from dayfly.app.save import parse_target  # noqa: PLC0415 (most jobs do without it)
 
     return parse_target(text)
 
@@ -139,10 +139,24 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = site.load()
     job = description(arguments, settings)
     if arguments.save_as is None:
-        return run(job, settings)
-    from dayfly.cli.saving import run_and_save  # noqa: PLC0415 (most jobs do without it)
+        return run(job, settings, process.warn).status
+    return _run_and_save(job, arguments.save_as, settings, failed_too=arguments.save_failed)
 
-    return run_and_save(job, arguments.save_as, settings, failed_too=arguments.save_failed)
+
+def _run_and_save(job: JobDescription, name: Name, settings: Settings, *, failed_too: bool) -> int:
+    from dayfly.app.save import run_and_save  # noqa: PLC0415 (most jobs do without it)
+    from dayfly.cli.progress import Progress  # noqa: PLC0415 (as that)
+
+    told: list[Progress] = []
+
+    def progress() -> Progress:
+        told.append(Progress())
+        return told[0]
+
+    saved = run_and_save(job, name, settings, failed_too=failed_too, notify=process.warn, progress=progress)
+    if saved.digest:
+        told[0].ready(name)
+    return saved.status
 
 
 def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:

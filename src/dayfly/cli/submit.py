@@ -34,17 +34,18 @@ def configure(parser: Parser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Submit a job."""
     from dayfly.batch.submission import client, description, local  # noqa: PLC0415 (only where it is asked for)
-    from dayfly.batch.submission.systems import LOCAL, find  # noqa: PLC0415
+    from dayfly.batch.submission.system import LOCAL, find  # noqa: PLC0415
+    from dayfly.batch.systems import SYSTEMS as KNOWN  # noqa: PLC0415
 
     job = description.read(arguments.file)
-    system = None if arguments.batch == LOCAL else find(arguments.batch)
+    system = None if arguments.batch == LOCAL else find(arguments.batch, KNOWN)
     if arguments.dry_run:
         if system is None:
             sys.stdout.write(f"{shlex.join(['dayfly', *local.words(job)[3:]])}\n")
         else:
             sys.stdout.write(f"# {shlex.join(system.words.SUBMIT)}\n{system.render(job)}")
         return 0
-    made = client.submit(job, system)
+    made = client.Client(KNOWN).submit(job, system)
     if arguments.json:
         print_json({"id": made.id, **asdict(made)})
     else:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from dayfly import principal
+from dayfly import principal, process
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import IMAGE_HELP, checked, counted, positive
@@ -106,6 +106,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
             boot=arguments.boot,
             network=arguments.network,
             shares=arguments.shares,
+            notify=process.warn,
         )
     template.close()
     sys.stderr.write(f"ready after {format_duration(time.monotonic() - begun)} in {template.folder}\n")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from dayfly import files
 from dayfly import settings as site
+from dayfly.app.records import Filter, find, matching, of_everybody
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser
-from dayfly.errors import NotFound, Refused
-from dayfly.job.usage import MachineUsed, Records, UsageRecord, by_id
+from dayfly.errors import NotFound
+from dayfly.job.usage import MachineUsed, Records, UsageRecord
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = "Show the usage records of jobs. Each job has one, including those that failed or were killed."
@@ -60,55 +60,9 @@ def _add_all(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """List or show."""
-    every = _everybodys() if arguments.all_users else [Records(site.load().records_folder)]
+    every = of_everybody() if arguments.all_users else [Records(site.load().records_folder)]
     status: int = arguments.act(arguments, every)
     return status
-
-
-def _everybodys() -> list[Records]:
-    """The records of each user that we may read. Raises `Refused` where each has them where nobody knows."""
-    folder = str(site.load(user=site.USER).records_folder)
-    if site.USER not in folder:
-        hint = "a folder like /var/spool/dayfly/{user}/records as records.folder of the site's settings is"
-        raise Refused(f"the folders of users' records are not known by {folder}", hint)
-    pattern = "*".join(map(glob.escape, folder.split(site.USER)))
-    folders = [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 (an absolute pattern)
-    return [Records(folder) for folder in folders if not folder.is_symlink()]
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which records are meant; None and empty mean all."""
-
-    user: str | None = None
-    image: str | None = None
-    day: str | None = None
-    status: int | None = None
-    state: str | None = None
-    job: str | None = None
-
-    def matches(self, record: UsageRecord) -> bool:
-        """Whether this record is one of them."""
-        return (
-            self.user in (None, record.user, str(record.uid))
-            and self._matches_image(record)
-            and record.begun.startswith(self.day or "")
-            and self.state in (None, record.state)
-            and self.job in (None, *_job_names(record))
-            and (self.status is None or (record.end is not None and record.end.status == self.status))
-        )
-
-    def _matches_image(self, record: UsageRecord) -> bool:
-        if self.image is None:
-            return True
-        name, digest = record.image.reference, record.image.digest
-        return self.image in (name, name.partition(":")[0]) or digest.startswith((self.image, f"sha256:{self.image}"))
-
-
-def _job_names(record: UsageRecord) -> tuple[str, ...]:
-    """What a batch system calls the record's job: its number, its array's, and its place in that."""
-    array, task = record.batch.get("array_job", ""), record.batch.get("array_task", "")
-    return tuple(filter(None, (record.batch.get("job"), array, f"{array}_{task}" if array else "")))
 
 
 def _day(text: str) -> str:
@@ -118,15 +72,9 @@ def _day(text: str) -> str:
     return text
 
 
-def _all(arguments: argparse.Namespace, every: Sequence[Records]) -> Iterator[tuple[UsageRecord, Records]]:
-    for records in every:
-        yield from ((record, records) for record in (records.vouched() if arguments.all_users else records.all()))
-
-
 def _list(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
     wanted = Filter(arguments.user, arguments.image, arguments.day, arguments.status, arguments.state, arguments.job)
-    matching = (record for record, _ in _all(arguments, every) if wanted.matches(record))
-    shown = sorted(matching, key=lambda record: record.begun)
+    shown = [record for record, _ in matching(every, wanted, vouched=arguments.all_users)]
     if arguments.json:
         print_json([asdict(record) for record in shown])
     else:
@@ -152,9 +100,7 @@ def _row(record: UsageRecord) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
-    kept = list(_all(arguments, every))
-    record = by_id((record for record, _ in kept), arguments.id)
-    records = next(records for one, records in kept if one is record)
+    record, records = find(every, arguments.id, vouched=arguments.all_users)
     if arguments.console:
         print(_console(records.console(record)), end="")
     elif arguments.json:

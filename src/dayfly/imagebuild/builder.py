@@ -19,7 +19,6 @@ from dayfly.imagebuild.filesystem import Progress
 from dayfly.imagebuild.namespace import enter
 from dayfly.imagebuild.recipe import RPM, Recipe, load
 from dayfly.imagebuild.root import RootFacts, finish
-from dayfly.imagebuild.steps import Machines, no_machines
 from dayfly.settings import Settings
 
 
@@ -43,11 +42,8 @@ def build(
     progress: Progress,
     *,
     name: Name | None = None,
-    machines: Machines = no_machines,
 ) -> str:
     """Build an image and add it to a library under this name, or else the recipe's: its digest.
-
-    `machines` are for what the recipe has run in one.
 
     A build that fails, or is killed, leaves nothing that the next one would not sweep away.
     Raises `DayflyError` of many kinds, each with what to do.
@@ -60,13 +56,13 @@ def build(
     library.create()
     sweep(library.layout)
     if recipe.distribution == RPM:
-        return _build_rpm(recipe, library, settings, progress, name or recipe.name, machines)
+        return _build_rpm(recipe, library, settings, progress, name or recipe.name)
     with work_folder(library.layout) as work:
         shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
         root, facts, archive = _root(shop, recipe)
         parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
         made = Root(root, facts.size, facts.os)
-        return _finished(recipe, made, parts, modules, shop, library, machines, name or recipe.name)
+        return _finished(recipe, made, parts, modules, shop, library, name or recipe.name)
 
 
 def _finished(
@@ -76,25 +72,24 @@ def _finished(
     modules: Path | None,
     shop: BuildContext,
     library: Library,
-    machines: Machines,
     name: Name,
 ) -> str:
     """The image of a root and a kernel, its steps done, in the library: its digest."""
     about = config(recipe, root, parts.version)
     layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
     if recipe.run:
-        made = steps.perform(shop, recipe, about, layers, machines)
+        made = steps.perform(shop, recipe, about, layers)
         about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
     shop.progress("image: adding it to the library")
     return library.add(about, layers, name)
 
 
-def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name, machines: Machines) -> str:
+def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name) -> str:
     with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
         shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
-        root = rpm.root(shop, recipe, builder, machines)
+        root = rpm.root(shop, recipe, builder)
         parts, modules = shop.debian_kernel(recipe.kernel)
-        return _finished(recipe, root, parts, modules, shop, library, machines, name)
+        return _finished(recipe, root, parts, modules, shop, library, name)
 
 
 def rpm_builder(library: Library, settings: Settings, progress: Progress) -> OpenImage:

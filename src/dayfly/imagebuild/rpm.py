@@ -18,9 +18,8 @@ from dayfly.imagebuild.containerimage.rootfs import Root
 from dayfly.imagebuild.containerimage.tree import Attributes, Kind, Node
 from dayfly.imagebuild.context import BuildContext
 from dayfly.imagebuild.recipe import Recipe, RecipeFile, Repository
-from dayfly.imagebuild.steps import Machines
 from dayfly.machine.config import Share
-from dayfly.provision.scripts import Scripts
+from dayfly.provision.scripts import Scripts, run_scripts
 from dayfly.values import replace
 
 BUILDER = Path(__file__).parent / "rpm-builder.toml"
@@ -90,10 +89,10 @@ def folder(url: str) -> str:
     return unquote(parts.path).rstrip("/") if parts.scheme == "file" else ""
 
 
-def root(shop: BuildContext, recipe: Recipe, builder: OpenImage, machines: Machines) -> Root:
+def root(shop: BuildContext, recipe: Recipe, builder: OpenImage) -> Root:
     """The root filesystem of a recipe's packages and files.
 
-    Raises what `machines` does, and as `dayfly.imagebuild.capture.root`.
+    Raises as `dayfly.provision.scripts.run_scripts`, and as `dayfly.imagebuild.capture.root`.
     """
     plain = steps.scripts(recipe, shop.settings, (script(recipe),))
     memory = max(plain.shape.memory, 0 if recipe.machine.memory else LEAST_MEMORY)
@@ -108,7 +107,7 @@ def root(shop: BuildContext, recipe: Recipe, builder: OpenImage, machines: Machi
     progress = shop.progress
     with capture.archived(shop.work, shop.namespace.inner("packages")) as bench:
         progress(f"packages: starting a machine of {builder.name}")
-        machines(builder, shop.settings, wanted, bench.archive, lambda _, line: progress(f"packages: {line}"))
+        run_scripts(builder, shop.settings, wanted, bench.archive, lambda _, line: progress(f"packages: {line}"), progress)
         return capture.root(bench, "", shop.date, progress, latest=shop.date, additions=dict(_additions(recipe)))
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
-from dayfly.errors import DayflyError
-from dayfly.image.library import Library, OpenImage, Source
+from dayfly.image.library import Library, Source
 from dayfly.image.manifest import ImageConfig, Role
 from dayfly.image.reference import LibraryKind, Reference
 from dayfly.imagebuild import capture
@@ -17,22 +14,8 @@ from dayfly.imagebuild.context import BuildContext
 from dayfly.imagebuild.filesystem import Progress
 from dayfly.imagebuild.recipe import Recipe
 from dayfly.machine.config import Shape
-from dayfly.provision.scripts import Scripts
+from dayfly.provision.scripts import Scripts, run_scripts
 from dayfly.settings import Settings
-
-
-class Machines(Protocol):
-    """Who has a machine do what is wanted of it: `dayfly.provision.scripts.perform`."""
-
-    def __call__(
-        self, image: OpenImage, settings: Settings, wanted: Scripts, archive: int, said: Callable[[int, str], None], /
-    ) -> None:
-        """Write the files that are there afterwards to `archive`, an open file."""
-
-
-def no_machines(image: OpenImage, *_: object) -> None:
-    """Where nobody has machines. Raises `DayflyError`."""
-    raise DayflyError(f"there is no machine here for {image.digest}")
 
 
 def scripts(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Scripts:
@@ -47,10 +30,10 @@ def scripts(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Scr
     )
 
 
-def perform(shop: BuildContext, recipe: Recipe, config: ImageConfig, layers: dict[Role, Source], machines: Machines) -> Root:
+def perform(shop: BuildContext, recipe: Recipe, config: ImageConfig, layers: dict[Role, Source]) -> Root:
     """The root after a recipe's steps. The image so far, `config` and `layers`, is in a library of its own, and gone with it.
 
-    Raises what `machines` does when a step fails, and as `dayfly.imagebuild.capture.root`.
+    Raises as `dayfly.provision.scripts.run_scripts`, and as `dayfly.imagebuild.capture.root`.
     """
     library = Library(shop.work.path / "before")
     digest = library.add(config, layers, None)
@@ -59,7 +42,7 @@ def perform(shop: BuildContext, recipe: Recipe, config: ImageConfig, layers: dic
     with library.open(Reference(None, digest, LibraryKind.USER)) as image, capture.archived(shop.work, shop.namespace) as bench:
         progress(f"run: starting a machine for {len(recipe.run)} steps")
         wanted = scripts(recipe, shop.settings, recipe.run)
-        machines(image, within, wanted, bench.archive, lambda number, line: progress(f"run {number}: {line}"))
+        run_scripts(image, within, wanted, bench.archive, lambda number, line: progress(f"run {number}: {line}"), progress)
         return after(bench, "steps", config.directory, shop.date, progress)
 
 

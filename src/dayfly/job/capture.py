@@ -9,39 +9,48 @@ from typing import Any
 
 from dayfly.errors import DayflyError
 from dayfly.job import signals
+from dayfly.job.control import Control
+from dayfly.job.frontend import Frontend
 from dayfly.job.prepare import Prepared
 from dayfly.job.run import Outcome
 from dayfly.machine.machine import Machine
 from dayfly.provision.capture import capture
 
 
-async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome) -> Outcome:
-    """Write the machine's files to where its job's description says: the job's outcome, or why nothing can come of them."""
+class _Stop(Control):
+    """Signals that ask for the end stop the writing."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+
+    def deliver_signal(self, number: signal.Signals) -> None:
+        if number in signals.ENDING and not self.asked.done():
+            self.asked.set_result(number)
+
+
+async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome, frontend: Frontend) -> Outcome:
+    """Write the machine's files to where its job's description says: the job's outcome, or why nothing can come of them.
+
+    All of them are there where the outcome is the job's own.
+    """
     wanted = prepared.description.capture
     assert wanted is not None  # noqa: S101 (or nobody would have asked)
-    loop = asyncio.get_running_loop()
-    asked: asyncio.Future[signal.Signals] = loop.create_future()
-    for number in signals.heeded(signals.HANDLED):
-        loop.add_signal_handler(number, _asked, asked, number)
+    stop = _Stop()
+    frontend.attach(stop)
     places = [*(share.target for share in prepared.shares), *(link.path for link in prepared.links)]
     kernel = prepared.image.config.kernel.version
+    loop = asyncio.get_running_loop()
     writing = loop.create_task(capture(machine, prepared.boot, kernel, places, wanted.descriptor))
-    first: set[asyncio.Future[Any]] = {writing, asked}
+    first: set[asyncio.Future[Any]] = {writing, stop.asked}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     machine.times["captured"] = time.monotonic()
     if not writing.done():
         writing.cancel()
-        number = asked.result()
+        number = stop.asked.result()
         message = f"ended by {number.name} while the machine's files were copied: no image was saved"
         return Outcome(128 + number, "cancelled", message, exited=outcome.exited)
     error = writing.exception()
     if isinstance(error, DayflyError):
         return Outcome(125, "not-captured", f"no image was saved: {error.message}", error.hint, outcome.exited)
     writing.result()
-    wanted.image = prepared.image.digest
     return outcome
-
-
-def _asked(asked: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
-    if number in signals.ENDING and not asked.done():
-        asked.set_result(number)

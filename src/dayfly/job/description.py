@@ -51,18 +51,12 @@ class Folder:
     readonly: bool = False
 
 
-@dataclass()
+@dataclass(frozen=True)
 class Capture:
-    """Where the files of a job's machine go, as an archive, when the job has ended well, or with `failed_too` however it ended.
-
-    `image` is the digest of the image that the machine was made of, as soon as the archive is whole; `failed` says that there is
-    none because the job failed.
-    """
+    """Where the files of a job's machine go, as an archive: when it has ended well, or with `failed_too` however it ended."""
 
     descriptor: int
     failed_too: bool = False
-    image: str = ""
-    failed: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ One job at a time has them. The process is stopped and goes on as the job does.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -13,10 +14,18 @@ from collections.abc import Callable
 from dayfly.errors import MachineFailed
 from dayfly.guest.frames import Stream
 from dayfly.job import signals
+from dayfly.job.control import Control
 from dayfly.job.frontend import Frontend
-from dayfly.job.run import Run
+from dayfly.job.prepare import Prepared
+from dayfly.job.result import JobResult
 from dayfly.job.streams import Inlet, Outlet
+from dayfly.job.supervise import Audience, Told, supervise
 from dayfly.job.terminal import CallersTerminal, size
+from dayfly.machine.qemu import Launched
+from dayfly.notices import Notify
+from dayfly.provision.probe import Trial
+from dayfly.provision.templates.selection import Origin
+from dayfly.settings import Settings
 
 
 class Foreground(Frontend):
@@ -28,20 +37,21 @@ class Foreground(Frontend):
         self.has_stderr = not terminal
         self._loop = asyncio.get_running_loop()
         self._inlet: Inlet | None = None
-        self._run: Run | None = None
+        self._control = Control()
         self._suspended = self._paused = False
         self._obeying = asyncio.Lock()
         self._obedience: asyncio.Task[None] | None = None
 
-    def attach(self, run: Run) -> None:
+    def attach(self, control: Control) -> None:
         """Pass on the signals that were held until now, and all that come."""
-        self._run = run
+        self._control = control
         for number in signals.heeded(signals.HANDLED):
-            self._loop.add_signal_handler(number, self._signalled, run, number)
+            self._loop.add_signal_handler(number, self._signalled, control, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HANDLED)
 
     def started(self) -> None:
         """Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
+        gc.enable()  # switched off for as long as nothing but imports happens
         if self._terminal is not None:
             self._terminal.take()
 
@@ -56,26 +66,30 @@ class Foreground(Frontend):
         self._inlet = Inlet(0, window, read, self._at_terminal)
         return self._inlet
 
-    def give_terminal_back(self) -> None:
+    def ended(self) -> None:
         """The terminal is the user's again."""
         if self._terminal is not None:
             self._terminal.give_back()
 
+    def detach(self) -> None:
+        """Hold the signals, or one more of them ends us before the record is written: the loop takes its handlers with it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD)
+
     def _at_terminal(self) -> None:
-        if self._terminal is not None and self._run is not None and not self._run.is_over:
+        if self._terminal is not None and not self._control.is_over:
             self._terminal.take()
 
-    def _signalled(self, run: Run, number: signal.Signals) -> None:
+    def _signalled(self, control: Control, number: signal.Signals) -> None:
         if number in (signal.SIGTSTP, signal.SIGCONT):
             self._suspended = number == signal.SIGTSTP
-            self._obedience = self._loop.create_task(self._obey(run))
+            self._obedience = self._loop.create_task(self._obey(control))
         elif number == signal.SIGWINCH:
             if self._terminal is not None:
-                run.resize(size(0))
+                control.resize(size(0))
         else:
-            run.deliver_signal(number)
+            control.deliver_signal(number)
 
-    async def _obey(self, run: Run) -> None:
+    async def _obey(self, control: Control) -> None:
         """Pause the machine, and stop this process, as the sender of TSTP expects of a process; or let the machine go on.
 
         Batch systems send CONT to jobs that nobody has suspended, before TERM; and CONT may come while QEMU still pauses.
@@ -83,20 +97,38 @@ class Foreground(Frontend):
         try:
             async with self._obeying:
                 if self._suspended and not self._paused:
-                    await run.pause()
+                    await control.pause()
                     self._paused = True
                 if not self._suspended and self._paused:
-                    await run.resume()
+                    await control.resume()
                     self._paused = False
         except MachineFailed as error:
-            run.fail(error.message, error.hint)
+            control.fail(error.message, error.hint)
             return
         if self._suspended:
-            self.give_terminal_back()
+            self.ended()
             os.kill(os.getpid(), signal.SIGSTOP)
             self._suspended = False  # CONT is what we went on by, and a second TSTP before it means nothing any more
-        elif run.is_started:
-            run.resumed()
+        elif control.is_started:
+            control.resumed()
             self._at_terminal()
             if self._inlet is not None:
                 self._inlet.look_again()
+
+
+def supervised(
+    prepared: Prepared,
+    settings: Settings,
+    launched: Launched,
+    origin: Origin,
+    trial: Trial,
+    notify: Notify,
+    told: Told | None,
+) -> JobResult:
+    """Run a job in the foreground, in the machine that was started for it."""
+
+    async def run() -> JobResult:
+        frontend = Foreground(terminal=prepared.terminal)
+        return await supervise(prepared, settings, launched, origin, trial, frontend, Audience(notify, told))
+
+    return asyncio.run(run())

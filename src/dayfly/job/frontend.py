@@ -8,7 +8,7 @@ from collections.abc import Callable
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from dayfly.guest.frames import Stream
-    from dayfly.job.run import Run
+    from dayfly.job.control import Control
 
 
 class Output(ABC):
@@ -46,12 +46,20 @@ class Frontend(ABC):
     """Whether the job's stderr is a stream of its own; at a terminal it is not."""
 
     @abstractmethod
-    def attach(self, run: Run) -> None:
-        """The job's machine is there. From now on, `run` may be told what to do."""
+    def attach(self, control: Control) -> None:
+        """From now on, `control` may be told what to do."""
 
     @abstractmethod
     def started(self) -> None:
         """The job runs."""
+
+    @abstractmethod
+    def ended(self) -> None:
+        """The job has ended, and all of its output is written."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """The machine is gone: there is nothing left to control."""
 
     @abstractmethod
     def output(

@@ -16,6 +16,7 @@ from dayfly.image.library import OpenImage
 from dayfly.image.manifest import ImageConfig
 from dayfly.job.description import Folder, JobDescription, check_listable, hides_image, leads_to, mounts
 from dayfly.machine.config import Processor, Share
+from dayfly.notices import Notify
 from dayfly.policy.permission import permit, shared
 from dayfly.policy.rules import Wish
 from dayfly.principal import Principal
@@ -45,14 +46,14 @@ class Prepared:
     begun_at: float
 
 
-def prepare(description: JobDescription, principal: Principal, image: OpenImage, begun: float) -> Prepared:
+def prepare(description: JobDescription, principal: Principal, image: OpenImage, begun: float, notify: Notify) -> Prepared:
     """Check and complete what the description leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
     boot = boot_mode(image, description.boot)
     if boot.by_firmware and description.capture is not None:
         name = image.name or image.digest
         raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "images with a kernel of their own can be")
-    shares, links, directory = _folders(description, principal, image.config)
+    shares, links, directory = _folders(description, principal, image.config, notify)
     return Prepared(
         description=description,
         principal=principal,
@@ -112,7 +113,7 @@ def _command(description: JobDescription, image: OpenImage) -> tuple[str, ...]:
 
 
 def _folders(
-    description: JobDescription, principal: Principal, config: ImageConfig
+    description: JobDescription, principal: Principal, config: ImageConfig, notify: Notify
 ) -> tuple[tuple[Share, ...], tuple[Link, ...], str]:
     """What the machine shares, the links to it, and the directory that the job starts in.
 
@@ -121,7 +122,7 @@ def _folders(
     wanted, callers_own = description.share_directory, Folder(description.directory)
     shared = wanted and not hides_image(leads_to(callers_own)[0].path)
     if wanted and not shared:
-        process.warn(f"the working directory {description.directory} is not shared: it would hide the image's own")
+        notify(f"the working directory {description.directory} is not shared: it would hide the image's own")
     own = (callers_own,) if shared else ()
     callers = leads_to(callers_own)[0].path if shared else ""
     choice = (callers, config.directory) if description.command else (config.directory, callers)

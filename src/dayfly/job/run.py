@@ -20,6 +20,7 @@ from dayfly.guest.frames import INPUT_WINDOW, ProtocolBroken, Stream
 from dayfly.guest.protocol import Exited, WindowSize
 from dayfly.guest.session import NotStarted, Receiver, Session
 from dayfly.job import signals
+from dayfly.job.control import Control
 from dayfly.job.frontend import Frontend, Input, Output
 from dayfly.machine.config import Accelerator, CpuModel
 from dayfly.machine.events import Event
@@ -46,7 +47,7 @@ class Outcome:
     exited: Exited | None = None
 
 
-class Run(Receiver):
+class Run(Receiver, Control):
     """One job in one machine."""
 
     def __init__(
@@ -87,16 +88,6 @@ class Run(Receiver):
         self._lost_output: tuple[Stream, OSError] | None = None
         self._gave_up: signal.Signals | None = None
         self.times = machine.times
-
-    @property
-    def is_started(self) -> bool:
-        """Whether the job runs, or has run."""
-        return self._session.is_started
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is known how the job ended; some of its output may still wait to be written."""
-        return self._outcome.done()
 
     async def outcome(self, boot_timeout: float) -> Outcome:
         """Run the job to its end. The machine still exists afterwards, and is the caller's to destroy.
@@ -140,6 +131,7 @@ class Run(Receiver):
         """The first to say how the job ended is right. What the job wrote until then is still passed on."""
         for stream in list(self._outputs):
             self.output_ended(stream)
+        self.is_over = True
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
@@ -158,6 +150,7 @@ class Run(Receiver):
 
     def started(self) -> None:
         """The job runs."""
+        self.is_started = True
         self.times["started"] = time.monotonic()
         if self.times["started"] - self.times.get("restored", self.times["started"]) > _STALE_SECONDS:
             self._session.set_clock()

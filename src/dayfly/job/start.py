@@ -1,6 +1,6 @@
 """From a description to a running job: the hot path. Nothing heavy is imported before QEMU runs.
 
-`run` is all that the command line and the batch systems call.
+`run` is what the command line and the job shell call: the job has this process's streams, signals and terminal.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dayfly.job import signals
 from dayfly.job.description import JobDescription
 from dayfly.job.prepare import Prepared, permitted, plan_of, prepare
 from dayfly.machine import ends, nesting
-from dayfly.machine.config import CpuModel
 from dayfly.machine.qemu import Launched
 from dayfly.machine.snapshot.restore import RestoreFailed, restored, started
-from dayfly.provision import accelerator, image_failures
+from dayfly.notices import Notify
+from dayfly.provision import image_failures, probe
 from dayfly.provision.plan import Plan, start_cold
 from dayfly.provision.templates.selection import NoTemplate, Origin, discard, obtain, start_clone
 from dayfly.provision.templates.store import OpenTemplate
@@ -31,48 +31,47 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
+    from dayfly.job.result import JobResult
     from dayfly.job.supervise import Told
 
 
-def run(description: JobDescription, settings: Settings, told: Told | None = None) -> int:
-    """Run a job in a fresh machine; returns what to exit with. `told` hears of the record when the job starts, and at its end.
+def run(description: JobDescription, settings: Settings, notify: Notify, told: Told | None = None) -> JobResult:
+    """Run a job in a fresh machine, in the foreground of this process. `told` hears of its record when it starts and at its end.
 
     `signals.HELD` stay blocked afterwards: whoever has more to do that they may end unblocks them.
-    Raises `DayflyError` for what is wrong with the job or its image; what happens later is told on stderr and in the record.
+    Raises `DayflyError` for what is wrong with the job or its image; what happens later is told by `notify`, and in the record.
     """
     begun = time.monotonic()
     gc.disable()
     nesting.refuse()
     with Libraries(settings).open(description.image) as image:
         if image.notice:
-            process.warn(image.notice)
-        prepared = permitted(prepare(description, principal.current(), image, begun), settings)
+            notify(image.notice)
+        prepared = permitted(prepare(description, principal.current(), image, begun, notify), settings)
         process.raise_limits()
-        verdict = accelerator.Verdict(settings.cache_folder, description.cpu_model or CpuModel(settings.machine_cpu_model))
-        ways = accelerator.choose(settings.machine_accelerator, verdict)
-        plan = plan_of(prepared, ways[0])
+        trial = probe.begin(settings, description.cpu_model, notify)
+        plan = plan_of(prepared, trial.way)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD - signals.ENDING)
         for number in signals.heeded(signals.ENDING):
             signal.signal(number, _asked_to_end)
         try:
             if description.batch:
                 image_failures.check(settings, image.digest)
-            template = _template(plan, settings, cold=description.cold, trial=len(ways) > 1)
+            template = _template(plan, settings, cold=description.cold, trial=trial.is_one)
             signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
             launched, origin = _machine(prepared, settings, plan, template)
         except (DayflyError, OSError) as error:
-            from dayfly.job.supervise import not_up  # noqa: PLC0415 (heavy)
+            from dayfly.job.supervise import Audience, not_up  # noqa: PLC0415 (heavy)
 
-            return not_up(prepared, settings, error, ways[0], told)
+            return not_up(prepared, settings, error, trial.way, Audience(notify, told))
         except _AskedToEnd as asked:
-            from dayfly.job.supervise import cancelled  # noqa: PLC0415 (heavy)
+            from dayfly.job.supervise import Audience, cancelled  # noqa: PLC0415 (heavy)
 
-            return cancelled(prepared, settings, asked.number, told)
+            return cancelled(prepared, settings, asked.number, Audience(notify, told))
 
-        from dayfly.job.supervise import supervise  # noqa: PLC0415 (heavy: imported while the machine starts)
-        from dayfly.provision.probe import Trial  # noqa: PLC0415 (as that)
+        from dayfly.job.foreground import supervised  # noqa: PLC0415 (heavy: imported while the machine starts)
 
-        return supervise(prepared, settings, launched, origin, Trial(ways, verdict), told)
+        return supervised(prepared, settings, launched, origin, trial, notify, told)
 
 
 class _AskedToEnd(KeyboardInterrupt):
@@ -101,7 +100,7 @@ def _import_the_rest() -> None:
     if hidden:
         sys.modules["ssl"] = None  # type: ignore[assignment]  # what makes an import of it fail
     try:
-        import dayfly.job.supervise  # noqa: F401, PLC0415 (heavy)
+        import dayfly.job.foreground  # noqa: F401, PLC0415 (heavy)
     finally:
         if hidden:
             del sys.modules["ssl"]

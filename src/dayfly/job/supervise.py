@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 
-from dayfly import process
 from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused, in_words
 from dayfly.image.library import OpenImage
-from dayfly.job import signals
-from dayfly.job.foreground import Foreground
+from dayfly.job.frontend import Frontend
 from dayfly.job.prepare import Prepared, plan_of
 from dayfly.job.request import request
+from dayfly.job.result import JobResult
 from dayfly.job.run import Outcome, Run, ended_before
 from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened
 from dayfly.machine import ends
 from dayfly.machine.config import Processor
-from dayfly.machine.machine import ExitInfo, Machine, StartFailed
+from dayfly.machine.failure import ExitInfo, StartFailed
+from dayfly.machine.machine import Machine
 from dayfly.machine.qemu import Launched
+from dayfly.notices import Notify
 from dayfly.provision.plan import start_cold
 from dayfly.provision.probe import Trial
 from dayfly.provision.templates.selection import Origin
 from dayfly.settings import Settings
 from dayfly.units import timestamp
-from dayfly.values import replace
+from dayfly.values import dataclass, replace
 
 Told = Callable[[UsageRecord], None]
 """Who hears of a job's record when the job starts (with the state `running`), and when it has ended. Raises nothing."""
 
 
-def supervise(prepared: Prepared, settings: Settings, launched: Launched, origin: Origin, trial: Trial, told: Told | None) -> int:
-    """Run the job in the machine that was spawned for it; returns what to exit with.
+@dataclass(frozen=True)
+class Audience:
+    """Who hears how a job goes: of its record, and of notices for the user."""
 
-    By the `trial` the machine shows whether KVM works here, where nobody knows; where not, the job gets another machine.
-    """
-    with contextlib.ExitStack() as until_the_end:
-        outcome, record = asyncio.run(_Supervisor(prepared, settings, origin, trial, until_the_end, told).run(launched))
-    return _told(prepared, settings, outcome, record, told)
+    notify: Notify
+    told: Told | None = None
 
 
-def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Processor, told: Told | None) -> int:
-    """A job for which no machine could be spawned, or not even a template came up; returns what to exit with."""
+def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Processor, to: Audience) -> JobResult:
+    """A job for which no machine could be started, or not even a template came up."""
     if isinstance(error, OSError):
         words = in_words(error)
         limit = ends.behind(words, prepared.limits)
@@ -57,18 +53,37 @@ def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError,
         record = replace(record, machine=_by(record.machine, tried))
     outcome, record = _not_up(record, error)
     if isinstance(error, StartFailed):
-        with _never_fatal("the console could not be kept"):
+        with _never_fatal("the console could not be kept", to.notify):
             console = Records(settings.records_folder).open_console(record)
             os.write(console, error.tail.encode())
             os.close(console)
-    return _told(prepared, settings, outcome, record, told)
+    return _result(prepared, settings, outcome, record, to)
 
 
-def cancelled(prepared: Prepared, settings: Settings, number: signal.Signals, told: Told | None) -> int:
-    """A job that was asked to end while its template was made or waited for; returns what to exit with."""
+def cancelled(prepared: Prepared, settings: Settings, number: signal.Signals, to: Audience) -> JobResult:
+    """A job that was asked to end while its template was made or waited for."""
     outcome = ended_before(number)
     record = _begun(prepared, Origin(cold_reason="no template was made"))
-    return _told(prepared, settings, outcome, replace(record, state="ended", end=_end(outcome)), told)
+    return _result(prepared, settings, outcome, replace(record, state="ended", end=_end(outcome)), to)
+
+
+async def supervise(
+    prepared: Prepared,
+    settings: Settings,
+    launched: Launched,
+    origin: Origin,
+    trial: Trial,
+    frontend: Frontend,
+    to: Audience,
+) -> JobResult:
+    """Run the job in the machine that was started for it.
+
+    By the `trial` the machine shows whether KVM works here, where nobody knows; where not, the job gets another machine.
+    """
+    supervisor = _Supervisor(prepared, settings, origin, trial, frontend, to)
+    outcome, record = await supervisor.run(launched)
+    result = _result(prepared, settings, outcome, record, to)
+    return replace(result, captured=supervisor.captured, job_status=supervisor.job_status)
 
 
 def _image_used(image: OpenImage) -> ImageUsed:
@@ -90,38 +105,41 @@ def _reason(error: DayflyError) -> str:
     return "not-started" if isinstance(error, (Refused, NotFound, Corrupt)) else "host-failed"
 
 
-def _told(prepared: Prepared, settings: Settings, outcome: Outcome, record: UsageRecord, told: Told | None) -> int:
-    """Tell the user and the record how the job ended; what to exit with."""
+def _result(prepared: Prepared, settings: Settings, outcome: Outcome, record: UsageRecord, to: Audience) -> JobResult:
+    """Tell the user and the record how the job ended."""
     if outcome.message:
-        process.warn(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
-    with _never_fatal("the usage record could not be written"):
+        to.notify(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
+    with _never_fatal("the usage record could not be written", to.notify):
         Records(settings.records_folder).write(record)
-    if told is not None:
-        told(record)
+    if to.told is not None:
+        to.told(record)
+    status = outcome.status
     if prepared.description.as_signal and outcome.exited is not None and outcome.exited.signal:
-        return -outcome.exited.signal
-    return outcome.status
+        status = -outcome.exited.signal
+    return JobResult(status, record, outcome.status)
 
 
 class _Supervisor:
     def __init__(
-        self,
-        prepared: Prepared,
-        settings: Settings,
-        origin: Origin,
-        trial: Trial,
-        until_the_end: contextlib.ExitStack,
-        told: Told | None,
+        self, prepared: Prepared, settings: Settings, origin: Origin, trial: Trial, frontend: Frontend, to: Audience
     ) -> None:
-        self._told = told
         self._prepared = prepared
         self._settings = settings
         self._trial = trial
-        self._until_the_end = until_the_end
+        self._frontend = frontend
+        self._to = to
         self._record = _begun(prepared, origin)
         self._records = Records(settings.records_folder)
+        self.captured = ""
+        self.job_status = 125
 
     async def run(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
+        try:
+            return await self._tried(launched)
+        finally:
+            self._frontend.ended()
+
+    async def _tried(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
         timeout = self._settings.machine_boot_timeout
         slow = self._prepared.boot.by_firmware  # nothing is heard of its kernel before all of its system is up
         while True:
@@ -133,24 +151,20 @@ class _Supervisor:
             launched = start_cold(plan_of(self._prepared, self._trial.way), self._settings)
 
     def _started(self, machine: Machine) -> None:
-        """The job runs. Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
-        gc.enable()  # which `start` has switched off for as long as nothing but imports happens
-        if self._told is not None:
-            self._told(replace(self._record, phases=_phases(self._prepared.begun, machine.times)))
+        if self._to.told is not None:
+            self._to.told(replace(self._record, phases=_phases(self._prepared.begun, machine.times)))
 
     def _is_captured(self, outcome: Outcome) -> bool:
         """Whether the files of a machine whose job ended so are wanted."""
         capture = self._prepared.description.capture
-        if capture is None:
-            return False
-        capture.failed = outcome.status != 0 and not capture.failed_too
-        return not capture.failed
+        return capture is not None and (outcome.status == 0 or capture.failed_too)
 
-    async def _captured(self, machine: Machine, outcome: Outcome) -> Outcome:
+    async def _capture(self, machine: Machine, outcome: Outcome) -> Outcome:
         from dayfly.job.capture import attempt  # noqa: PLC0415 (most jobs do without it)
 
-        self._until_the_end.close()  # the terminal is the user's again
-        return await attempt(machine, self._prepared, outcome)
+        after = await attempt(machine, self._prepared, outcome, self._frontend)
+        self.captured = self._prepared.image.digest if after is outcome else ""
+        return after
 
     async def _in(self, launched: Launched, boot_timeout: float) -> tuple[Outcome, UsageRecord]:
         """Run the job in this machine. The machine is gone when this returns or raises."""
@@ -160,18 +174,16 @@ class _Supervisor:
             machine=replace(_by(self._record.machine, Processor(config.accelerator, config.cpu)), pid=launched.child.pid),
         )
         console = None
-        with _never_fatal("the usage record could not be begun"):
+        with _never_fatal("the usage record could not be begun", self._to.notify):
             self._records.write(record)
             console = self._records.open_console(record)
         self._record = record
         try:
             async with Machine(launched, console) as machine:
-                frontend = Foreground(terminal=self._prepared.terminal)
-                self._until_the_end.callback(frontend.give_terminal_back)
                 run = Run(
                     machine,
                     lambda: request(self._prepared).encode(),
-                    frontend,
+                    self._frontend,
                     timeout=self._prepared.description.timeout,
                     grace=self._settings.job_grace,
                     up=self._trial.succeeded,
@@ -179,12 +191,13 @@ class _Supervisor:
                     keep=self._is_captured,
                 )
                 outcome = await run.outcome(boot_timeout)
+                self.job_status = outcome.status
                 if run.kept:
-                    outcome = await self._captured(machine, outcome)
+                    self._frontend.ended()
+                    outcome = await self._capture(machine, outcome)
                 exit_info = await machine.destroy()
         finally:
-            # Or one more of them ends us when the loop has taken its handlers with it, before the record is written.
-            signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD)
+            self._frontend.detach()
             if console is not None:
                 os.close(console)
         times = {**machine.times, "gone": time.monotonic()}
@@ -253,10 +266,9 @@ def _end(outcome: Outcome) -> End:
 
 
 @contextlib.contextmanager
-def _never_fatal(what: str) -> Iterator[None]:
+def _never_fatal(what: str, notify: Notify) -> Iterator[None]:
     """Records are kept as well as can be; a job's exit status is not lost over one."""
     try:
         yield
     except (OSError, DayflyError) as error:
-        sys.stdout.flush()
-        process.warn(f"{what}: {in_words(error)}")
+        notify(f"{what}: {in_words(error)}")

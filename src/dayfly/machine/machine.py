@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from enum import Enum, StrEnum
+from enum import Enum
 from types import TracebackType
 
 from dayfly import process
@@ -21,8 +21,8 @@ from dayfly.guest.protocol import Failed, FailedStage, Hello, Stage, printable
 from dayfly.guest.session import Link, Startup
 from dayfly.machine.ends import Limits, crashed, why
 from dayfly.machine.events import Event, Listener, Refusal
+from dayfly.machine.failure import ExitInfo, Loss, Part, StartFailed
 from dayfly.machine.qemu import Launched, Progress
-from dayfly.values import dataclass
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -35,15 +35,6 @@ _END_SECONDS = 1.0
 """For a QEMU whose sockets are closed to be reaped."""
 _CLOSED_SECONDS = 3.0
 """For a machine whose agent has closed its port to be switched off."""
-
-
-class Part(StrEnum):
-    """Which part of a machine did not come up."""
-
-    QEMU = "QEMU"
-    KERNEL = "the kernel"
-    ROOT = "the root filesystem"
-    AGENT = "the agent"
 
 
 class State(Enum):
@@ -63,33 +54,6 @@ class StateError(DayflyError):
 
     def __init__(self, call: str, actual: State, required: State) -> None:
         super().__init__(f"{call} needs a machine that is {required.value}, this one is {actual.value}")
-
-
-class StartFailed(MachineFailed):
-    """A machine did not come up: which part of it, and the last lines of its console."""
-
-    def __init__(self, part: Part, message: str, tail: str, hint: str = "") -> None:
-        self.part = part
-        self.tail = tail
-        lines = "".join(f"\n  | {line}" for line in tail.splitlines()[-12:])
-        super().__init__(message + lines, hint)
-
-
-@dataclass(frozen=True)
-class ExitInfo:
-    """How QEMU ended: its status (negative: the signal that ended it) and the CPU seconds that it used."""
-
-    status: int
-    cpu: float
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Why a machine ended under its job: in one word, as usage records have it, and in words for the user."""
-
-    reason: str
-    message: str
-    hint: str = ""
 
 
 class _Console(asyncio.Protocol):

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
-from dayfly import process
 from dayfly.machine.config import Accelerator, CpuModel, Processor
-from dayfly.machine.machine import Part, StartFailed
+from dayfly.machine.failure import Part, StartFailed
+from dayfly.notices import Notify
 from dayfly.provision import accelerator
 from dayfly.provision.accelerator import Found, Verdict
 from dayfly.settings import Settings
 
-Made = TypeVar("Made")
+TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Made = TypeVar("Made")
 
 
 class Trial:
     """The ways to run a machine, the best first, of which the first that works is kept as the verdict."""
 
-    def __init__(self, ways: tuple[Processor, ...], verdict: Verdict) -> None:
+    def __init__(self, ways: tuple[Processor, ...], verdict: Verdict, notify: Notify) -> None:
         self._ways = ways
         self._verdict = verdict
+        self._notify = notify
         self._is_one = len(ways) > 1
         self._said = ""
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is not known yet which of several ways works."""
+        return self._is_one
 
     @property
     def way(self) -> Processor:
@@ -60,9 +69,9 @@ class Trial:
         cpu = self.way.cpu if self.way.accelerator is Accelerator.KVM else None
         self._verdict.write(Found(cpu, self._said))
         if cpu is None:
-            process.warn(accelerator.NO_KVM)
+            self._notify(accelerator.NO_KVM)
         elif self._said:
-            process.warn(f"guests cannot have the host's CPU on this host, and get {shown(cpu)} (`dayfly doctor` says more)")
+            self._notify(f"guests cannot have the host's CPU on this host, and get {shown(cpu)} (`dayfly doctor` says more)")
 
 
 def shown(cpu: CpuModel) -> str:
@@ -70,13 +79,21 @@ def shown(cpu: CpuModel) -> str:
     return "it without arch-capabilities" if cpu is CpuModel.HOST_REDUCED else str(cpu)
 
 
-def tried(settings: Settings, attempt: Callable[[Processor, float], Made]) -> Made:
+def begin(settings: Settings, cpu: CpuModel | None, notify: Notify) -> Trial:
+    """The ways to run a machine on this host, with the CPU that is wanted (None: the settings').
+
+    Raises `Refused` where that CPU cannot be had.
+    """
+    verdict = Verdict(settings.cache_folder, cpu or CpuModel(settings.machine_cpu_model))
+    return Trial(accelerator.choose(settings.machine_accelerator, verdict), verdict, notify)
+
+
+def tried(settings: Settings, attempt: Callable[[Processor, float], Made], notify: Notify) -> Made:
     """What `attempt` makes with the way to use, in a machine that is given so many seconds to be up.
 
     Where that way turns out not to work, once more by the next. Raises what `attempt` does.
     """
-    verdict = Verdict(settings.cache_folder, CpuModel(settings.machine_cpu_model))
-    trial = Trial(accelerator.choose(settings.machine_accelerator, verdict), verdict)
+    trial = begin(settings, None, notify)
     while True:
         try:
             made = attempt(trial.way, trial.seconds(settings.machine_boot_timeout))

@@ -15,6 +15,7 @@ from dayfly.guest.protocol import Exited, GuestIdentity, Mount, StartRequest, pr
 from dayfly.image.library import OpenImage
 from dayfly.machine.config import Network, Processor, Shape, Share
 from dayfly.machine.machine import Machine
+from dayfly.notices import Notify
 from dayfly.policy.permission import permit, shared
 from dayfly.policy.rules import Wish
 from dayfly.provision import capture
@@ -60,7 +61,7 @@ class Scripts:
     what: str = "run step"
 
 
-def perform(image: OpenImage, settings: Settings, wanted: Scripts, archive: int, said: Said) -> None:
+def run_scripts(image: OpenImage, settings: Settings, wanted: Scripts, archive: int, said: Said, notify: Notify) -> None:
     """Do all that is wanted in a machine of this image, and write the files to the open file `archive`.
 
     Raises `StepFailed`, `Denied` when the site's policy does not allow such a machine, `MachineFailed` and what else there is.
@@ -74,7 +75,7 @@ def perform(image: OpenImage, settings: Settings, wanted: Scripts, archive: int,
     def attempt(processor: Processor, boot_seconds: float) -> None:
         asyncio.run(_Attempt(image, settings, wanted, said, processor).run(archive, boot_seconds, seconds))
 
-    tried(settings, attempt)
+    tried(settings, attempt, notify)
 
 
 class _Attempt:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 
-WHOLE = SubmittedJob(
+WHOLE = JobSpec(
     image="debian:12",
     command=("./simulate.sh", "--name", "it's"),
     directory="/home/ada/runs",

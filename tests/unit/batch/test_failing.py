@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dayfly import process
 from dayfly.batch.adapters.slurm.reap import job_of
 from dayfly.batch.jobshell.allocation import Allocation
 from dayfly.batch.jobshell.job import BatchJob
@@ -57,7 +58,9 @@ def told(settings: Settings, reason: str, restarts: str = "0", accelerator: str 
     asked = Asked()
     job = BatchJob("slurm", "q", {"job": "1", "restarts": restarts}, Allocation(1, 0))
     machine = replace(RECORD.machine, accelerator=accelerator)
-    Reporter(asked, job, settings).told(replace(RECORD, state="ended", machine=machine, end=End(125, reason, "why\nso")))
+    Reporter(asked, job, settings, process.warn).told(
+        replace(RECORD, state="ended", machine=machine, end=End(125, reason, "why\nso"))
+    )
     return asked.calls
 
 
@@ -102,7 +105,7 @@ def test_an_image_is_backed_off_after_three_failures_in_a_row(settings: Settings
     image_failures.check(settings, DIGEST)
     told(settings, "root-failed")
     asked = Asked()
-    Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings).told(RECORD)
+    Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings, process.warn).told(RECORD)
     image_failures.check(settings, DIGEST)
     assert asked.calls == [summary(RECORD)] == [f"debian:12 {DIGEST} tcg template 0.16s"]
 

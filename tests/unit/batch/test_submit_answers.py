@@ -15,7 +15,8 @@ from dayfly.batch.adapters.slurm import submit as slurm
 from dayfly.batch.adapters.torque import submit as torque
 from dayfly.batch.submission import store
 from dayfly.batch.submission.states import NoAnswer, State, first_failure
-from dayfly.batch.submission.systems import SYSTEMS, Words, check_command, present
+from dayfly.batch.submission.system import Words, check_command, present
+from dayfly.batch.systems import SYSTEMS
 from dayfly.errors import NotFound, Refused
 from tests.unit.batch.described import WHOLE
 
@@ -305,13 +306,13 @@ COMMANDS = {
 @EVERYWHERE
 def test_which_batch_system_a_host_has(system: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("bin")
-    assert present({"PATH": str(folder)}) == []
+    assert present({"PATH": str(folder)}, SYSTEMS) == []
     for name in COMMANDS[system]:
         (folder / name).touch(0o755)
-    assert present({"PATH": str(folder)}) == [system]
+    assert present({"PATH": str(folder)}, SYSTEMS) == [system]
     for name in COMMANDS["slurm"]:  # Slurm has commands for those who know PBS, with a qsub among them
         (folder / name).touch(0o755)
-    assert sorted(present({"PATH": str(folder)})) == sorted({"slurm", system})
+    assert sorted(present({"PATH": str(folder)}, SYSTEMS)) == sorted({"slurm", system})
 
 
 @pytest.mark.parametrize(
@@ -321,11 +322,11 @@ def test_a_qsub_of_another_batch_system_gets_no_job(here: str, named: str, tmp_p
     for name in COMMANDS[here]:
         (tmp_path / name).touch(0o755)
     variables = {"PATH": str(tmp_path)}
-    check_command(SYSTEMS[here], variables)
-    check_command(SYSTEMS["htcondor"], variables)  # whose command is missing, which is told when it is called
+    check_command(SYSTEMS[here], variables, SYSTEMS)
+    check_command(SYSTEMS["htcondor"], variables, SYSTEMS)  # whose command is missing, which is told when it is called
     with pytest.raises(Refused, match=f"qsub is the one of {here} here, and not of {named}"):
-        check_command(SYSTEMS[named], variables)
+        check_command(SYSTEMS[named], variables, SYSTEMS)
     (tmp_path / "qconf").unlink(missing_ok=True)
     for mark in ("pbs_rstat", "qchkpt"):
         (tmp_path / mark).unlink(missing_ok=True)
-    check_command(SYSTEMS[named], variables)  # nobody knows whose it is, but for the user
+    check_command(SYSTEMS[named], variables, SYSTEMS)  # nobody knows whose it is, but for the user

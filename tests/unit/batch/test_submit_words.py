@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.batch.adapters.torque.filter import rewrite
-from dayfly.batch.submission.description import _NAME, _PATH, _READERS, _WORD, SubmittedJob
+from dayfly.batch.submission.description import _NAME, _PATH, _READERS, _WORD, JobSpec
 from dayfly.batch.submission.rendering import IN_A_MACHINE, clock, commands, quoted
-from dayfly.batch.submission.systems import SYSTEMS
+from dayfly.batch.systems import SYSTEMS
 from dayfly.errors import Refused
 from tests.framework import directives
 from tests.framework.directives import Options
 from tests.unit.batch.described import WHOLE
 
-JOB = SubmittedJob("debian:12", ("true",), "/home/ada")
+JOB = JobSpec("debian:12", ("true",), "/home/ada")
 READ: dict[str, Callable[[str], Options]] = {
     "slurm": directives.of_slurm,
     "gridengine": directives.of_gridengine,
@@ -31,7 +31,7 @@ READ: dict[str, Callable[[str], Options]] = {
 EVERYWHERE = pytest.mark.parametrize("system", sorted(SYSTEMS))
 
 
-def of(system: str, job: SubmittedJob) -> str:
+def of(system: str, job: JobSpec) -> str:
     return SYSTEMS[system].render(job)
 
 
@@ -173,7 +173,7 @@ _NAMES = {"array": ("first", "last")}
 @pytest.mark.parametrize("word", sorted(_READERS))
 def test_every_word_of_the_description_is_said(system: str, word: str) -> None:
     without = {"image": "other:1", "command": ("false",), "directory": "/other"}
-    default = SubmittedJob("", (), "")
+    default = JobSpec("", (), "")
     changed = {name: without.get(name, getattr(default, name)) for name in _NAMES.get(word, (word,))}
     assert of(system, WHOLE) != of(system, replace(WHOLE, **changed))
 
@@ -288,7 +288,7 @@ def matching(pattern: re.Pattern[str], *, empty: bool = True) -> st.SearchStrate
 
 
 JOBS = st.builds(
-    SubmittedJob,
+    JobSpec,
     image=st.just("user/debian:12"),
     command=WORDS,
     directory=matching(_PATH, empty=False),
@@ -311,7 +311,7 @@ JOBS = st.builds(
 
 @EVERYWHERE
 @given(JOBS)
-def test_nothing_gets_out_of_its_place(system: str, job: SubmittedJob) -> None:
+def test_nothing_gets_out_of_its_place(system: str, job: JobSpec) -> None:
     said = READ[system](of(system, job))
     tame = READ[system](of(system, replace(job, command=("true",), environment={})))
     assert [name for name, _ in said] == [name for name, _ in tame]
@@ -322,7 +322,7 @@ def test_nothing_gets_out_of_its_place(system: str, job: SubmittedJob) -> None:
 
 
 @given(JOBS)
-def test_torques_filter_leaves_the_script_as_it_is(job: SubmittedJob) -> None:
+def test_torques_filter_leaves_the_script_as_it_is(job: JobSpec) -> None:
     script = of("torque", job)
     filtered = rewrite(script, [])
     assert filtered.script == script

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dayfly.app.diagnosis import OLDEST_QEMU, parse_version
 from dayfly.batch.submission import store
 from dayfly.cli import COMMANDS, main
-from dayfly.cli.doctor import OLDEST_QEMU, parse_version
 from dayfly.cli.listing import table
 from dayfly.cli.parser import Parser, UsageMistake
 from dayfly.cli.run import configure, description, environment

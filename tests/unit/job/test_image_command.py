@@ -28,7 +28,7 @@ def prepared(tmp_path: Path, job: JobDescription, config: ImageConfig = OWN) -> 
     library = Library(tmp_path / "library")
     library.add(config, LAYERS, Name("app", "1"))
     with library.open(parse("app:1")) as image:
-        return prepare(job, principal.current(), image, 0.0)
+        return prepare(job, principal.current(), image, 0.0, print)
 
 
 def test_without_a_command_the_images_own_runs_in_its_directory(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.cli.usage import Filter
+from dayfly.app.records import Filter
 from dayfly.errors import NotFound, Refused
 from dayfly.job.usage import SCHEMA_FILE, End, ImageUsed, MachineUsed, Records, UsageRecord, Used, by_id, parse, shortened
 from dayfly.units import timestamp
@@ -82,6 +82,34 @@ def test_records_in_a_folder(tmp_path: Path) -> None:
     for prefix in ("", "zz"):
         with pytest.raises(NotFound):
             by_id(records.all(), prefix)
+
+
+def test_what_is_looked_for_is_found_without_reading_all(tmp_path: Path) -> None:
+    """By the notes in `index`, and by what files are called: a record that nobody needs may be broken."""
+    records = Records(tmp_path)
+    batch = {"system": "pbs", "job": "12[3].host", "array_job": "12[].host"}
+    wanted = replace(RECORD, id="bbbbbbbbbb", batch=batch)
+    running = replace(wanted, state="running", end=None, host="elsewhere")
+    records.write(running)
+    assert list(records.running()) == [running]
+    assert list(records.of_batch_job("pbs", "12[].host")) == [running]
+    records.write(wanted)
+    assert list(records.running()) == []
+    records.write(replace(RECORD, id="cccccccccc", batch={"system": "../..", "job": "/etc"}))
+    (tmp_path / RECORD.begun[:10] / "dddddddddd.json").mkdir()  # to read it fails, and so would reading all of them
+    assert list(records.of_batch_job("pbs", "12[].host")) == [wanted]
+    assert list(records.of_batch_job("slurm", "12")) == []
+    assert list(records.beginning("bbb")) == [wanted]
+    assert list(records.beginning("*")) == list(records.beginning("../bbb")) == []
+    assert sorted(path.name for path in (tmp_path / "index/batch").iterdir()) == ["other-other", "pbs-12"]
+
+
+def test_a_note_of_a_record_that_is_gone_is_passed_over(tmp_path: Path) -> None:
+    """Old days are removed by whoever keeps the folder."""
+    records = Records(tmp_path)
+    records.write(replace(RECORD, state="running", end=None, batch={"system": "slurm", "job": "7"}))
+    records.path(RECORD).unlink()
+    assert list(records.running()) == list(records.of_batch_job("slurm", "7")) == []
 
 
 def test_a_running_record_without_its_process_is_lost(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import syslog
 from typing import Protocol
 
-from dayfly import process
 from dayfly.batch.jobshell.job import BatchJob
 from dayfly.job.usage import UsageRecord
 from dayfly.machine.config import Accelerator
+from dayfly.notices import Notify
 from dayfly.provision import image_failures
 from dayfly.settings import Settings
 
@@ -41,10 +41,11 @@ class Calls(Protocol):
 class Reporter:
     """Who hears of one job's record. `status` is the one with which the job is to end for the batch system (None: its own)."""
 
-    def __init__(self, calls: Calls, job: BatchJob, settings: Settings) -> None:
+    def __init__(self, calls: Calls, job: BatchJob, settings: Settings, notify: Notify) -> None:
         self._calls = calls
         self._job = job
         self._settings = settings
+        self._notify = notify
         self.status: int | None = None
 
     def told(self, record: UsageRecord) -> None:
@@ -72,7 +73,7 @@ class Reporter:
             why_not = self._calls.requeue()
             self.status = None if why_not else self._calls.requeue_status
             became = f"fails: {why_not}" if why_not else f"is put back into the queue, time {count + 1} of {most}"
-        process.warn(f"{node} could not start a machine, and the job {became}")
+        self._notify(f"{node} could not start a machine, and the job {became}")
         syslog.openlog("dayfly", 0, syslog.LOG_DAEMON)
         line = " ".join(message.split())[:1024]
         syslog.syslog(syslog.LOG_ERR, f"{self._job.system} job {number} had no machine on {node}, and {became}: {line}")

@@ -22,6 +22,7 @@ from dayfly.guest.boot import BootMode
 from dayfly.job.description import Folder, JobDescription, hides_image, parse_folder
 from dayfly.job.start import run
 from dayfly.machine.config import BOOT_CHOICES, Network
+from dayfly.notices import Notify
 from dayfly.provision.host import host_memory
 from dayfly.settings import Settings
 from dayfly.values import replace
@@ -50,6 +51,7 @@ def serve(
     words: Sequence[str],
     read: Callable[[Request, Mapping[bytes, bytes]], BatchJob],
     calls: Callable[[BatchJob, Mapping[bytes, bytes]], Calls],
+    notify: Notify,
 ) -> int:
     """Do what the hook's `words` say. Returns the job's status, negative for death by a signal.
 
@@ -74,7 +76,7 @@ def serve(
 
         environment = prolog.run(request.task_prolog, environment, guarded=guarded)
     if not image:
-        _become(job.command or request.command, environment, job.not_executed)
+        _become(job.command or request.command, environment, job.not_executed, notify)
     if job.several_programs:
         raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
     policy.within(job.allocation.memory, rule, queue)
@@ -90,12 +92,12 @@ def serve(
         if not reporters:
             from dayfly.batch.jobshell.report import Reporter  # noqa: PLC0415 (imported while the job runs)
 
-            reporters.append(Reporter(calls(job, environment), job, settings))
+            reporters.append(Reporter(calls(job, environment), job, settings, notify))
         reporters[0].told(record)
 
     described = description(request, job, image, environment, settings, rule.memory)
     described = replace(described, guarded=guarded and not settings.batch_own_templates)
-    status = run(described, settings, told)
+    status = run(described, settings, notify, told).status
     wanted = reporters[0].status if reporters else None
     return status if wanted is None else wanted
 
@@ -168,7 +170,7 @@ def _content(descriptor: int) -> bytes:
         return file.read()
 
 
-def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_executed: str) -> NoReturn:
+def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_executed: str, notify: Notify) -> NoReturn:
     """Be the job, as if nobody had been here before it. What cannot be executed is told as the batch system would tell it."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
         signal.signal(number, signal.SIG_IGN if inherited.ignored(number) else signal.SIG_DFL)
@@ -185,7 +187,7 @@ def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_exec
             line = not_executed.format(program=program, error=error.strerror)
             os.write(2, os.fsencode(f"{line}\n"))
             os._exit(error.errno or 1)
-        process.warn(f"{command[0]}: {error.strerror}")
+        notify(f"{command[0]}: {error.strerror}")
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 

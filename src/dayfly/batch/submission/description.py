@@ -27,7 +27,7 @@ _ARRAY = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
-class SubmittedJob:
+class JobSpec:
     """What is wanted, whichever batch system runs it. `memory` is in bytes for the whole job, `time` in seconds (0: not said).
 
     Of an array, `first` and `last` are the numbers of its tasks; 0: it is none. `directory` is absolute; `output` and `errors`
@@ -63,7 +63,7 @@ class SubmittedJob:
         return self.output != "" and self.output == self.errors
 
 
-def read(path: Path) -> SubmittedJob:
+def read(path: Path) -> JobSpec:
     """Read a description. Raises `NotFound`, or `FileMistakes` with everything that is wrong with it."""
     try:
         content = files.read(path, _LIMIT)
@@ -72,7 +72,7 @@ def read(path: Path) -> SubmittedJob:
     return parse(content, path)
 
 
-def parse(content: bytes, path: Path) -> SubmittedJob:
+def parse(content: bytes, path: Path) -> JobSpec:
     """Read a description's text; paths in it are relative to the file's folder. Raises `FileMistakes`."""
     try:
         tables = tomllib.loads(content.decode())
@@ -95,7 +95,7 @@ def parse(content: bytes, path: Path) -> SubmittedJob:
     mistakes += [Mistake(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
     if mistakes:
         raise FileMistakes(path, mistakes)
-    return SubmittedJob(**values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
+    return JobSpec(**values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
 
 
 _NEEDED = {"image": 'like image = "debian:12"', "command": 'like command = ["./simulate.sh", "--steps", "100"]'}
@@ -135,7 +135,7 @@ def _path(value: object) -> str:
     return text
 
 
-def check_folders(job: SubmittedJob) -> None:
+def check_folders(job: JobSpec) -> None:
     """Refuse, with `Refused`, folders that are fine for this host and could not stand in a batch system's option."""
     for folder in (job.directory, *(share.removesuffix(":ro").removesuffix(":rw") for share in job.shares)):
         _path(folder)

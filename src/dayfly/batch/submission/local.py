@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from dayfly import files, inherited, process
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import TASK, outputs
 from dayfly.batch.submission.states import State
 from dayfly.errors import DayflyError, NotFound, Refused, in_words
@@ -34,7 +34,7 @@ _STATUS_LIMIT = 64
 _LINE_LIMIT = 4096
 
 
-def start(job: SubmittedJob) -> str:
+def start(job: JobSpec) -> str:
     """Start a job's own process, and do not wait for it: the job's number."""
     number = secrets.token_hex(4)
     folder = _folder(number)
@@ -67,7 +67,7 @@ def run(number: str, ready: int) -> int:
     """Be the job's process: run its tasks, and keep how they ended."""
     folder = _folder(number)
     fields = decode(files.read(folder / "job.json", _LIMIT), "job.json").values
-    job = SubmittedJob(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
+    job = JobSpec(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
     with (folder / "owner").open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
         owner.write(f"{os.getpid()}\n")
@@ -83,7 +83,7 @@ def run(number: str, ready: int) -> int:
 class _Tasks:
     """Runs tasks one after the other, until one is told to end."""
 
-    def __init__(self, job: SubmittedJob, number: str) -> None:
+    def __init__(self, job: JobSpec, number: str) -> None:
         self._job = job
         self._number = number
         self._child: process.Child | None = None
@@ -126,7 +126,7 @@ class _Tasks:
         return status if status >= 0 else 128 - status
 
 
-def words(job: SubmittedJob) -> list[str]:
+def words(job: JobSpec) -> list[str]:
     """The job as `dayfly run` takes it."""
     options = [f"--cpus={job.cpus}", f"--name={job.name}", *(f"--share={share}" for share in job.shares)]
     options += [f"--memory={job.memory // 1024}K"] if job.memory else []

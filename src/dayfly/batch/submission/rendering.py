@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 
 from dayfly.batch.jobshell.request import NONE
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.errors import Refused
 
 TASK = "DAYFLY_TASK"
@@ -21,17 +21,17 @@ IN_A_MACHINE = (
 nobody has set up for machines would run such a job as any other."""
 
 
-def script(job: SubmittedJob, lines: Iterable[str], task: str) -> str:
+def script(job: JobSpec, lines: Iterable[str], task: str) -> str:
     """The script: the batch system's `lines`, and then the job. `task` is what the shell makes of a task's number: `$INDEX`."""
     return "\n".join(["#!/bin/sh", *lines, *commands(job, task), ""])
 
 
-def only_in_a_machine(job: SubmittedJob) -> list[str]:
+def only_in_a_machine(job: JobSpec) -> list[str]:
     """`IN_A_MACHINE`, for a job that wants one."""
     return [] if job.image == NONE else [IN_A_MACHINE]
 
 
-def commands(job: SubmittedJob, task: str) -> list[str]:
+def commands(job: JobSpec, task: str) -> list[str]:
     """What a shell does for the job: it sets its variables, and becomes its command."""
     variables = [f"export {name}={quoted(value)}" for name, value in job.environment.items()]
     variables += [f'export {TASK}="{task}"'] if job.is_array else []
@@ -44,7 +44,7 @@ def quoted(word: str) -> str:
     return shlex.quote(word).replace("\n", "\n''")
 
 
-def outputs(job: SubmittedJob, number: str, task: str) -> tuple[str, str]:
+def outputs(job: JobSpec, number: str, task: str) -> tuple[str, str]:
     """Where the job's output and errors go: as the description says, or by the job's number; each task has its own."""
     mine = f".{task}" if job.is_array else ""
     unsaid = f"{job.name}.{number}{mine}"
@@ -54,12 +54,12 @@ def outputs(job: SubmittedJob, number: str, task: str) -> tuple[str, str]:
     )
 
 
-def of_tasks(job: SubmittedJob, number: str) -> tuple[str, str]:
+def of_tasks(job: JobSpec, number: str) -> tuple[str, str]:
     """The same by the number of the job, with `{task}` for that of a task."""
     return outputs(job, number, "{task}")
 
 
-def one_share(job: SubmittedJob, system: str) -> str:
+def one_share(job: JobSpec, system: str) -> str:
     """The folder to share, where a batch system takes one. Raises `Refused` for more."""
     if len(job.shares) > 1:
         raise Refused(f"{system} takes one folder to share in a job's request", "share a parent, or have the site share it")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from dayfly import files
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.fields import Fields, decode
 from dayfly.settings import xdg
@@ -26,7 +26,7 @@ _TASKS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmittedJob:
     """A job that was submitted. `first` and `last` are the numbers of its tasks (0: it has none), `output` and `errors` paths."""
 
     system: str
@@ -54,7 +54,7 @@ class Submitted:
         return [(Path(self.output.replace("{task}", task)), Path(self.errors.replace("{task}", task))) for task in tasks]
 
 
-def remember(job: SubmittedJob, system: str, number: str, outputs: tuple[str, str]) -> Submitted:
+def remember(job: JobSpec, system: str, number: str, outputs: tuple[str, str]) -> SubmittedJob:
     """Keep what is needed to find a job again. `outputs` are where its output and errors go, with `{task}` for a task's number.
 
     Raises `Refused` for a number that would be no part of an id.
@@ -63,7 +63,7 @@ def remember(job: SubmittedJob, system: str, number: str, outputs: tuple[str, st
         raise Refused(f"{number[:200]!r} is no number of a job", f"{system} has the job, but `dayfly job` cannot ask for it")
     output, errors = outputs
     folder, now = Path(job.directory), format_time(time.time())
-    made = Submitted(system, number, job.name, str(folder / output), str(folder / errors), now, job.first, job.last)
+    made = SubmittedJob(system, number, job.name, str(folder / output), str(folder / errors), now, job.first, job.last)
     files.write(_path(system, number), json.dumps(asdict(made)).encode(), 0o600)
     return made
 
@@ -76,7 +76,7 @@ def prepare() -> None:
         raise Refused(f"{_folder()} cannot be made: {error.strerror}", "jobs are remembered there; see XDG_STATE_HOME") from error
 
 
-def listed() -> list[Submitted]:
+def listed() -> list[SubmittedJob]:
     """All jobs, the oldest first; what is no job's file is left out."""
     found = []
     for path in _folder().glob("*.json"):
@@ -85,12 +85,12 @@ def listed() -> list[Submitted]:
     return sorted(found, key=lambda job: (job.submitted, job.id))
 
 
-def remove(job: Submitted) -> None:
+def remove(job: SubmittedJob) -> None:
     """Forget a job."""
     _path(job.system, job.number).unlink(missing_ok=True)
 
 
-def recall(identity: str) -> Submitted:
+def recall(identity: str) -> SubmittedJob:
     """The job of this id. Raises `NotFound`, or `Refused` for what is no id."""
     match = _ID.fullmatch(identity)
     if match is None:
@@ -103,12 +103,12 @@ def recall(identity: str) -> Submitted:
     return _submitted(fields)
 
 
-def _submitted(fields: Fields) -> Submitted:
+def _submitted(fields: Fields) -> SubmittedJob:
     system, number, name, output, errors, submitted = (
         fields.text(word, limit=4096) for word in ("system", "number", "name", "output", "errors", "submitted")
     )
     first, last = (fields.number(word, 0, _TASKS) for word in ("first", "last"))
-    return Submitted(system, number, name, output, errors, submitted, first, last)
+    return SubmittedJob(system, number, name, output, errors, submitted, first, last)
 
 
 def _path(system: str, number: str) -> Path:

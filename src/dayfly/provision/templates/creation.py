@@ -14,9 +14,10 @@ from dayfly.errors import DayflyError, NoSpace, Refused, in_words
 from dayfly.guest.boot import BootMode
 from dayfly.image.library import OpenImage
 from dayfly.machine.config import Network, Processor, Shape, Share, Start
-from dayfly.machine.machine import StartFailed
+from dayfly.machine.failure import StartFailed
 from dayfly.machine.resources import Memory
 from dayfly.machine.snapshot.save import save
+from dayfly.notices import Notify
 from dayfly.provision.host import check_shape
 from dayfly.provision.plan import Plan, boot_mode, configuration, driver, open_cold
 from dayfly.provision.probe import tried
@@ -114,6 +115,7 @@ def build(
     boot: BootMode | None,
     network: Network,
     shares: int,
+    notify: Notify,
 ) -> OpenTemplate:
     """Make a template ahead of the first job, or find it. `scratch` is in bytes, `shares` how many folders its jobs share.
 
@@ -140,7 +142,7 @@ def build(
         failures.forget(store, wanted.name)
         return make(store, wanted, plan, replace(settings, machine_boot_timeout=seconds))
 
-    return tried(settings, made)
+    return tried(settings, made, notify)
 
 
 def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dayfly.batch.submission import rendering
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import clock, mebibytes, of_tasks, one_share, script
 from dayfly.batch.submission.states import NoAnswer, State, furthest, nobody_tells, untold
 from dayfly.batch.submission.tasks import by_array, number_in
@@ -21,7 +21,7 @@ told, status = nobody_tells, untold
 _NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9:-]+)?\n?")
 
 
-def render(job: SubmittedJob) -> str:
+def render(job: JobSpec) -> str:
     """The script for `qsub`. Raises `Refused` for what Grid Engine has no words for."""
     output, errors = rendering.outputs(job, "$JOB_ID", "$TASK_ID")
     asked = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from dayfly.batch.submission import rendering
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import commands, mebibytes, of_tasks, only_in_a_machine
 from dayfly.batch.submission.states import NoAnswer, State, first_failure, furthest
 from dayfly.batch.submission.tasks import by_process, number_in
@@ -36,7 +36,7 @@ _BY_ITS_USER = ("1", "15")
 """HoldReasonCode of jobs that somebody holds, or that were submitted so; all others are faults."""
 
 
-def render(job: SubmittedJob) -> str:
+def render(job: JobSpec) -> str:
     """The submit description. Files are not transferred: the job runs in its own directory, as under other batch systems."""
     index = "$INT(DayflyTask)"
     output, errors = rendering.outputs(job, "$(Cluster)", index)

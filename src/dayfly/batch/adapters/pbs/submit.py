@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dayfly.batch.submission import qsub, rendering
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import clock, mebibytes, quoted, script
 from dayfly.batch.submission.tasks import by_brackets
 
@@ -19,7 +19,7 @@ _ENDED = {-29: qsub.TIMED_OUT, **dict.fromkeys((-24, -25, -26, -27, -28, -31), q
 Guide of PBS Professional, "Job Exit Codes")."""
 
 
-def render(job: SubmittedJob) -> str:
+def render(job: JobSpec) -> str:
     """The script for `qsub`. The job starts in its user's home folder, so the one that it is to run in is shared and entered."""
     folders = ",".join((job.directory, *job.shares))
     output, errors = rendering.outputs(job, "", _INDEX if _several(job) else str(job.first))
@@ -46,12 +46,12 @@ def render(job: SubmittedJob) -> str:
     return script(job, [*lines, f"cd {quoted(job.directory)} || exit"], "$PBS_ARRAY_INDEX" if _several(job) else str(job.first))
 
 
-def _several(job: SubmittedJob) -> bool:
+def _several(job: JobSpec) -> bool:
     """Whether it is an array for PBS too: one of a single task is none there (`-J 1-1` is refused), and a job of its own."""
     return job.last > job.first
 
 
-def outputs(job: SubmittedJob, number: str) -> tuple[str, str]:
+def outputs(job: JobSpec, number: str) -> tuple[str, str]:
     """Where the description does not say, as PBS calls them itself: it has no word for a job's number in a name that is given."""
     output, errors = rendering.of_tasks(job, number)
     name = f"{qsub.sequence(number)}{'.{task}' if _several(job) else ''}"

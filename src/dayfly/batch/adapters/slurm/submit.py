@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dayfly.batch.submission import rendering
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import mebibytes, of_tasks, script
 from dayfly.batch.submission.states import NoAnswer, State, furthest, nobody_tells, untold
 from dayfly.batch.submission.tasks import by_array, number_in
@@ -19,7 +19,7 @@ told, status = nobody_tells, untold
 _NUMBER = re.compile(r"([0-9]{1,12})(;[^\n]*)?\n?")
 
 
-def render(job: SubmittedJob) -> str:
+def render(job: JobSpec) -> str:
     """The script for `sbatch`."""
     output, errors = rendering.outputs(job, "%A" if job.is_array else "%j", "%a")
     said = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dayfly.batch.submission import qsub
-from dayfly.batch.submission.description import SubmittedJob
+from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import clock, mebibytes, one_share, only_in_a_machine, script
 from dayfly.batch.submission.tasks import by_brackets
 
@@ -16,7 +16,7 @@ _ENDED = {-11: qsub.TIMED_OUT, -10: qsub.KILLED, -12: qsub.KILLED}
 """JOB_EXEC_OVERLIMIT_WT, that of MEM and of CPUT (Torque's Administrator Guide, "Job Exit Status")."""
 
 
-def render(job: SubmittedJob) -> str:
+def render(job: JobSpec) -> str:
     """The script for `qsub`, with the wishes for a machine as variables. Raises `Refused` for what Torque has no words for."""
     wishes = {
         "DAYFLY_IMAGE": job.image,
@@ -44,7 +44,7 @@ def render(job: SubmittedJob) -> str:
     return script(job, [*lines, *only_in_a_machine(job)], "$PBS_ARRAYID")
 
 
-def outputs(job: SubmittedJob, number: str) -> tuple[str, str]:
+def outputs(job: JobSpec, number: str) -> tuple[str, str]:
     """As Torque calls them itself; behind every name of an array's output, also a given one, Torque puts the task's number
     (job_clone in src/server/job_func.c)."""
     index = "-{task}" if job.is_array else ""

@@ -1,4 +1,4 @@
-"""The batch systems that jobs can be submitted to, and which one this host has."""
+"""What a batch system is to `dayfly submit`, and which of them this host has."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from dayfly.batch.adapters.gridengine import submit as gridengine
-from dayfly.batch.adapters.htcondor import submit as htcondor
-from dayfly.batch.adapters.pbs import submit as pbs
-from dayfly.batch.adapters.slurm import submit as slurm
-from dayfly.batch.adapters.torque import submit as torque
-from dayfly.batch.submission.description import SubmittedJob, check_folders
+from dayfly.batch.submission.description import JobSpec, check_folders
 from dayfly.batch.submission.states import State
 from dayfly.batch.submission.tasks import Task
 from dayfly.errors import NotFound, Refused
@@ -32,13 +27,13 @@ class Words(Protocol):
     def MARKS(self) -> Sequence[str]:  # noqa: N802
         """The programs by which a host is known to have this batch system, and no other one."""
 
-    def render(self, job: SubmittedJob) -> str:
+    def render(self, job: JobSpec) -> str:
         """The job in its words. Raises `Refused` for what it has none for."""
 
     def number(self, answer: str) -> str:
         """The job's number in what `SUBMIT` says. Raises `Refused`."""
 
-    def outputs(self, job: SubmittedJob, number: str) -> tuple[str, str]:
+    def outputs(self, job: JobSpec, number: str) -> tuple[str, str]:
         """Where the output and the errors of the job of this number go; `{task}` stands for the number of a task."""
 
     def ask(self, number: str) -> list[str]:
@@ -67,47 +62,39 @@ class System:
     name: str
     words: Words
 
-    def render(self, job: SubmittedJob) -> str:
+    def render(self, job: JobSpec) -> str:
         """The job in its words. Raises `Refused` for what it has none for."""
         check_folders(job)
         return self.words.render(job)
 
 
-SYSTEMS: Mapping[str, System] = {
-    system.name: system
-    for system in (
-        System("slurm", slurm),
-        System("gridengine", gridengine),
-        System("pbs", pbs),
-        System("htcondor", htcondor),
-        System("torque", torque),
-    )
-}
+Systems = Mapping[str, System]
+"""The batch systems that there are, by their names: `dayfly.batch.systems.SYSTEMS`."""
 
 
-def find(name: str) -> System:
+def find(name: str, systems: Systems) -> System:
     """The batch system of this name, or, where none is said, the one that this host has. Raises `NotFound` or `Refused`."""
     if name:
-        return SYSTEMS[name]
-    there = present(os.environ)
+        return systems[name]
+    there = present(os.environ, systems)
     if not there:
         raise NotFound("no batch system was found here", "--batch local runs the job on this host")
     if len(there) > 1:
         raise Refused(f"this host has several batch systems: {', '.join(there)}", "name one by --batch")
-    return SYSTEMS[there[0]]
+    return systems[there[0]]
 
 
-def check_command(system: System, variables: Mapping[str, str]) -> None:
+def check_command(system: System, variables: Mapping[str, str], systems: Systems) -> None:
     """Refuse, with `Refused`, to give a job to another batch system whose command is called the same: that would run it
     as if nothing had been asked for."""
     command = system.words.SUBMIT[0]
-    owners = [name for name in present(variables) if SYSTEMS[name].words.SUBMIT[0] == command]
+    owners = [name for name in present(variables, systems) if systems[name].words.SUBMIT[0] == command]
     if owners and system.name not in owners:
         raise Refused(f"{command} is the one of {' and '.join(owners)} here, and not of {system.name}", "see --batch")
 
 
-def present(variables: Mapping[str, str]) -> list[str]:
+def present(variables: Mapping[str, str], systems: Systems) -> list[str]:
     """Which of them this host has, by their commands. Grid Engine, PBS and Torque all have a qsub, and each a command that the
     others do not have."""
     path = variables.get("PATH", os.defpath)
-    return [name for name, system in SYSTEMS.items() if all(shutil.which(program, path=path) for program in system.words.MARKS)]
+    return [name for name, system in systems.items() if all(shutil.which(program, path=path) for program in system.words.MARKS)]
