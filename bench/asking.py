@@ -33,7 +33,7 @@ settings = Settings(policy_system=Path(sys.argv[1]), library_user=Path(sys.argv[
 for name in [name for name in sys.modules if name.startswith(("dayfly.policy.rules", "dayfly.policy.permission"))]:
     del sys.modules[name]
 begun = time.perf_counter()
-from dayfly.image.trust.standing import Standing
+from dayfly.image.trust.provenance import Standing
 from dayfly.job import permission
 from dayfly.policy.rules import Wish, decide
 image = permission.known(LibraryKind.USER, ("debian:12",), "sha256:0", {}, Standing(), settings)
@@ -47,7 +47,7 @@ import sys, time
 from pathlib import Path
 import dayfly.job.start
 from dayfly.image.layout import Layout
-from dayfly.image.trust.standing import standing
+from dayfly.image.trust.provenance import standing
 begun = time.perf_counter()
 standing(Layout(Path(sys.argv[1])), "sha256:" + "7".zfill(64), "debian:12")
 print((time.perf_counter() - begun) * 1000)

@@ -23,7 +23,8 @@ from dayfly.machine.command import render
 from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape
 from dayfly.machine.resources import Endpoints, OpenResources
 from dayfly.provision.accelerator import EMULATED
-from dayfly.provision.plan import AGENT_ARCHIVE, open_disks
+from dayfly.provision.agent import AGENT_ARCHIVE
+from dayfly.provision.cold import open_disks
 from dayfly.settings import Settings, load
 
 

@@ -318,14 +318,14 @@ def test_copies_within_and_between_libraries(imports: Imports, pushed: Pushed, t
     assert copied(imports, "app:1", "same:1") == pushed.digest
     assert set(imports.library.names(pushed.digest)) == {"app:1", "same:1"}
     with imports.library.open(parse("same:1")) as image:
-        assert image.standing.origins == (pushed.source,)
+        assert image.provenance.origins == (pushed.source,)
     assert "to a name, not to a digest" in refused(imports, "copy", "app:1", pushed.digest)
     assert "there is no image none:1" in refused(imports, "copy", "none:1", "app:2")
     other = Library(tmp_path / "other")
     assert copy(imports.library, parse("app:1"), other, Name("app", "7")) == pushed.digest
     imports.library.remove(parse(pushed.digest))
     with other.open(parse("app:7")) as image:
-        assert image.standing.origins == (pushed.source,)
+        assert image.provenance.origins == (pushed.source,)
     assert other.verify().bad == ()
 
 
@@ -367,7 +367,7 @@ def test_of_many_hosts_one_asks_the_registry(imports: Imports, between: Between,
         assert library.names(pushed.digest) == ("app:1",)
         assert library.verify().bad == ()
         with library.open(parse("app:1")) as image:
-            assert image.standing.origins == (pushed.source,)
+            assert image.provenance.origins == (pushed.source,)
     assert [(image.name, image.digest) for image in Library(cache).images()] == [("", pushed.digest)]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dayfly.image.library import Library
 from dayfly.image.reference import parse
-from dayfly.provision.plan import AGENT_ARCHIVE
+from dayfly.provision.agent import AGENT_ARCHIVE
 
 HELLO, STAGE, FAILED, STARTED, DATA, END, GRANT, CLOSED, EXITED = range(1, 10)
 START, H_DATA, H_END, H_GRANT, H_CLOSED, H_SIGNAL, H_WINDOW, H_CLOCK, H_DONE, H_AGAIN = range(0x41, 0x4B)

@@ -87,8 +87,8 @@ def test_a_signature_that_openssl_made_holds(library: Library, tmp_path: Path, c
     assert main(["trust", "verify", "debian:12"]) == 0
     assert capsys.readouterr().out.endswith(": signed by key:site\n")
     with library.open(parse("debian:12")) as image:
-        assert image.standing.endorsers == ("key:site",)
-        assert image.standing.origins == ("local",)
+        assert image.provenance.endorsers == ("key:site",)
+        assert image.provenance.origins == ("local",)
     assert by_site_of(digest_of(library), as_system(library)).endorsers == ("key:site",)
     assert main(["trust", "list"]) == 0
     assert "key:site  user     -    " in capsys.readouterr().out
@@ -119,7 +119,7 @@ def test_what_we_sign_openssl_believes_and_skopeo_carries(
     assert main(["trust", "verify", "debian:12", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"digest": digest, "library": "user", "signed_by": ["key:one", "key:two"]}
     with library.open(parse("debian:12")) as image:
-        assert image.standing.endorsers == ("key:one", "key:two")
+        assert image.provenance.endorsers == ("key:one", "key:two")
     entry = library.index().find(tag)
     assert entry is not None
     manifest = json.loads(library.layout.blob(entry.descriptor.digest).read_bytes())
@@ -155,7 +155,7 @@ def test_signatures_that_do_not_hold(library: Library, tmp_path: Path, capsys: p
         assert main(["trust", "verify", "debian:12"]) == 125
         assert told in capsys.readouterr().err
         with library.open(parse("debian:12")) as image:
-            assert image.standing.endorsers == ()
+            assert image.provenance.endorsers == ()
     attach(library, (good, signature(key, good)), media_type="application/x")
     assert main(["trust", "verify", "debian:12"]) == 125
     attach(library, attempts[0][0], (good, signature(key, good)))

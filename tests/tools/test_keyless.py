@@ -105,7 +105,7 @@ def test_a_signature_of_somebody_who_is_believed(
     assert verified(library, notary.sign(payload(digest_of(library))))
     assert capsys.readouterr().out.endswith(": signed by identity:alice\n")
     with library.open(parse("debian:12")) as image:
-        assert image.standing.endorsers == ("identity:alice",)
+        assert image.provenance.endorsers == ("identity:alice",)
     assert by_site_of(digest_of(library), as_system(library)).endorsers == ("identity:alice",)
     capsys.readouterr()
     assert main(["trust", "list"]) == 0

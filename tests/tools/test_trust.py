@@ -23,7 +23,7 @@ from dayfly.image.library import Source
 from dayfly.image.manifest import Role
 from dayfly.image.origin import Origin
 from dayfly.image.reference import Name, parse
-from dayfly.image.trust.standing import Stopped
+from dayfly.image.trust.provenance import Stopped
 from dayfly.units import format_time
 
 
@@ -31,8 +31,8 @@ def test_a_list_that_openssl_signed_is_believed(followed: World, capsys: pytest.
     assert main(["trust", "update"]) == 0
     assert capsys.readouterr().out.startswith("site: version 1.2 of /C=CH/O=Test/CN=Ada, until ")
     with followed.library.open(parse("one:1")) as image:
-        assert image.standing.endorsers == (followed.ada.name,)
-        assert image.standing.origins == ("list:the-list",)
+        assert image.provenance.endorsers == (followed.ada.name,)
+        assert image.provenance.origins == ("list:the-list",)
     assert followed.library.verify().bad == ()
     assert main(["trust", "list", "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)["lists"]
@@ -395,11 +395,11 @@ def test_an_image_that_was_here_before_is_nobodys_to_stop(world: World) -> None:
     world.offer(world.ada.sign(world.list(image)))
     assert world.subscribe() == 0
     with world.library.open(parse("one:1")) as opened:
-        assert opened.standing.origins == ("local", "list:the-list")
-        assert opened.standing.endorsers == (world.ada.name,)
+        assert opened.provenance.origins == ("local", "list:the-list")
+        assert opened.provenance.endorsers == (world.ada.name,)
     assert main(["trust", "remove", "site"]) == 0
     with world.library.open(parse("one:1")) as opened:
-        assert (opened.standing.origins, opened.standing.endorsers) == (("local",), ())
+        assert (opened.provenance.origins, opened.provenance.endorsers) == (("local",), ())
 
 
 def test_an_image_can_come_from_a_registry_and_by_a_list(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -410,7 +410,7 @@ def test_an_image_can_come_from_a_registry_and_by_a_list(world: World, capsys: p
     world.offer(world.ada.sign(world.list(listed)))
     assert world.subscribe() == 0
     with world.library.open(parse("one:1")) as opened:
-        assert opened.standing.origins == (source.source, "list:the-list")
+        assert opened.provenance.origins == (source.source, "list:the-list")
     capsys.readouterr()
     assert main(["image", "show", "one:1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -418,7 +418,7 @@ def test_an_image_can_come_from_a_registry_and_by_a_list(world: World, capsys: p
     assert (shown["origins"], shown["endorsers"]) == ([asdict(source), by_list], [world.ada.name])
     assert main(["trust", "remove", "site"]) == 0
     with world.library.open(parse("one:1")) as opened:
-        assert opened.standing.origins == (source.source,)
+        assert opened.provenance.origins == (source.source,)
 
 
 def test_a_list_takes_nobodys_name(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -447,7 +447,7 @@ def test_an_image_of_two_lists_is_run_as_long_as_one_holds(followed: World) -> N
     assert main(["trust", "subscribe", str(other), *trusted]) == 0
     assert main(["trust", "remove", "site"]) == 0
     with followed.library.open(parse("one:1")) as image:
-        assert image.standing.origins == ("list:other",)
+        assert image.provenance.origins == ("list:other",)
     assert main(["trust", "remove", "other"]) == 0
     assert "'site' was removed" in followed.run("one:1")
     assert "'other' was removed" in followed.run("one:1")

@@ -21,10 +21,10 @@ from dayfly.machine.config import CpuModel
 from dayfly.machine.processes import running
 from dayfly.policy.permission import policies
 from dayfly.provision import accelerator
+from dayfly.provision.agent import AGENT_ARCHIVE
 from dayfly.provision.host import host_memory
-from dayfly.provision.plan import AGENT_ARCHIVE
+from dayfly.provision.templates.lookup import stores
 from dayfly.provision.templates.maintenance import kept
-from dayfly.provision.templates.selection import stores
 from dayfly.settings import Settings
 from dayfly.units import format_size
 

@@ -16,8 +16,8 @@ from dayfly import settings as site
 from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
 from dayfly.imagebuild import recipe
+from dayfly.provision.templates.lookup import stores
 from dayfly.provision.templates.maintenance import kept
-from dayfly.provision.templates.selection import stores
 
 
 def images(prefix: str, **_: object) -> list[str]:

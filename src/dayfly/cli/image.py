@@ -22,7 +22,7 @@ from dayfly.image.library import Library, Listed
 from dayfly.image.origin import Origin, origins
 from dayfly.image.reference import LibraryKind, Reference, parse, parse_name
 from dayfly.image.search import Libraries
-from dayfly.image.trust.standing import Stopped
+from dayfly.image.trust.provenance import Stopped
 from dayfly.settings import Settings
 from dayfly.units import format_size
 
@@ -167,11 +167,11 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
 def _standing(library: Library, digest: str) -> tuple[list[Origin], list[str], str]:
     """How an image came into its library, who endorses it, and why it may not be run (may be empty; else nothing else is)."""
     try:
-        standing = library.standing(digest)
+        provenance = library.provenance(digest)
     except Stopped as error:
         return [], [], error.message
     noted = {origin.source: origin for origin in origins(library.index(), digest)}
-    return [noted.get(source, Origin(source)) for source in standing.origins], list(standing.endorsers), ""
+    return [noted.get(source, Origin(source)) for source in provenance.origins], list(provenance.endorsers), ""
 
 
 def _inspect(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -16,7 +16,7 @@ from dayfly.cli.parser import IMAGE_HELP, Parser, checked, positive
 from dayfly.errors import NotFound
 from dayfly.image.reference import LibraryKind, Reference, parse
 from dayfly.image.search import Libraries
-from dayfly.image.trust.standing import Stopped
+from dayfly.image.trust.provenance import Stopped
 from dayfly.job.description import Folder, parse_folder
 from dayfly.machine.config import Network
 from dayfly.policy import permission
@@ -165,9 +165,9 @@ def _image(wanted: Reference, who: Caller, settings: Settings) -> tuple[Image, l
         library = None
     if library is not None and not (somebody_else and library.kind is LibraryKind.USER):
         digest, _, config = library.inspect(Reference(wanted.name, entry.descriptor.digest, library.kind))
-        standing = library.standing(digest, entry.name)
+        provenance = library.provenance(digest, entry.name)
         found = permission.known(
-            library.kind, library.names(digest), digest, config.labels, standing, settings, principal.current()
+            library.kind, library.names(digest), digest, config.labels, provenance, settings, principal.current()
         )
         return found, [notice] if notice else []
     if wanted.name is None:

@@ -21,8 +21,8 @@ from dayfly.policy.permission import permit
 from dayfly.policy.rules import Wish
 from dayfly.provision.templates import maintenance
 from dayfly.provision.templates.creation import build, outdated
+from dayfly.provision.templates.lookup import stores
 from dayfly.provision.templates.maintenance import Kept
-from dayfly.provision.templates.selection import stores
 from dayfly.provision.templates.store import Kind
 from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_size

@@ -28,7 +28,8 @@ from dayfly.image.manifest import (
     render_manifest,
 )
 from dayfly.image.reference import LibraryKind, Name, Reference
-from dayfly.image.trust.standing import Standing, standing
+from dayfly.image.trust.lookup import provenance_of
+from dayfly.image.trust.provenance import Provenance
 from dayfly.values import dataclass, field
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -87,7 +88,7 @@ class OpenImage:
     digest: str
     library: LibraryKind
     config: ImageConfig
-    standing: Standing
+    provenance: Provenance
     root: OpenBlob
     kernel: OpenBlob | None
     modules: OpenBlob | None
@@ -227,14 +228,14 @@ class Library:
         entry = resolve(index, str(reference.name), reference.digest, self.title)
         digest = entry.descriptor.digest
         try:
-            stands = standing(self.layout, digest, _label(entry), index.sources(digest), weak=self.weak_lists)
+            stands = provenance_of(self.layout, digest, _label(entry), index.sources(digest), weak=self.weak_lists)
             return self._open(reference, entry, index.names(digest), stands, notice)
         except NotFound as error:
             if any(other.descriptor.digest == digest for other in self.index().entries):
                 raise Corrupt(f"the {self.title} is damaged: {error.message}", blobs.DAMAGED_HINT) from error
             raise NotFound(f"{reference} was removed from the {self.title} just now") from error
 
-    def _open(self, reference: Reference, entry: Entry, names: tuple[str, ...], standing: Standing, notice: str) -> OpenImage:
+    def _open(self, reference: Reference, entry: Entry, names: tuple[str, ...], provenance: Provenance, notice: str) -> OpenImage:
         manifest, config = self._read(entry)
         label = _label(entry)
         opened: dict[Role, OpenBlob] = {}
@@ -254,12 +255,12 @@ class Library:
             digest=entry.descriptor.digest,
             library=self.kind,
             config=config,
-            standing=standing,
+            provenance=provenance,
             root=opened[Role.DISK if config.boot.by_firmware else Role.ROOT],
             kernel=opened.get(Role.KERNEL),
             modules=opened.get(Role.MODULES),
             boot_modules=opened.get(Role.BOOT_MODULES),
-            notice="; ".join(filter(None, (notice, *standing.weak))),
+            notice="; ".join(filter(None, (notice, *provenance.weak))),
         )
 
     def _read(self, entry: Entry) -> tuple[Manifest, ImageConfig]:
@@ -272,9 +273,9 @@ class Library:
             raise Refused(f"{label} says that it boots by {config.boot}, and has other layers than that needs")
         return manifest, config
 
-    def standing(self, digest: str, name: str = "") -> Standing:
+    def provenance(self, digest: str, name: str = "") -> Provenance:
         """How an image came here, and who vouches for it. Raises `Stopped` where no list does any more; `Corrupt`."""
-        return standing(self.layout, digest, name or digest, self.index().sources(digest), weak=self.weak_lists)
+        return provenance_of(self.layout, digest, name or digest, self.index().sources(digest), weak=self.weak_lists)
 
     def names(self, digest: str) -> tuple[str, ...]:
         """All names of an image."""
@@ -294,7 +295,7 @@ class Library:
         digest = entry.descriptor.digest
         try:
             manifest, config = self._read(entry)
-            standing(self.layout, digest, _label(entry), weak=self.weak_lists)
+            provenance_of(self.layout, digest, _label(entry), weak=self.weak_lists)
         except DayflyError as error:
             return Listed(self.kind, entry.name, digest, 0, None, error.message)
         size = entry.descriptor.size + manifest.config.size + sum(descriptor.size for descriptor in manifest.layers)

@@ -15,7 +15,7 @@ class Origin:
     """How an image came into its library.
 
     Of an import or a pull: the `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and when,
-    in UTC. Else the source alone, as `dayfly.image.trust.standing` has it.
+    in UTC. Else the source alone, as `dayfly.image.trust.provenance` has it.
     """
 
     source: str

@@ -24,7 +24,7 @@ from dayfly.job.terminal import CallersTerminal, size
 from dayfly.machine.qemu import Launched
 from dayfly.notices import Notify
 from dayfly.provision.probe import Trial
-from dayfly.provision.templates.selection import Origin
+from dayfly.provision.templates.lookup import Origin
 from dayfly.settings import Settings
 
 

@@ -21,8 +21,10 @@ from dayfly.machine.qemu import Launched
 from dayfly.machine.snapshot.restore import RestoreFailed, restored, started
 from dayfly.notices import Notify
 from dayfly.provision import image_failures, probe
-from dayfly.provision.plan import Plan, start_cold
-from dayfly.provision.templates.selection import NoTemplate, Origin, discard, obtain, start_clone
+from dayfly.provision.cold import start_cold
+from dayfly.provision.plan import Plan
+from dayfly.provision.templates.lookup import NoTemplate, Origin
+from dayfly.provision.templates.selection import discard, obtain, start_clone
 from dayfly.provision.templates.store import OpenTemplate
 from dayfly.settings import Settings
 

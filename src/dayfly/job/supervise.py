@@ -23,9 +23,9 @@ from dayfly.machine.failure import ExitInfo, StartFailed
 from dayfly.machine.machine import Machine
 from dayfly.machine.qemu import Launched
 from dayfly.notices import Notify
-from dayfly.provision.plan import start_cold
+from dayfly.provision.cold import start_cold
 from dayfly.provision.probe import Trial
-from dayfly.provision.templates.selection import Origin
+from dayfly.provision.templates.lookup import Origin
 from dayfly.settings import Settings
 from dayfly.units import timestamp
 from dayfly.values import dataclass, replace
@@ -87,7 +87,7 @@ async def supervise(
 
 
 def _image_used(image: OpenImage) -> ImageUsed:
-    came, vouched = ", ".join(image.standing.origins), ", ".join(image.standing.endorsers)
+    came, vouched = ", ".join(image.provenance.origins), ", ".join(image.provenance.endorsers)
     return ImageUsed(image.name, image.digest, str(image.library), came, vouched)
 
 

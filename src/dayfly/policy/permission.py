@@ -12,7 +12,7 @@ from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.image.library import OpenImage
 from dayfly.image.reference import LibraryKind
 from dayfly.image.search import Libraries
-from dayfly.image.trust.standing import Standing
+from dayfly.image.trust.provenance import Provenance
 from dayfly.policy.rules import POLICY_LIMIT, WITHOUT_FILE, Caller, Denied, Facts, Image, Policy, Shared, Wish, decide
 from dayfly.principal import Principal, group_name
 from dayfly.settings import POLICY_FILE, Settings
@@ -62,7 +62,7 @@ def vouched(policy: Policy, who: Caller, what: Image, settings: Settings, accoun
     who = replace(who, account=account if settings.batch_checked_accounts else "")
     if what.library == LibraryKind.SYSTEM:
         return Facts(who, what)
-    by_site = Standing((), ())
+    by_site = Provenance((), ())
     if policy.asks("endorser", "origin") and what.digest:
         from dayfly.image.trust.vouching import by_site_of  # noqa: PLC0415 (few policies ask this of images of users)
 
@@ -121,7 +121,7 @@ def caller(principal: Principal, account: str = "", *, named: bool = True) -> Ca
 
 def described(image: OpenImage, settings: Settings, principal: Principal) -> Image:
     """An open image, as policies know it."""
-    return known(image.library, image.names, image.digest, image.config.labels, image.standing, settings, principal)
+    return known(image.library, image.names, image.digest, image.config.labels, image.provenance, settings, principal)
 
 
 def known(
@@ -129,13 +129,13 @@ def known(
     names: tuple[str, ...],
     digest: str,
     labels: Mapping[str, str],
-    standing: Standing,
+    provenance: Provenance,
     settings: Settings,
     principal: Principal,
 ) -> Image:
     """An image of a library, with all the names that it has there, as policies know it."""
     shown = tuple(f"{kind}/{name}" for name in names) or (f"{kind}/{digest}",)
-    return Image(whose(kind, settings, principal), shown, digest, standing.origins, standing.endorsers, labels)
+    return Image(whose(kind, settings, principal), shown, digest, provenance.origins, provenance.endorsers, labels)
 
 
 def whose(kind: LibraryKind, settings: Settings, principal: Principal) -> str:

@@ -13,7 +13,8 @@ from dayfly.image import qcow2
 from dayfly.machine import scratch
 from dayfly.machine.command import EFI_FIRMWARE
 from dayfly.machine.resources import DiskFile, OpenResources
-from dayfly.provision.plan import AGENT_ARCHIVE, Plan, no_agent
+from dayfly.provision.agent import AGENT_ARCHIVE, no_agent
+from dayfly.provision.plan import Plan
 from dayfly.settings import Settings
 
 

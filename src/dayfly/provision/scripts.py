@@ -19,9 +19,10 @@ from dayfly.notices import Notify
 from dayfly.policy.permission import permit, shared
 from dayfly.policy.rules import Wish
 from dayfly.provision import capture
+from dayfly.provision.cold import start_cold
 from dayfly.provision.command import Command
 from dayfly.provision.host import check_shape
-from dayfly.provision.plan import USER_NETWORK, Plan, configuration, mac, start_cold
+from dayfly.provision.plan import USER_NETWORK, Plan, configuration, mac
 from dayfly.provision.probe import tried
 from dayfly.settings import Settings
 from dayfly.values import dataclass

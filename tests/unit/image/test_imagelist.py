@@ -19,7 +19,8 @@ from dayfly.image.reference import Name, parse
 from dayfly.image.trust import imagelist, state
 from dayfly.image.trust.fetch import absolute
 from dayfly.image.trust.imagelist import ImageList, ListedImage, compare, one_line, render
-from dayfly.image.trust.standing import Standing, standing
+from dayfly.image.trust.lookup import provenance_of
+from dayfly.image.trust.provenance import Provenance
 from dayfly.image.trust.state import Accepted, Entry, State, Subscription
 from dayfly.units import format_time
 
@@ -207,9 +208,9 @@ def test_a_state_that_was_damaged_is_a_state_or_refused(known: State, data: st.D
 def test_a_library_without_subscriptions_asks_nobody(tmp_path: Path) -> None:
     library = Library(tmp_path)
     digest = library.add(CONFIG, LAYERS, Name("a"))
-    assert standing(library.layout, digest, "a") == Standing(("local",), ())
+    assert provenance_of(library.layout, digest, "a") == Provenance(("local",), ())
     with library.open(parse("a")) as image:
-        assert image.standing == Standing()
+        assert image.provenance == Provenance()
 
 
 def test_fingerprints_change_with_what_is_in_a_folder(tmp_path: Path) -> None:

@@ -492,12 +492,12 @@ def test_where_an_image_came_from_is_noted_beside_its_name(tmp_path: Path) -> No
     library.tag(parse("app:1"), Name("app", "2"))
     found = {entry.name: parse_origin(entry.descriptor.annotations) for entry in library.index().entries}
     assert found == {"app:1": origin, "app:2": origin, "built:1": None}
-    assert library.standing(digest).origins == (origin.source,)
+    assert library.provenance(digest).origins == (origin.source,)
 
 
 def test_an_image_without_a_note_is_local(tmp_path: Path) -> None:
     library = Library(tmp_path / "library")
-    assert library.standing(library.add(CONFIG, LAYERS, Name("built", "1"))).origins == ("local",)
+    assert library.provenance(library.add(CONFIG, LAYERS, Name("built", "1"))).origins == ("local",)
 
 
 def test_where_an_image_came_from_is_known_while_it_has_no_name(tmp_path: Path) -> None:
@@ -505,16 +505,16 @@ def test_where_an_image_came_from_is_known_while_it_has_no_name(tmp_path: Path) 
     digest = library.add(CONFIG, LAYERS, Name("app", "1"), Origin("docker://host/app:1").annotations())
     library.add(replace(CONFIG, size=CONFIG.size + 1), LAYERS, Name("app", "1"), Origin("docker://host/app:2").annotations())
     assert library.names(digest) == ()
-    assert library.standing(digest).origins == ("docker://host/app:1",)
+    assert library.provenance(digest).origins == ("docker://host/app:1",)
     library.tag(parse(digest), Name("old", "1"))
-    assert library.standing(digest).origins == ("docker://host/app:1",)
+    assert library.provenance(digest).origins == ("docker://host/app:1",)
     library.add(CONFIG, LAYERS, None, Origin("oci:/else").annotations())
-    assert library.standing(digest).origins == ("docker://host/app:1", "oci:/else")
+    assert library.provenance(digest).origins == ("docker://host/app:1", "oci:/else")
 
 
 def test_a_note_speaks_for_no_signed_list(tmp_path: Path) -> None:
     library = Library(tmp_path / "library")
-    assert library.standing(library.add(CONFIG, LAYERS, None, Origin("list:site").annotations())).origins == ("local",)
+    assert library.provenance(library.add(CONFIG, LAYERS, None, Origin("list:site").annotations())).origins == ("local",)
 
 
 def test_what_could_not_be_read_back_is_not_noted(tmp_path: Path) -> None:

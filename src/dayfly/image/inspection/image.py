@@ -14,7 +14,7 @@ from dayfly.image.inspection.report import SCHEMA, Contents, contents, known_pro
 from dayfly.image.library import Library
 from dayfly.image.manifest import Role
 from dayfly.image.reference import Reference
-from dayfly.image.trust.standing import Stopped
+from dayfly.image.trust.provenance import Stopped
 from dayfly.values import asdict, dataclass
 
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
@@ -54,8 +54,8 @@ def inspect(library: Library, reference: Reference, advisories: Path | None = No
     endorsers: tuple[str, ...] = ()
     stopped = ""
     try:
-        standing = library.standing(digest, str(reference))
-        origins, endorsers = standing.origins, standing.endorsers
+        provenance = library.provenance(digest, str(reference))
+        origins, endorsers = provenance.origins, provenance.endorsers
     except Stopped as error:
         stopped = error.message
     root = manifest.find(Role.ROOT)

@@ -7,20 +7,20 @@ import time
 from dayfly import files
 from dayfly.errors import DayflyError, in_words
 from dayfly.image.layout import Layout
-from dayfly.image.trust.standing import LOCAL, Standing, Stopped
+from dayfly.image.trust.provenance import LOCAL, Provenance, Stopped
 from dayfly.image.trust.state import Entry, State, Subscription, fingerprint, read, signed_path
 
 
-def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...], *, weak: bool) -> Standing:
-    """How an image stands, see `standing`."""
+def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...], *, weak: bool) -> Provenance:
+    """How an image stands, see `provenance`."""
     state = read(layout)
     otherwise = sources or (LOCAL,)
     if state is None:
-        return Standing(otherwise)
+        return Provenance(otherwise)
     entries = state.images.get(digest, ())
     keys = tuple(endorser for name in state.signed.get(digest, ()) if (endorser := state.endorser(name)))
     if not entries:
-        return Standing(otherwise, keys)
+        return Provenance(otherwise, keys)
     now = time.time()
     against = {entry.list: problem(layout, state, entry, now, weak=weak) for entry in entries}
     good = [entry for entry in entries if not against[entry.list]]
@@ -32,7 +32,7 @@ def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...], *, 
         )
     came = (*(otherwise if local else sources), *(entry.origin for entry in good))
     told = tuple(weakness(entry.list, state.lists[entry.list]) for entry in good if state.lists[entry.list].accepted.weak)
-    return Standing(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))), told)
+    return Provenance(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))), told)
 
 
 def weakness(name: str, subscription: Subscription) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
 from dayfly.image.trust.cosign import signers
-from dayfly.image.trust.standing import LOCAL, Standing, Stopped
+from dayfly.image.trust.provenance import LOCAL, Provenance, Stopped
 from dayfly.image.trust.subscriptions import known
 
 
-def by_site_of(digest: str, libraries: Libraries) -> Standing:
+def by_site_of(digest: str, libraries: Libraries) -> Provenance:
     """How an image with this digest stands by the system library's lists and keys, wherever it is. Raises `Corrupt`.
 
     The system library's keys are held against the signatures that the user's library has, each time. A list that the site follows
@@ -20,12 +20,12 @@ def by_site_of(digest: str, libraries: Libraries) -> Standing:
     """
     system = libraries.system
     try:
-        standing = system.standing(digest)
+        provenance = system.provenance(digest)
     except Stopped:
-        standing = Standing((), ())
+        provenance = Provenance((), ())
     there = bool(system.index().starting(digest))
-    origins = tuple(origin for origin in standing.origins if there or origin != LOCAL)
-    return Standing(origins, tuple(dict.fromkeys((*standing.endorsers, *_signers(digest, libraries)))))
+    origins = tuple(origin for origin in provenance.origins if there or origin != LOCAL)
+    return Provenance(origins, tuple(dict.fromkeys((*provenance.endorsers, *_signers(digest, libraries)))))
 
 
 def _signers(digest: str, libraries: Libraries) -> list[str]:

@@ -18,14 +18,16 @@ from dayfly.machine.failure import StartFailed
 from dayfly.machine.resources import Memory
 from dayfly.machine.snapshot.save import save
 from dayfly.notices import Notify
+from dayfly.provision.agent import agent_digest
+from dayfly.provision.cold import driver, open_cold
 from dayfly.provision.host import check_shape
-from dayfly.provision.plan import Plan, boot_mode, configuration, driver, open_cold
+from dayfly.provision.plan import Plan, boot_mode, configuration
 from dayfly.provision.probe import tried
 from dayfly.provision.templates import failures
 from dayfly.provision.templates.key import Key, program
+from dayfly.provision.templates.lookup import FIRMWARE, NoTemplate, key_of, stores
 from dayfly.provision.templates.maintenance import collect, sweep
 from dayfly.provision.templates.publish import keep, making
-from dayfly.provision.templates.selection import FIRMWARE, NoTemplate, agent_digest, key_of, stores
 from dayfly.provision.templates.store import FILES, MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
 from dayfly.settings import Settings
 from dayfly.units import timestamp

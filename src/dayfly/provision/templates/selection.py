@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import os
 
-from dayfly import process
 from dayfly.machine import scratch
 from dayfly.machine.config import Start
 from dayfly.machine.qemu import Launched
 from dayfly.machine.resources import Memory, OpenResources
-from dayfly.provision.plan import AGENT_ARCHIVE, Plan, driver, no_agent, open_disks
-from dayfly.provision.templates.key import Key, key
-from dayfly.provision.templates.store import Kind, OpenTemplate, Store, Unusable
+from dayfly.provision.cold import driver, open_disks
+from dayfly.provision.plan import Plan
+from dayfly.provision.templates.key import Key
+from dayfly.provision.templates.lookup import FIRMWARE, NoTemplate, key_of, stores
+from dayfly.provision.templates.store import OpenTemplate, Store, Unusable
 from dayfly.settings import Settings
-from dayfly.values import dataclass, replace
+from dayfly.values import replace
 
 _READONLY_SINCE = (8, 2)
 """The first QEMU that can open a memory file for reading only and still give each machine a writable copy of it."""
 
 
-FIRMWARE = "the image is a whole disk, which firmware boots"
-"""Why there are no templates of such an image."""
-
-
 GUARDED = "the site has no template for it, and the user's own do not count where all jobs get machines"
-
-
-@dataclass(frozen=True)
-class NoTemplate:
-    """Why a job's machine boots."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a machine came from: the name of its template and that one's QEMU; or, where it boots, why."""
-
-    template: str = ""
-    qemu: str = ""
-    cold_reason: str = ""
-
-
-def stores(settings: Settings) -> tuple[Store, Store]:
-    """The site's templates, and the user's."""
-    return Store(settings.templates_system, Kind.SYSTEM), Store(settings.templates_user, Kind.USER)
-
-
-def key_of(plan: Plan, settings: Settings) -> Key:
-    """The key of a machine's template. Raises `ProgramMissing`."""
-    content = {"image": plan.image.digest, "agent": agent_digest(), "scratch": str(plan.scratch)}
-    return key(plan.config, process.find(settings.machine_qemu, "qemu-system-x86"), content)
-
-
-def agent_digest() -> str:
-    """Which agent this Dayfly has."""
-    try:
-        with open(AGENT_ARCHIVE.with_suffix(".sha256")) as file:  # noqa: PTH123 (on the way to every job's start)
-            return file.read().strip()
-    except FileNotFoundError:
-        raise no_agent() from None
 
 
 def obtain(plan: Plan, settings: Settings) -> OpenTemplate | NoTemplate:

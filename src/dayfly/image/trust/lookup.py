@@ -7,31 +7,11 @@ from __future__ import annotations
 
 import os
 
-from dayfly.errors import Refused
 from dayfly.image.layout import Layout
-from dayfly.values import dataclass
-
-LOCAL = "local"
+from dayfly.image.trust.provenance import LOCAL, Provenance
 
 
-class Stopped(Refused):
-    """No list vouches for the image any more."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How an image came into its library, and who vouches for it by lists that are in force.
-
-    Origins are `list:IDENTIFIER` by a signed list, the source of an import or a pull (`docker://HOST/NAME:TAG`), or `local`.
-    `weak` says for people which of these lists have signatures that are too weak, and are believed all the same.
-    """
-
-    origins: tuple[str, ...] = (LOCAL,)
-    endorsers: tuple[str, ...] = ()
-    weak: tuple[str, ...] = ()
-
-
-def standing(layout: Layout, digest: str, label: str, sources: tuple[str, ...] = (), *, weak: bool = False) -> Standing:
+def provenance_of(layout: Layout, digest: str, label: str, sources: tuple[str, ...] = (), *, weak: bool = False) -> Provenance:
     """How an image stands, that the library's index says came from these sources. `weak`: lists may have weak signatures.
 
     Raises `Stopped` when it came by lists, and none of them vouches for it now; `Corrupt`.
@@ -39,7 +19,7 @@ def standing(layout: Layout, digest: str, label: str, sources: tuple[str, ...] =
     try:
         os.stat(f"{layout.folder}/trust/state.json")  # noqa: PTH116 (a hot path)
     except (FileNotFoundError, NotADirectoryError):
-        return Standing(sources or (LOCAL,))
+        return Provenance(sources or (LOCAL,))
     except OSError:  # reading it fails too, and tells why
         pass
     from dayfly.image.trust.judging import judge  # noqa: PLC0415 (only where there are subscriptions)
