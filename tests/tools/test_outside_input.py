@@ -31,6 +31,7 @@ from tests.unit.batch.test_submit import TEXT as JOB
 from tests.unit.image.examples import CONFIG, LAYERS
 from tests.unit.imagebuild.test_recipe import FULL, HEAD, RPM
 from tests.unit.job.test_usage import RECORD
+from tests.unit.machine.test_command import CONFIG as MACHINE
 
 import dayfly
 from dayfly import settings as site
@@ -61,6 +62,8 @@ from dayfly.imagebuild.disk.source import parse as parse_disk
 from dayfly.imagebuild.disk.source import parse_checksum
 from dayfly.job import usage
 from dayfly.job.description import parse_folder
+from dayfly.machine import serialized
+from dayfly.machine.snapshot import description as snapshots
 from dayfly.policy import rules_file
 from dayfly.provision.templates import store as template_store
 
@@ -265,9 +268,8 @@ ABOUT = json.dumps(
         "version": template_store.VERSION,
         "files": dict.fromkeys(template_store.FILES, PART),
         "facts": {"a": "b"},
-        "machine": {"cpus": 1},
-        "label": "debian:12",
-        "qemu": "7.2",
+        "scratch": 1 << 30,
+        "snapshot": {"version": 1, "qemu": "7.2", "agent": "idle", "config": {}},
         "made": "2026-01-01T00:00:00Z",
         "seconds": 1.5,
     }
@@ -379,6 +381,14 @@ READERS: Mapping[str, Reader] = {
     "dayfly.settings.parse": (
         text(lambda content: site.parse(content, site.Settings(), path="it", by=site.Whose.SITE)),
         [SETTINGS],
+    ),
+    "dayfly.machine.serialized.parse": (
+        lambda content: serialized.parse(decode(content, "it")),
+        [json.dumps(serialized.render(MACHINE)).encode()],
+    ),
+    "dayfly.machine.snapshot.description.parse": (
+        lambda content: snapshots.parse(decode(content, "it")),
+        [json.dumps(snapshots.render(snapshots.Snapshot(MACHINE, "7.2.22", snapshots.AgentState.IDLE))).encode()],
     ),
     "dayfly.provision.templates.store.parse_about": (
         template_store.parse_about,

@@ -17,6 +17,7 @@ from dayfly.guest.boot import BootMode
 from dayfly.image.search import Libraries
 from dayfly.machine.command import MOST_SHARES
 from dayfly.machine.config import BOOT_CHOICES, Network, Shape
+from dayfly.machine.snapshot.description import parse
 from dayfly.policy.permission import permit
 from dayfly.policy.rules import Wish
 from dayfly.provision.templates import maintenance
@@ -140,9 +141,9 @@ def _row(one: Kept, state: str) -> tuple[str, ...]:
     used = f"{format_duration(max(0.0, time.time() - one.used))} ago"
     if one.about is None:
         return (one.name, one.kind, "-", "-", "-", "-", "-", "-", format_size(one.size), used, state)
-    machine = one.about.machine
-    shape = (str(machine["boot"]), str(machine["cpus"]), format_size(int(machine["memory"])), str(machine["shares"]))
-    return (one.name, one.kind, one.about.label, *shape, str(machine["network"]), format_size(one.size), used, state)
+    config = parse(one.about.snapshot).config
+    shape = (str(config.boot), str(config.shape.cpus), format_size(config.shape.memory), str(len(config.shares)))
+    return (one.name, one.kind, config.label, *shape, str(config.network), format_size(one.size), used, state)
 
 
 def _fields(one: Kept, state: str) -> dict[str, object]:
@@ -173,18 +174,18 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         "size": format_size(one.size),
     }
     if one.about is not None:
-        machine = one.about.machine
+        config = parse(one.about.snapshot).config
         fields |= {
-            "image": one.about.label,
+            "image": config.label,
             "digest": one.about.facts["image"],
-            "cpus": str(machine["cpus"]),
-            "memory": format_size(int(machine["memory"])),
-            "scratch": format_size(int(machine["scratch"])),
-            "shares": str(machine["shares"]),
-            "network": str(machine["network"]),
-            "boot": str(machine["boot"]),
-            "accelerator": str(machine["accelerator"]),
-            "cpu model": str(machine.get("cpu_model", "")),
+            "cpus": str(config.shape.cpus),
+            "memory": format_size(config.shape.memory),
+            "scratch": format_size(one.about.scratch),
+            "shares": str(len(config.shares)),
+            "network": str(config.network),
+            "boot": str(config.boot),
+            "accelerator": str(config.accelerator),
+            "cpu model": str(config.cpu),
             "qemu": one.about.qemu,
             "made": f"{one.about.made}, in {format_duration(one.about.seconds)}",
         }

@@ -15,7 +15,7 @@ from dayfly.provision.templates.store import FILES, About, Kind, Store
 from dayfly.settings import Settings
 
 WANTED = Key({"image": "sha256:1"}, "1-2")
-MACHINE: dict[str, str | int] = {"cpus": 1}
+SNAPSHOT = {"version": 1, "qemu": "7.2.22", "agent": "idle", "config": {}}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def fill(store: Store, folder: Path) -> None:
     parts = {part: os.memfd_create(part) for part in FILES}
     for part, descriptor in parts.items():
         os.write(descriptor, part.encode())
-    keep(folder, store.kind, parts, About(WANTED.facts, "debian:12", MACHINE, "7.2.22", "2026-01-01", 1.0, {}))
+    keep(folder, store.kind, parts, About(WANTED.facts, 1 << 30, "2026-01-01", 1.0, SNAPSHOT, {}))
     for descriptor in parts.values():
         os.close(descriptor)
 

@@ -14,6 +14,8 @@ from dayfly.guest.boot import BootMode
 from dayfly.machine.command import render
 from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape, Share, Start
 from dayfly.machine.resources import Memory
+from dayfly.machine.snapshot.description import AgentState, Snapshot
+from dayfly.machine.snapshot.description import render as render_snapshot
 from dayfly.provision.templates.key import Key, key
 from dayfly.provision.templates.publish import digest_of
 from dayfly.provision.templates.publish import render as render_about
@@ -106,11 +108,10 @@ def test_a_template_is_saved_with_a_network_that_leads_nowhere() -> None:
 
 ABOUT = About(
     {"image": "x"},
-    "debian:12",
-    {"cpus": 1},
-    "7.2.22",
+    1 << 30,
     "2026-01-01",
     2.5,
+    render_snapshot(Snapshot(CONFIG, "7.2.22", AgentState.IDLE)),
     {name: File(1, "d", "f") for name in ("memory", "state", "scratch")},
 )
 
@@ -134,9 +135,7 @@ def test_every_field_is_needed(name: str) -> None:
     fields = json.loads(render_about(ABOUT))
     for wrong in (None, [1], "other"):
         with pytest.raises(Unusable):
-            parse_about(json.dumps({**fields, name: wrong}).encode()) if name not in ("label", "qemu", "made") else parse_about(
-                b"{}"
-            )
+            parse_about(json.dumps({**fields, name: wrong}).encode()) if name != "made" else parse_about(b"{}")
     del fields[name]
     with pytest.raises(Unusable):
         parse_about(json.dumps(fields).encode())

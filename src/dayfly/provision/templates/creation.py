@@ -10,12 +10,15 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dayfly import process
-from dayfly.errors import DayflyError, NoSpace, Refused, in_words
+from dayfly.errors import DayflyError, MachineFailed, NoSpace, Refused, in_words
 from dayfly.guest.boot import BootMode
 from dayfly.image.library import OpenImage
 from dayfly.machine.config import Network, Processor, Shape, Share, Start
 from dayfly.machine.failure import StartFailed
+from dayfly.machine.machine import Machine
+from dayfly.machine.qemu import Launched
 from dayfly.machine.resources import Memory
+from dayfly.machine.snapshot.description import Snapshot, render
 from dayfly.machine.snapshot.save import save
 from dayfly.notices import Notify
 from dayfly.provision.agent import agent_digest
@@ -28,6 +31,7 @@ from dayfly.provision.templates.key import Key, program
 from dayfly.provision.templates.lookup import FIRMWARE, NoTemplate, key_of, stores
 from dayfly.provision.templates.maintenance import collect, sweep
 from dayfly.provision.templates.publish import keep, making
+from dayfly.provision.templates.rehearsal import rehearse
 from dayfly.provision.templates.store import FILES, MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
 from dayfly.settings import Settings
 from dayfly.units import timestamp
@@ -84,9 +88,10 @@ def make(store: Store, wanted: Key, plan: Plan, settings: Settings) -> OpenTempl
     def boot(folder: Path) -> None:
         begun = time.monotonic()
         with contextlib.ExitStack() as until_kept:
-            parts, version = _saved(plan, settings, folder, until_kept)
+            parts, snapshot = _saved(plan, settings, folder, until_kept)
             seconds, made = round(time.monotonic() - begun, 3), timestamp(time.time())
-            keep(folder, store.kind, parts, About(wanted.facts, plan.config.label, _shown(plan), version, made, seconds, {}))
+            about = About(wanted.facts, plan.scratch, made, seconds, render(snapshot), {})
+            keep(folder, store.kind, parts, about)
 
     return _once(store, wanted, settings, boot)
 
@@ -159,8 +164,8 @@ def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:
     return ""
 
 
-def _saved(plan: Plan, settings: Settings, folder: Path, until_kept: contextlib.ExitStack) -> tuple[dict[str, int], str]:
-    """A machine that was booted and saved: open files with its parts, and QEMU's version.
+def _saved(plan: Plan, settings: Settings, folder: Path, until_kept: contextlib.ExitStack) -> tuple[dict[str, int], Snapshot]:
+    """A machine that was booted and saved: open files with its parts, and what they are.
 
     They are in memory: a disk that fills up under a machine's memory would kill it. What it shares is an empty folder, for nobody
     is to find anything there before it is a job's.
@@ -175,7 +180,7 @@ def _saved(plan: Plan, settings: Settings, folder: Path, until_kept: contextlib.
         parts[SCRATCH] = os.dup(resources.disks[-1].descriptor)
         until_kept.callback(os.close, parts[SCRATCH])
         launched = driver(settings).start(config, resources)
-    return parts, asyncio.run(save(launched, parts[STATE], settings.machine_boot_timeout))
+    return parts, asyncio.run(_boot_and_save(launched, parts[STATE], settings.machine_boot_timeout))
 
 
 def _found(store: Store, wanted: Key) -> OpenTemplate | None:
@@ -193,16 +198,15 @@ def _check_room(store: Store) -> None:
         raise NoSpace(f"no room for a template in {store.folder}", hint)
 
 
-def _shown(plan: Plan) -> dict[str, str | int]:
-    """What `dayfly template list` shows of the machine."""
-    planned = plan.config
-    return {
-        "accelerator": str(planned.accelerator),
-        "cpu_model": str(planned.cpu),
-        "boot": str(planned.boot),
-        "cpus": planned.shape.cpus,
-        "memory": planned.shape.memory,
-        "scratch": plan.scratch,
-        "shares": len(planned.shares),
-        "network": str(planned.network),
-    }
+async def _boot_and_save(launched: Launched, state: int, timeout: float) -> Snapshot:
+    """Let the machine come up and rehearse a job, and save it. It is gone afterwards. `timeout` is for the boot, in seconds.
+
+    Raises `StartFailed` when it does not come up, `MachineFailed` when it cannot be saved.
+    """
+    async with Machine(launched) as machine:
+        await machine.ready(timeout)
+        try:
+            await rehearse(machine)
+        except MachineFailed as error:
+            raise await machine.killed() or MachineFailed(f"the machine could not be saved: {error}") from error
+        return await save(machine, state)

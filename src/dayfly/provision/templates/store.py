@@ -24,7 +24,7 @@ from dayfly.values import dataclass
 ABOUT = "template.json"
 MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
 FILES = (MEMORY, STATE, SCRATCH)
-VERSION = 1
+VERSION = 2
 _ABOUT_LIMIT = 256 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -52,18 +52,23 @@ class File:
 
 @dataclass(frozen=True)
 class About:
-    """What `template.json` says: by which facts it is found, which image and machine it is of, and its files.
+    """What `template.json` says: by which facts it is found, of which machine it is a snapshot, and its files.
 
-    `label` is the image's name when it was made; sizes are in bytes, `seconds` is how long the making took.
+    `scratch` is the size of the scratch disk in bytes, `seconds` is how long the making took. `snapshot` is the description as
+    JSON (`dayfly.machine.snapshot.description`), which is not read on the way to a job's start.
     """
 
     facts: Mapping[str, str]
-    label: str
-    machine: Mapping[str, str | int]
-    qemu: str
+    scratch: int
     made: str
     seconds: float
+    snapshot: Mapping[str, object]
     files: Mapping[str, File]
+
+    @property
+    def qemu(self) -> str:
+        """The version of the QEMU that saved it."""
+        return str(self.snapshot["qemu"])
 
 
 @dataclass(frozen=True)
@@ -180,10 +185,10 @@ def parse_about(text: bytes) -> About:
             name: File(int(one["size"]), str(one["digest"]), str(one["fingerprint"])) for name, one in fields["files"].items()
         }
         facts = {str(name): str(value) for name, value in fields["facts"].items()}
-        machine = {str(name): value if isinstance(value, int) else str(value) for name, value in fields["machine"].items()}
-        about = About(
-            facts, str(fields["label"]), machine, str(fields["qemu"]), str(fields["made"]), float(fields["seconds"]), parts
-        )
+        snapshot = fields["snapshot"]
+        if not isinstance(snapshot["qemu"], str) or snapshot["agent"] != "idle":
+            raise ValueError("a job's machine")
+        about = About(facts, int(fields["scratch"]), str(fields["made"]), float(fields["seconds"]), snapshot, parts)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"a template's {ABOUT} is damaged") from error
     if set(parts) != set(FILES):
