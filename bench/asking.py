@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Figure, show, show_host
+from dayfly import disknames
 from dayfly.image.layout import Layout
 from dayfly.image.trust import state
 from dayfly.image.trust.smime import certificate, sign
@@ -76,7 +77,7 @@ def library(folder: Path) -> Layout:
     entry = state.Entry("site", "image", "debian:12", "sha512:" + "0" * 128, "1", "list:x", signer, now, now + 10**6)
     follows = state.Subscription("file:///x", "x", (signer,), issuer, (str(pem),), (), accepted)
     known = state.State({"site": follows}, {f"sha256:{number:064}": (entry,) for number in range(IMAGES)})
-    (layout.trust / state.STATE).write_bytes(state.render(known))
+    (layout.trust / disknames.TRUST_STATE).write_bytes(state.render(known))
     return layout
 
 

@@ -1,32 +1,4 @@
-"""Files that appear whole or not at all, locks, and the names of everything Dayfly keeps on disk.
-
-What is where (`~` as XDG says; a site's own folders are in the settings):
-
-| path | what |
-|---|---|
-| `/etc/dayfly/policy.toml` | the site's policy |
-| `/var/lib/dayfly/library` | the site's image library |
-| `~/.local/share/dayfly/library` | the user's image library |
-| `LIBRARY/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout |
-| `LIBRARY/trust/state.json` | subscriptions to signed lists, and which image came by which |
-| `LIBRARY/trust/HEX.smime` | the signed lists that are in force |
-| `LIBRARY/trust/lock` | held while they change |
-| `LIBRARY/.dayfly/lock` | held while `index.json` changes |
-| `LIBRARY/.dayfly/adding` | held shared by whoever adds blobs, exclusively by the collection of those that nothing names |
-| `LIBRARY/.dayfly/verified/HEX` | when the blob was last found to be what its name says |
-| `LIBRARY/.dayfly/work/…` | builds and imports under way; each is locked by the process it belongs to |
-| `LIBRARY/.dayfly/pulls/HEX` | what was pulled of an image that is not whole yet, by its digest; locked by the pull |
-| `~/.local/state/dayfly/jobs/YYYY-MM-DD/ID.json`, `ID.console` | a job's usage record and its machine's console |
-| `~/.local/state/dayfly/submitted/SYSTEM-NUMBER.json` | a job that was submitted |
-| `~/.local/state/dayfly/local/NUMBER/…` | a described job of this host alone |
-| `/var/lib/dayfly/templates` | the site's templates |
-| `~/.cache/dayfly/templates` | the user's |
-| `TEMPLATES/NAME/memory`, `state`, `scratch` | a saved machine |
-| `TEMPLATES/NAME/template.json` | what it is; written last |
-| `TEMPLATES/NAME.failed` | why it could not be made |
-| `CACHE/failing/HOST-DIGEST` | how often in a row an image failed for batch jobs |
-| `~/.cache/dayfly/…` | what can be made again: empty filesystems for scratch, the verdict on KVM |
-"""
+"""Files that appear whole or not at all, locks, and reading what others may have written. Names are in `dayfly.disknames`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import FileMistakes, Mistake, Refused
 from dayfly.units import parse_duration, parse_size
 from dayfly.values import dataclass, field, replace
@@ -23,8 +23,8 @@ TYPE_CHECKING = False  # typing's own costs an import at every start, and checke
 if TYPE_CHECKING:
     from typing import Any
 
-SITE_FILE = Path("/etc/dayfly/settings.toml")
-POLICY_FILE = Path("/etc/dayfly/policy.toml")
+SITE_FILE = Path("/etc/dayfly", disknames.SETTINGS_FILE)
+POLICY_FILE = Path("/etc/dayfly", disknames.POLICY_FILE)
 """The site's policy where `policy.system` does not name another file: there it need not be."""
 CPU_MODELS = ("auto", "x86-64-v2", "x86-64-v3", "max", "host")
 ROOT = frozenset({0})
@@ -75,13 +75,13 @@ class Queue:
 class Settings:
     """All settings, with their defaults. Sizes are in bytes, times in seconds."""
 
-    library_system: Path = Path("/var/lib/dayfly/library")
-    library_user: Path = field(default_factory=lambda: xdg("XDG_DATA_HOME", ".local/share") / "dayfly/library")
+    library_system: Path = Path("/var/lib/dayfly", disknames.LIBRARY)
+    library_user: Path = field(default_factory=lambda: xdg("XDG_DATA_HOME", ".local/share") / "dayfly" / disknames.LIBRARY)
     library_cache: Path | None = None
-    records_folder: Path = field(default_factory=lambda: xdg("XDG_STATE_HOME", ".local/state") / "dayfly/jobs")
+    records_folder: Path = field(default_factory=lambda: xdg("XDG_STATE_HOME", ".local/state") / "dayfly" / disknames.RECORDS)
     cache_folder: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly")
-    templates_system: Path = Path("/var/lib/dayfly/templates")
-    templates_user: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly/templates")
+    templates_system: Path = Path("/var/lib/dayfly", disknames.TEMPLATES)
+    templates_user: Path = field(default_factory=lambda: xdg("XDG_CACHE_HOME", ".cache") / "dayfly" / disknames.TEMPLATES)
     templates_limit: int = 8 * 1024**3
     scratch_folder: Path = Path("/var/tmp")  # noqa: S108 (files there have no name)
     scratch_size: int = 8 * 1024**3
@@ -359,7 +359,7 @@ def _sites(path: Path, owners: Collection[int]) -> str | None:
 def _users_file() -> Path | None:
     """Where the user's file is; None where there is no home directory, so that there can be none."""
     try:
-        return xdg("XDG_CONFIG_HOME", ".config") / "dayfly/settings.toml"
+        return xdg("XDG_CONFIG_HOME", ".config") / "dayfly" / disknames.SETTINGS_FILE
     except Refused:
         return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly import files, settings
+from dayfly import disknames, settings
 from dayfly.cli import COMMANDS
 from dayfly.cli.whole import whole_parser
 from dayfly.image.inspection import gate
@@ -194,9 +194,8 @@ def test_fields_of_an_inspection_are_all_described() -> None:
 
 
 def test_files_are_those_that_the_code_names() -> None:
-    named = {
-        re.sub(r"`| .*", "", line.split("|")[1].strip()) for line in (files.__doc__ or "").splitlines() if line.startswith("| `")
-    }
     page = TEXTS["docs/reference/files.md"]
-    assert len(named) > 5
-    assert [path for path in named if path.rstrip(",…") not in page] == []
+    named = {name: value for name, value in vars(disknames).items() if name.isupper() and isinstance(value, str)}
+    assert len(named) > 20
+    written = {name: value.partition("{")[0] for name, value in named.items()}
+    assert [name for name, value in written.items() if value not in page] == []

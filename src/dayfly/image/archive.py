@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files, tar
+from dayfly import disknames, files, tar
 from dayfly.errors import Refused
 from dayfly.image.blobs import Part
 from dayfly.image.fields import encode
@@ -24,7 +24,7 @@ _MOST_MEMBERS = 1000
 _INDEX_LIMIT = 1024 * 1024
 _CHUNK = 1024 * 1024
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
-_FOLDERS = ("", ".", "blobs", "blobs/sha256")
+_FOLDERS = ("", ".", disknames.BLOBS, disknames.SHA256_BLOBS)
 _MARKER = encode({"imageLayoutVersion": "1.0.0"})
 
 
@@ -45,8 +45,8 @@ def pack(library: Library, reference: Reference, target: Path) -> Packed:
         index = Index().adding(image.digest, size, image.name)
         with os.fdopen(os.dup(descriptor), "w+b") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
-                _add(archive, "oci-layout", _MARKER)
-                _add(archive, "index.json", render_index(index))
+                _add(archive, disknames.OCI_LAYOUT, _MARKER)
+                _add(archive, disknames.OCI_INDEX, render_index(index))
                 for blob in (image.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)):
                     _add(archive, f"blobs/sha256/{blob.removeprefix('sha256:')}", library.layout.blob(blob))
             file.flush()
@@ -80,7 +80,7 @@ def examine(path: Path, name: Name | None) -> Entering:
     """The image in an archive, to be entered into a library under this name: every part of it checked. Raises `Refused`."""
     members = _members(path)
     try:
-        index = parse_index(_small(members["index.json"], _INDEX_LIMIT), "the archive's index.json")
+        index = parse_index(_small(members[disknames.OCI_INDEX], _INDEX_LIMIT), "the archive's index.json")
     except KeyError:
         raise Refused("the archive has no index.json: it is none of an OCI layout") from None
     if len(index.entries) != 1:
@@ -115,7 +115,7 @@ def _members(path: Path) -> dict[str, Part]:
 
 
 def _expected(name: str) -> bool:
-    return name in ("oci-layout", "index.json") or _BLOB.fullmatch(name) is not None
+    return name in (disknames.OCI_LAYOUT, disknames.OCI_INDEX) or _BLOB.fullmatch(name) is not None
 
 
 def _part(members: Mapping[str, Part], wanted: Descriptor) -> Part:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image.fields import Fields, decode, encode
 from dayfly.image.manifest import ARTIFACT_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, parse_descriptor
@@ -36,47 +36,47 @@ class Layout:
     @property
     def marker(self) -> Path:
         """The file that makes a folder an OCI layout."""
-        return self.folder / "oci-layout"
+        return self.folder / disknames.OCI_LAYOUT
 
     @property
     def index(self) -> Path:
         """Which images there are, and their names."""
-        return self.folder / "index.json"
+        return self.folder / disknames.OCI_INDEX
 
     @property
     def blobs(self) -> Path:
         """Everything else, by content."""
-        return self.folder / "blobs/sha256"
+        return self.folder / disknames.SHA256_BLOBS
 
     @property
     def lock(self) -> Path:
         """Held while the index changes."""
-        return self.folder / ".dayfly/lock"
+        return self.folder / disknames.LIBRARY_LOCK
 
     @property
     def adding(self) -> Path:
         """Held shared by whoever adds blobs, exclusively by the garbage collection."""
-        return self.folder / ".dayfly/adding"
+        return self.folder / disknames.ADDING_LOCK
 
     @property
     def verified(self) -> Path:
         """Fingerprints of blobs that were found to be what their names say."""
-        return self.folder / ".dayfly/verified"
+        return self.folder / disknames.VERIFIED
 
     @property
     def work(self) -> Path:
         """Builds under way."""
-        return self.folder / ".dayfly/work"
+        return self.folder / disknames.WORK
 
     @property
     def pulls(self) -> Path:
         """What was fetched of images that are not whole yet, by their digests."""
-        return self.folder / ".dayfly/pulls"
+        return self.folder / disknames.PULLS
 
     @property
     def trust(self) -> Path:
         """What is known of signed lists. Not to be deleted with `.dayfly`: without it, what they brought would be nobody's."""
-        return self.folder / "trust"
+        return self.folder / disknames.TRUST
 
     def blob(self, digest: str) -> Path:
         """The file of a blob. Raises `Refused` for what is no digest, so that no path leaves the folder."""
@@ -89,7 +89,14 @@ class Layout:
 
         Raises `PermissionError` also where all are there and cannot be written to.
         """
-        for folder in (self.folder, self.folder / "blobs", self.blobs, self.folder / ".dayfly", self.verified, self.work):
+        for folder in (
+            self.folder,
+            self.folder / disknames.BLOBS,
+            self.blobs,
+            self.folder / disknames.OWN,
+            self.verified,
+            self.work,
+        ):
             if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
                 if public:
@@ -212,7 +219,7 @@ class Index:
         return Index(tuple(entries), self.others)
 
 
-def parse_index(content: bytes, place: str = "index.json") -> Index:
+def parse_index(content: bytes, place: str = disknames.OCI_INDEX) -> Index:
     """Read an index. Raises `Refused`."""
     fields = decode(content, place)
     fields.number("schemaVersion", 2, 2)

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import NotFound, Refused
 from dayfly.values import asdict, dataclass, field, replace
 
-INDEX = "index"
 _ID = re.compile(r"[0-9a-f]{1,10}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 SCHEMA_FILE = Path(__file__).with_name("usage.schema.json")
@@ -176,22 +175,22 @@ class Records:
             self._note("running", entry)
         else:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._folder}/{INDEX}/running/{entry}")  # noqa: PTH108 (on the way to every job's start)
+                os.unlink(f"{self._folder}/{disknames.RECORD_INDEX}/running/{entry}")  # noqa: PTH108 (on the way to every job's start)
 
     def _note(self, place: str, entry: str) -> None:
-        path = f"{self._folder}/{INDEX}/{place}/{entry}"
+        path = f"{self._folder}/{disknames.RECORD_INDEX}/{place}/{entry}"
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 (on the way to every job's start)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def open_console(self, record: UsageRecord) -> int:
         """A descriptor to write the machine's console log to."""
-        path = self.path(record).with_suffix(".console")
+        path = self.path(record).with_suffix(disknames.CONSOLE_SUFFIX)
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def console(self, record: UsageRecord) -> Path:
         """Where the machine's console log is kept."""
-        return self.path(record).with_suffix(".console")
+        return self.path(record).with_suffix(disknames.CONSOLE_SUFFIX)
 
     def all(self, day: str = "") -> Iterator[UsageRecord]:
         """Every record of the days that begin so that can be read, oldest first; `lost` ones are shown as that."""
@@ -213,7 +212,7 @@ class Records:
         return (record for record in map(self._read, paths) if record)
 
     def _noted(self, place: str) -> Iterator[UsageRecord]:
-        entries = sorted(path.name for path in (self._folder / INDEX / place).glob("????-??-??.*"))
+        entries = sorted(path.name for path in (self._folder / disknames.RECORD_INDEX / place).glob("????-??-??.*"))
         paths = (self._folder / entry[:10] / f"{entry[11:]}.json" for entry in entries)
         return (record for record in map(self._read, paths) if record)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dayfly import files, process
+from dayfly import disknames, files, process
 from dayfly.errors import DayflyError, ProgramFailed
 from dayfly.machine import ends
 
@@ -81,7 +81,7 @@ def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:
 
 def _kept(cache: Path, size: int) -> int | None:
     """An empty filesystem of this size from the cache, made on the first call; None where the cache cannot be used."""
-    path = cache / "scratch" / f"{FILESYSTEM}-plain-{size}"
+    path = cache / disknames.EMPTY_DISKS / f"{FILESYSTEM}-plain-{size}"
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import Refused
 from dayfly.machine.config import Accelerator, CpuModel, Processor
 from dayfly.values import dataclass
@@ -62,7 +62,7 @@ class Verdict:
     def __init__(self, cache: Path, wanted: CpuModel) -> None:
         self.wanted = wanted
         host = os.uname().nodename  # several hosts may share the cache, as home directories are
-        self._path = cache / f"kvm.{host}.{wanted}.json"
+        self._path = cache / disknames.KVM_VERDICT.format(host=host, cpu=wanted)
 
     def read(self) -> Found | None:
         """What was found; None when nobody has tried since the host booted.

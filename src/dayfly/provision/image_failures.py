@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from dayfly import disknames
 from dayfly.errors import Refused
 from dayfly.settings import Settings
 
@@ -58,4 +59,4 @@ def forget(settings: Settings, digest: str) -> None:
 
 
 def _path(settings: Settings, digest: str) -> str:
-    return f"{settings.cache_folder}/failing/{os.uname().nodename}-{digest.removeprefix('sha256:')[:16]}"
+    return f"{settings.cache_folder}/{disknames.IMAGE_FAILURES}/{os.uname().nodename}-{digest.removeprefix('sha256:')[:16]}"

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from dayfly import files, inherited, process
+from dayfly import disknames, files, inherited, process
 from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import TASK, outputs
 from dayfly.batch.submission.states import State
@@ -40,7 +40,7 @@ def start(job: JobSpec) -> str:
     folder = _folder(number)
     folder.mkdir(parents=True)
     files.write(folder / "job.json", json.dumps(asdict(job)).encode(), 0o600)
-    told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    told = os.open(folder / disknames.LOCAL_NOTICE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
     with subprocess.Popen(  # not by dayfly.process: what that starts ends with us
@@ -68,7 +68,7 @@ def run(number: str, ready: int) -> int:
     folder = _folder(number)
     fields = decode(files.read(folder / "job.json", _LIMIT), "job.json").values
     job = JobSpec(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
-    with (folder / "owner").open("w") as owner:
+    with (folder / disknames.LOCAL_OWNER).open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
         owner.write(f"{os.getpid()}\n")
         owner.flush()
@@ -76,7 +76,7 @@ def run(number: str, ready: int) -> int:
         os.close(ready)
         statuses = _Tasks(job, number).run()
         status = next((status for status in statuses if status), 0)
-        files.write(folder / "status", f"{status}\n".encode(), 0o600)
+        files.write(folder / disknames.LOCAL_STATUS, f"{status}\n".encode(), 0o600)
     return 0
 
 
@@ -156,7 +156,7 @@ def wait(number: str) -> None:
 def status(number: str) -> int:
     """How an ended job ended; 137 where its process was killed before it could say."""
     try:
-        return int(files.read(_folder(number) / "status", _STATUS_LIMIT))
+        return int(files.read(_folder(number) / disknames.LOCAL_STATUS, _STATUS_LIMIT))
     except FileNotFoundError:
         return 137
 
@@ -164,7 +164,7 @@ def status(number: str) -> int:
 def told(number: str) -> str:
     """What the job's process said first of a task that could not be started; empty: nothing."""
     try:
-        with (_folder(number) / "told").open("rb") as file:
+        with (_folder(number) / disknames.LOCAL_NOTICE).open("rb") as file:
             return file.readline(_LINE_LIMIT).decode(errors="replace").strip().removeprefix("dayfly: ")
     except FileNotFoundError:
         return ""
@@ -180,17 +180,17 @@ def cancel(number: str) -> None:
 def remove(number: str) -> None:
     """Remove what is kept of a job. Raises `Refused` while it runs."""
     folder = _folder(number)
-    if (folder / "owner").exists() and state(number) is State.RUNNING:
+    if (folder / disknames.LOCAL_OWNER).exists() and state(number) is State.RUNNING:
         raise Refused(f"local:{number} runs", f"dayfly job cancel local:{number} ends it")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _owner(number: str) -> IO[str]:
     try:
-        return (_folder(number) / "owner").open()
+        return (_folder(number) / disknames.LOCAL_OWNER).open()
     except FileNotFoundError:
         raise NotFound(f"there is no job local:{number} on this host", "it may have been submitted on another one") from None
 
 
 def _folder(number: str) -> Path:
-    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly/local" / number
+    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly" / disknames.LOCAL_JOBS / number

@@ -11,7 +11,7 @@ import re
 import time
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.batch.submission.description import JobSpec
 from dayfly.errors import DayflyError, NotFound, Refused
 from dayfly.image.fields import Fields, decode
@@ -116,4 +116,4 @@ def _path(system: str, number: str) -> Path:
 
 
 def _folder() -> Path:
-    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly/submitted"
+    return xdg("XDG_STATE_HOME", ".local/state") / "dayfly" / disknames.SUBMITTED

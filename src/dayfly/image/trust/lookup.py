@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from dayfly import disknames
 from dayfly.image.layout import Layout
 from dayfly.image.trust.provenance import LOCAL, Provenance
 
@@ -17,7 +18,7 @@ def provenance_of(layout: Layout, digest: str, label: str, sources: tuple[str, .
     Raises `Stopped` when it came by lists, and none of them vouches for it now; `Corrupt`.
     """
     try:
-        os.stat(f"{layout.folder}/trust/state.json")  # noqa: PTH116 (a hot path)
+        os.stat(f"{layout.folder}/{disknames.TRUST}/{disknames.TRUST_STATE}")  # noqa: PTH116 (a hot path)
     except (FileNotFoundError, NotADirectoryError):
         return Provenance(sources or (LOCAL,))
     except OSError:  # reading it fails too, and tells why

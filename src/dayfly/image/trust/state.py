@@ -15,14 +15,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import Corrupt, Refused
 from dayfly.image.fields import Fields, decode, encode
 from dayfly.image.layout import Layout
 from dayfly.image.reference import is_digest
 from dayfly.values import asdict, dataclass, field
 
-STATE = "state.json"
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _LIMIT = 64 * 1024**2
 _MOST_LISTS = 1000
@@ -127,7 +126,7 @@ def render(state: State) -> bytes:
     return encode({"version": _VERSION, **asdict(state)})
 
 
-def parse(content: bytes, place: str = STATE) -> State:
+def parse(content: bytes, place: str = disknames.TRUST_STATE) -> State:
     """Read the file. Raises `Refused`."""
     fields = decode(content, place)
     fields.number("version", _VERSION, _VERSION)
@@ -212,7 +211,7 @@ def _texts(fields: Fields, name: str, limit: int = 1000) -> tuple[str, ...]:
 
 def read(layout: Layout) -> State | None:
     """What a library knows; None where it has never had a subscription. Raises `Corrupt`: then nothing of it may be run."""
-    path = layout.trust / STATE
+    path = layout.trust / disknames.TRUST_STATE
     try:
         return parse(files.read(path, _LIMIT), str(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -227,7 +226,7 @@ def read(layout: Layout) -> State | None:
 @contextlib.contextmanager
 def changing(layout: Layout) -> Iterator[list[State]]:
     """Change the state under its lock: the block puts the new one last into the list, and it is written when all went well."""
-    with files.locked(layout.trust / "lock"):
+    with files.locked(layout.trust / disknames.TRUST_LOCK):
         versions = [read(layout) or State()]
         try:
             yield versions
@@ -235,15 +234,15 @@ def changing(layout: Layout) -> Iterator[list[State]]:
             _sweep(layout.trust, versions[0])
             raise
         if len(versions) > 1:
-            files.write(layout.trust / STATE, render(versions[-1]))
+            files.write(layout.trust / disknames.TRUST_STATE, render(versions[-1]))
             _sweep(layout.trust, versions[-1])
 
 
 def _sweep(folder: Path, state: State) -> None:
     """Remove signed lists that are in force no more, and what a kill left."""
-    kept = {f"{subscription.accepted.signed}.smime" for subscription in state.lists.values()}
+    kept = {f"{subscription.accepted.signed}{disknames.SIGNED_LIST_SUFFIX}" for subscription in state.lists.values()}
     for path in folder.iterdir():
-        if files.DRAFT.fullmatch(path.name) or (path.suffix == ".smime" and path.name not in kept):
+        if files.DRAFT.fullmatch(path.name) or (path.suffix == disknames.SIGNED_LIST_SUFFIX and path.name not in kept):
             path.unlink(missing_ok=True)
 
 
@@ -262,4 +261,4 @@ def fingerprint(path: str) -> str:
 
 def signed_path(layout: Layout, accepted: Accepted) -> Path:
     """Where the signed message of a list is that is in force."""
-    return layout.trust / f"{accepted.signed}.smime"
+    return layout.trust / f"{accepted.signed}{disknames.SIGNED_LIST_SUFFIX}"

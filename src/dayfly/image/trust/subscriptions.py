@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import DayflyError, NoSpace, NotFound, Refused
 from dayfly.image import archive
 from dayfly.image.library import Entering, Library
@@ -19,7 +19,7 @@ from dayfly.image.trust.fetch import fetch
 from dayfly.image.trust.imagelist import FORMAT, IMAGE_LIMIT, ImageList, ListedImage, compare, parse
 from dayfly.image.trust.judging import day, weakness
 from dayfly.image.trust.smime import SIGNED_LIMIT, Signed, verify
-from dayfly.image.trust.state import STATE, Accepted, Entry, State, Subscription, changing, fingerprint, read, render, signed_path
+from dayfly.image.trust.state import Accepted, Entry, State, Subscription, changing, fingerprint, read, render, signed_path
 from dayfly.image.work import sweep, work_folder
 from dayfly.values import replace
 
@@ -154,7 +154,7 @@ def _accepted(images: ImageList, signed: Signed, now: int, message: str, content
 def _enter(library: Library, entering: list[Entering], versions: list[State], after: State, name: str) -> list[str]:
     """Enter the images. What is known of them is written first: an image is never there without its list."""
     before = versions[-1]
-    path = library.layout.trust / STATE
+    path = library.layout.trust / disknames.TRUST_STATE
     existed = path.exists()
     files.write(path, render(after))
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import tar
+from dayfly import disknames, tar
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image.fields import Fields, decode
 from dayfly.imagebuild.containerimage.manifest import LIMIT, ContainerConfig, Manifest, Piece, parse_config, parse_manifest, piece
@@ -40,11 +40,11 @@ class Container:
 
 def in_layout(folder: Path, tag: str, limits: Limits) -> Container:
     """The container in a folder with an OCI image layout. Raises `NotFound`, `Refused` or `Corrupt`."""
-    index = _file(folder / "index.json", f"{folder} is no OCI image layout")
-    _file(folder / "oci-layout", f"{folder} is no OCI image layout")
+    index = _file(folder / disknames.OCI_INDEX, f"{folder} is no OCI image layout")
+    _file(folder / disknames.OCI_LAYOUT, f"{folder} is no OCI image layout")
 
     def shelf(wanted: Piece, what: str) -> Blob:
-        found = _file(folder / "blobs/sha256" / wanted.digest.removeprefix("sha256:"), f"{what} is not there")
+        found = _file(folder / disknames.SHA256_BLOBS / wanted.digest.removeprefix("sha256:"), f"{what} is not there")
         return _checked(found, wanted, what)
 
     return _of_index(index, shelf, tag, limits, str(folder))
@@ -53,7 +53,7 @@ def in_layout(folder: Path, tag: str, limits: Limits) -> Container:
 def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Container:
     """The container in a tar archive of an OCI image layout."""
     members = _members(path, limits, work)
-    if "index.json" not in members:
+    if disknames.OCI_INDEX not in members:
         raise NotFound(f"{path} is no archive of an OCI image layout: it has no index.json")
 
     def shelf(wanted: Piece, what: str) -> Blob:
@@ -62,7 +62,7 @@ def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Conta
             raise NotFound(f"{what} is not there: {wanted.digest}")
         return _checked(found, wanted, what)
 
-    return _of_index(members["index.json"], shelf, tag, limits, str(path))
+    return _of_index(members[disknames.OCI_INDEX], shelf, tag, limits, str(path))
 
 
 def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Container:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import DayflyError
 from dayfly.provision.templates.store import Store
 
-SUFFIX = ".failed"
+SUFFIX = disknames.FAILED_SUFFIX
 _SECONDS = 3600.0
 _LIMIT = 4096
 

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import DayflyError, in_words
 from dayfly.provision.templates.key import Key
 from dayfly.values import dataclass
 
-ABOUT = "template.json"
-MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
+ABOUT = disknames.TEMPLATE_DESCRIPTION
+MEMORY, STATE, SCRATCH = disknames.MEMORY, disknames.STATE, disknames.SCRATCH
 FILES = (MEMORY, STATE, SCRATCH)
 VERSION = 2
 _ABOUT_LIMIT = 256 * 1024

@@ -1,0 +1,51 @@
+"""The names of what Dayfly keeps on disk. docs/reference/files.md says what each is for.
+
+Whoever reads or writes one of these files takes its name from here. Where a folder itself is, is in `dayfly.settings`.
+"""
+
+from __future__ import annotations
+
+# Below /etc/dayfly, and below the user's configuration folder
+SETTINGS_FILE = "settings.toml"
+POLICY_FILE = "policy.toml"
+
+# Below the folders of the XDG Base Directory Specification, or below /var/lib: `dayfly/…`
+LIBRARY = "library"
+TEMPLATES = "templates"
+RECORDS = "jobs"
+SUBMITTED = "submitted"
+LOCAL_JOBS = "local"
+
+# In a library: an OCI image layout (OCI image-spec, "Image Layout Specification"), and what is Dayfly's own
+OCI_LAYOUT = "oci-layout"
+OCI_INDEX = "index.json"
+BLOBS = "blobs"
+SHA256_BLOBS = f"{BLOBS}/sha256"
+OWN = ".dayfly"
+LIBRARY_LOCK = f"{OWN}/lock"
+ADDING_LOCK = f"{OWN}/adding"
+VERIFIED = f"{OWN}/verified"
+WORK = f"{OWN}/work"
+PULLS = f"{OWN}/pulls"
+TRUST = "trust"
+TRUST_STATE = "state.json"
+TRUST_LOCK = "lock"
+SIGNED_LIST_SUFFIX = ".smime"
+
+# In a folder of records: `YYYY-MM-DD/ID.json`
+RECORD_SUFFIX = ".json"
+CONSOLE_SUFFIX = ".console"
+RECORD_INDEX = "index"
+
+# In a folder of templates: `NAME/…`, and a note beside it
+TEMPLATE_DESCRIPTION = "template.json"
+MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
+FAILED_SUFFIX = ".failed"
+
+# In the cache
+EMPTY_DISKS = "scratch"
+IMAGE_FAILURES = "failing"
+KVM_VERDICT = "kvm.{host}.{cpu}.json"
+
+# In the folder of a job of this host alone
+LOCAL_OWNER, LOCAL_STATUS, LOCAL_NOTICE = "owner", "status", "told"
