@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.framework.batch import BatchSystem, State, Why, Wish
+from tests.framework.batch import BatchSystem, JobRequest, State, Why
 from tests.framework.gridengine import Grid
 from tests.framework.gridengine_adapter import GridEngine
 from tests.framework.images import TEST_LIBRARY, build
@@ -83,7 +83,7 @@ def one(batch: BatchSystem, image: str | None) -> Taken:
     batch.until_idle()
     time.sleep(random.random())
     begun = time.monotonic()
-    job = batch.submit(SEEN, Wish(image=image, memory=600))
+    job = batch.submit(SEEN, JobRequest(image=image, memory=600))
     node = lifetime(batch, job)
     eventually(lambda: batch.state(job) is State.ENDED, "the job has ended", 60)
     shown = time.monotonic() - begun
@@ -94,7 +94,7 @@ def one(batch: BatchSystem, image: str | None) -> Taken:
 def many(batch: BatchSystem, image: str | None, count: int) -> float:
     """Short jobs of an array, per minute."""
     begun = time.monotonic()
-    job = batch.submit(SHORT, Wish(image=image, memory=600, array=count))
+    job = batch.submit(SHORT, JobRequest(image=image, memory=600, array=count))
     eventually(lambda: batch.state(job) is State.ENDED, "all have ended", 600)
     return count / (time.monotonic() - begun) * 60
 

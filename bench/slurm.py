@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.framework.batch import Wish
+from tests.framework.batch import JobRequest
 from tests.framework.images import TEST_LIBRARY, build
 from tests.framework.installation import eventually
 from tests.framework.slurm import Cluster
@@ -77,11 +77,11 @@ def many_jobs(cluster: Cluster, count: int) -> None:
     """An array of short batch jobs, natively and in machines, with as many at once as the two nodes have CPUs."""
     batch = Slurm(cluster)
     rates = []
-    batch.ended(batch.submit("#!/bin/sh\n", Wish(image=IMAGE)))  # makes the template
+    batch.ended(batch.submit("#!/bin/sh\n", JobRequest(image=IMAGE)))  # makes the template
     for image in (None, IMAGE, None, IMAGE):
         before = len(batch.records())
         begun = time.monotonic()
-        batch.submit("#!/bin/sh\ntrue\n", Wish(image=image, array=count))
+        batch.submit("#!/bin/sh\ntrue\n", JobRequest(image=image, array=count))
         eventually(lambda: not cluster.admin("squeue", "-h").out, "every job has ended", 600)
         rates.append(count / (time.monotonic() - begun) * 60)
         records = batch.records()[before:]

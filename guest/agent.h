@@ -31,11 +31,11 @@ int wait_for_device(bool (*there)(void *), void *argument, int seconds);
 int port_open(void); /* -1: not there (yet) */
 int port_wait(int seconds);
 
-/* own.c: what makes this machine itself and no other clone of its template */
+/* identity.c: what makes this machine itself and no other clone of its template */
 void own_prepare(void); /* before START */
 void own(const struct start *start);
 
-/* settle.c: what else START says about the machine; the end of the shared folders */
+/* surroundings.c: what else START says about the machine; the end of the shared folders */
 void settle_prepare(void); /* before START */
 bool settle(const struct start *start, struct failure *why);
 void sync_shares(const struct start *start); /* what the job wrote is with the host */

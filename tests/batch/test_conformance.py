@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.machine.processes import Running
-from tests.framework.batch import Ability, BatchSystem, Interactive, NewTimeLimit, Refusal, Signals, State, Why, Wish
+from tests.framework.batch import Ability, BatchSystem, Interactive, JobRequest, NewTimeLimit, Refusal, Signals, State, Why
 from tests.framework.inside import dayfly_in
 from tests.framework.installation import eventually
 from tests.framework.refusals import NESTED, REFUSED
@@ -53,7 +53,7 @@ def test_stdin_reaches_an_interactive_job(batch: BatchSystem) -> None:
 @pytest.mark.parametrize(("command", "status", "number"), [("exit 7", 7, 0), ("kill -TERM $$", 0, 15), ("kill -9 $$", 0, 9)])
 def test_status(batch: BatchSystem, command: str, status: int, number: int) -> None:
     job = batch.submit(SHELL + command + "\n")
-    native = batch.submit(SHELL + command + "\n", Wish(image=None))
+    native = batch.submit(SHELL + command + "\n", JobRequest(image=None))
     ended = batch.ended(job)
     assert (ended.status, ended.signal) == (status, number)
     assert ended == batch.ended(native)
@@ -63,8 +63,8 @@ def test_environment_with_odd_characters_and_much_of_it(batch: BatchSystem) -> N
     odd = {"ODD": "a b\tc\nd'e\"f\\g$h`i", "UMLAUT": "öß€", "EMPTY": "", "LARGE": "x" * 100_000}
     poison = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent", "LD_LIBRARY_PATH": "/nonexistent"}
     script = SHELL + 'printf "%s|" "$ODD" "$UMLAUT" "$EMPTY" "${#LARGE}" "$PYTHONPATH" "$PYTHONHOME" "$LD_LIBRARY_PATH"\n'
-    job = batch.submit(script, Wish(environment=odd | poison))
-    native = batch.submit(script, Wish(image=None, environment=odd | poison))
+    job = batch.submit(script, JobRequest(environment=odd | poison))
+    native = batch.submit(script, JobRequest(image=None, environment=odd | poison))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     batch.ended(native)
     output = batch.output(job)
@@ -76,7 +76,7 @@ def test_environment_with_odd_characters_and_much_of_it(batch: BatchSystem) -> N
 
 def test_options_in_the_script_and_no_environment(batch: BatchSystem) -> None:
     script = SHELL + "uname -n; echo ${LEFT_OUT:-none}\n"
-    wish = Wish(environment={"LEFT_OUT": "there"}, in_script=True, bare_environment=True)
+    wish = JobRequest(environment={"LEFT_OUT": "there"}, in_script=True, bare_environment=True)
     job = batch.submit(script, wish)
     assert batch.ended(job).why is Why.DONE
     host, left_out = batch.output(job).decode().split()
@@ -97,7 +97,7 @@ def test_another_folder_is_shared(batch: BatchSystem) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "input").write_text("from the host\n")
     job = batch.submit(
-        SHELL + f"cat {folder}/input; touch {folder}/new 2>/dev/null || echo read-only\n", Wish(shares=(f"{folder}:ro",))
+        SHELL + f"cat {folder}/input; touch {folder}/new 2>/dev/null || echo read-only\n", JobRequest(shares=(f"{folder}:ro",))
     )
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     assert batch.output(job).decode().splitlines() == ["from the host", "read-only"]
@@ -107,7 +107,7 @@ def test_another_folder_is_shared(batch: BatchSystem) -> None:
 
 
 def test_the_machine_has_what_was_allocated(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "nproc\n", Wish(cpus=2, memory=1024))
+    job = batch.submit(SHELL + "nproc\n", JobRequest(cpus=2, memory=1024))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     machine = batch.record(job)["machine"]
     assert batch.output(job).split() == [b"2"]
@@ -117,7 +117,7 @@ def test_the_machine_has_what_was_allocated(batch: BatchSystem) -> None:
 
 def test_out_of_memory_in_the_guest(batch: BatchSystem) -> None:
     script = SHELL + "exec python3 - <<'E'\nx = []\nwhile True:\n    x.append(b'1' * (1 << 20))\nE\n"
-    job = batch.submit(script, Wish(memory=600))
+    job = batch.submit(script, JobRequest(memory=600))
     ended = batch.ended(job)
     assert (ended.why, ended.signal) == (Why.FAILED, 9)
     assert "ran out of memory" in batch.errors(job)
@@ -149,20 +149,20 @@ head -c 400M /dev/zero > /var/tmp/more
 echo end
 """
     )
-    job = batch.submit(script, Wish(memory=700))
+    job = batch.submit(script, JobRequest(memory=700))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     assert batch.output(job).split() == [b"used", b"end"]
 
 
 def test_more_memory_than_a_node_has_is_refused(batch: BatchSystem) -> None:
     with pytest.raises(Refusal):
-        batch.submit(SHELL + "true\n", Wish(memory=999_999))
+        batch.submit(SHELL + "true\n", JobRequest(memory=999_999))
 
 
 def test_too_little_memory_for_a_machine_is_said(batch: BatchSystem) -> None:
     """At submission where the batch system can be asked then, else by the job."""
     try:
-        job = batch.submit(SHELL + "true\n", Wish(memory=200))
+        job = batch.submit(SHELL + "true\n", JobRequest(memory=200))
     except Refusal as refusal:
         told = " ".join(str(refusal).split())
     else:
@@ -175,7 +175,7 @@ def test_too_little_memory_for_a_machine_is_said(batch: BatchSystem) -> None:
 
 
 @pytest.mark.parametrize(("wish", "words"), REFUSED)
-def test_what_is_refused_at_submission(batch: BatchSystem, wish: Wish, words: str) -> None:
+def test_what_is_refused_at_submission(batch: BatchSystem, wish: JobRequest, words: str) -> None:
     with pytest.raises(Refusal) as refusal:
         batch.submit(SHELL + "echo never\n", wish)
     assert words.format(library=batch.folder / "library") in " ".join(str(refusal.value).split())
@@ -185,7 +185,7 @@ def test_a_machine_in_a_machine_is_refused(batch: BatchSystem) -> None:
     """By the command: what a batch system could be asked in a machine is not there."""
     folder = batch.work / "inside"
     try:
-        job = batch.submit(SHELL + f"exec {dayfly_in(folder)} run debian:12 -- true\n", Wish(memory=900))
+        job = batch.submit(SHELL + f"exec {dayfly_in(folder)} run debian:12 -- true\n", JobRequest(memory=900))
         ended = batch.ended(job)
     finally:
         shutil.rmtree(folder)
@@ -197,7 +197,7 @@ def test_a_machine_in_a_machine_is_refused(batch: BatchSystem) -> None:
     ("queue", "tasks", "in_machine"), [("always", 1, True), ("always", 2, False), ("request", 1, False), ("never", 1, False)]
 )
 def test_a_queue_decides_for_jobs_that_say_nothing(batch: BatchSystem, queue: str, tasks: int, in_machine: bool) -> None:
-    job = batch.submit(SHELL + "uname -n\n", Wish(image=None, queue=queue, tasks=tasks))
+    job = batch.submit(SHELL + "uname -n\n", JobRequest(image=None, queue=queue, tasks=tasks))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     assert batch.output(job).startswith(b"dayfly-") == in_machine
 
@@ -206,7 +206,7 @@ def test_a_queue_decides_for_jobs_that_say_nothing(batch: BatchSystem, queue: st
 
 
 def test_an_array(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "uname -n; exit 0\n", Wish(array=3))
+    job = batch.submit(SHELL + "uname -n; exit 0\n", JobRequest(array=3))
     batch.ended(job)
     outputs = [batch.work / f"{job}.{task}.out" for task in (1, 2, 3)]
     eventually(lambda: all(path.exists() and path.read_bytes() for path in outputs), "every task has written", 60)
@@ -220,14 +220,14 @@ def _ended_tasks(batch: BatchSystem, job: str) -> set[str]:
 
 
 def test_several_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
-    jobs = [batch.submit(SHELL + "uname -n; sleep 2\n", Wish(node=node)) for node in batch.nodes for _ in range(2)]
+    jobs = [batch.submit(SHELL + "uname -n; sleep 2\n", JobRequest(node=node)) for node in batch.nodes for _ in range(2)]
     assert [batch.ended(job).why for job in jobs] == [Why.DONE] * 4
     assert len({batch.output(job) for job in jobs}) == 4
     assert {batch.record(job)["batch"]["node"] for job in jobs} == set(batch.nodes)
 
 
 def test_twenty_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
-    jobs = [batch.submit(SHELL + "uname -n; exit 3\n", Wish(node=node)) for _ in range(10) for node in batch.nodes]
+    jobs = [batch.submit(SHELL + "uname -n; exit 3\n", JobRequest(node=node)) for _ in range(10) for node in batch.nodes]
     ended = [batch.ended(job, 240) for job in jobs]
     others = {job: end for job, end in zip(jobs, ended, strict=True) if (end.why, end.status) != (Why.FAILED, 3)}
     assert not others, [(batch.errors(job), batch.told_of(job)) for job in others]
@@ -239,7 +239,7 @@ def test_twenty_jobs_at_once_on_two_nodes(batch: BatchSystem) -> None:
 
 
 def test_cancel_while_waiting(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "true\n", Wish(held=True))
+    job = batch.submit(SHELL + "true\n", JobRequest(held=True))
     batch.cancel(job)
     assert batch.ended(job).why is Why.CANCELLED
 
@@ -334,7 +334,7 @@ def test_suspend_while_starting(batch: BatchSystem) -> None:
 
 
 def test_requeue(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", Wish(requeue=True))
+    job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", JobRequest(requeue=True))
     started(batch, job)
     (batch.work / "second").touch()
     batch.requeue(job)
@@ -357,7 +357,7 @@ def test_orphans_in_the_guest_end_with_the_job(batch: BatchSystem) -> None:
 def test_orphaned_grandchildren_on_the_host_end_with_the_job(batch: BatchSystem) -> None:
     mark = f"86{os.getpid() % 1000:03d}"
     native = f"setsid sh -c 'sleep {mark} & sleep {mark}' & (setsid sleep {mark} &) & sleep 1; echo up\n"
-    job = batch.submit(SHELL + native, Wish(image=None))
+    job = batch.submit(SHELL + native, JobRequest(image=None))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     eventually(lambda: not _sleeping(mark), "they are gone", 15, lambda: _sleeping(mark))
 
@@ -397,7 +397,7 @@ def test_the_batch_systems_worker_is_killed(batch: BatchSystem) -> None:
 
 def test_the_nodes_daemon_is_killed(batch: BatchSystem) -> None:
     node = batch.nodes[0]
-    job = batch.submit(SHELL + "echo up; sleep 6; echo end\n", Wish(node=node))
+    job = batch.submit(SHELL + "echo up; sleep 6; echo end\n", JobRequest(node=node))
     started(batch, job)
     batch.kill_daemon(node)
     time.sleep(1)
@@ -409,7 +409,7 @@ def test_the_nodes_daemon_is_killed(batch: BatchSystem) -> None:
 
 def test_a_node_is_restarted(batch: BatchSystem) -> None:
     node = batch.nodes[0]
-    job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", Wish(node=node, requeue=True))
+    job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", JobRequest(node=node, requeue=True))
     first = started(batch, job)
     (batch.work / "second").touch()
     batch.fail_node(node)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Interactive, Why, Wish
+from tests.framework.batch import BatchSystem, Interactive, JobRequest, Why
 from tests.framework.slurm import Cluster
 
 SHELL = "#!/bin/sh\n"
-ANYWHERE = Wish(requeue=True)
+ANYWHERE = JobRequest(requeue=True)
 _QEMU = """\
 #!/bin/sh
 case $(cat /proc/self/cgroup) in *slurm_{nodes}/*) echo "this QEMU is broken" >&2; exit 1;; esac

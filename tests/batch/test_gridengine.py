@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Why, Wish
+from tests.framework.batch import BatchSystem, JobRequest, Why
 from tests.framework.gridengine import MASTER, Grid
 from tests.framework.gridengine_adapter import GridEngine
 from tests.framework.installation import eventually
@@ -158,7 +158,7 @@ def test_a_host_that_cannot_start_machines_gives_the_job_back_once(grid: Grid, e
     stub.chmod(0o755)
     grid.settings.write_text(re.sub('qemu = ".*"', f'qemu = "{stub}"', before))
     try:
-        job = engine.submit(SHELL + "uname -n\n", Wish(node="n1", requeue=True))
+        job = engine.submit(SHELL + "uname -n\n", JobRequest(node="n1", requeue=True))
         ended = engine.ended(job, 90)
     finally:
         grid.settings.write_text(before)

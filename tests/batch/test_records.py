@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Ran, Why, Wish
+from tests.framework.batch import BatchSystem, JobRequest, Ran, Why
 from tests.framework.installation import eventually
 from tests.framework.slurm import Cluster
 
@@ -41,7 +41,7 @@ def test_a_job_that_ends_at_once_is_shown_too(batch: BatchSystem, cluster: Clust
 
 
 def test_each_task_of_an_array_has_its_own(batch: BatchSystem, cluster: Cluster) -> None:
-    job = batch.submit(SHELL + "#SBATCH --comment=ours\nexit 0\n", Wish(array=2))
+    job = batch.submit(SHELL + "#SBATCH --comment=ours\nexit 0\n", JobRequest(array=2))
     eventually(lambda: not cluster.admin("squeue", "-h").out, "both have ended", 60)
     for task in (1, 2):
         assert re.fullmatch(rf"ours {_OURS.pattern}", comment(cluster, f"{job}_{task}"))
@@ -58,7 +58,7 @@ def usage(cluster: Cluster, *words: str) -> Ran:
 
 
 def test_records_of_both_nodes_are_found_where_jobs_are_submitted(batch: BatchSystem, cluster: Cluster) -> None:
-    jobs = [batch.submit(SHELL + "true\n", Wish(node=node)) for node in batch.nodes]
+    jobs = [batch.submit(SHELL + "true\n", JobRequest(node=node)) for node in batch.nodes]
     for job, node in zip(jobs, batch.nodes, strict=True):
         assert batch.ended(job).why is Why.DONE
         (found,) = json.loads(usage(cluster, "--job", job, "--json").out)
@@ -92,14 +92,14 @@ def test_each_user_has_a_folder_and_the_administrator_sees_them_all(batch: Batch
 
 
 def test_records_of_an_array_and_of_a_step(batch: BatchSystem, cluster: Cluster) -> None:
-    array = batch.submit(SHELL + "#SBATCH --account=physics\nexit 3\n", Wish(array=2))
+    array = batch.submit(SHELL + "#SBATCH --account=physics\nexit 3\n", JobRequest(array=2))
     eventually(lambda: not cluster.admin("squeue", "-h").out, "both have ended", 60)
     assert len(json.loads(usage(cluster, "--job", array, "--json").out)) == 2
     (second,) = json.loads(usage(cluster, "--job", f"{array}_2", "--json").out)
     batch_ = second["batch"]
     assert (batch_["array_job"], batch_["array_task"], batch_["account"]) == (array, "2", "physics")
     assert second["end"]["status"] == 3
-    job = batch.submit(SHELL + "srun --vm-image=debian:12 true\n", Wish(image=None))
+    job = batch.submit(SHELL + "srun --vm-image=debian:12 true\n", JobRequest(image=None))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     (step,) = json.loads(usage(cluster, "--job", job, "--json").out)
     assert (step["batch"]["job"], step["batch"]["step"], step["batch"]["task"]) == (job, "0", "0")

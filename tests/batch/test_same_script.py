@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.batch import BatchSystem, Wish
+from tests.framework.batch import BatchSystem, JobRequest
 
 SCRIPTS = {path.name: path.read_text() for path in sorted((Path(__file__).parent / "scripts").iterdir())}
 _PROGRAM = """
@@ -20,7 +20,7 @@ int main(int count, char **words) { for (int i = 1; i < count; i++) puts(words[i
 def test_natively_and_in_a_machine(batch: BatchSystem, name: str) -> None:
     if "./compiled" in SCRIPTS[name]:
         batch.compile(_PROGRAM, "compiled")
-    native, virtual = (batch.submit(SCRIPTS[name], Wish(image=image)) for image in (None, "debian:12"))
+    native, virtual = (batch.submit(SCRIPTS[name], JobRequest(image=image)) for image in (None, "debian:12"))
     ends = [batch.ended(job) for job in (native, virtual)]
     assert batch.output(virtual) == batch.output(native)
     assert _neutral(batch, virtual) == _neutral(batch, native)

@@ -20,7 +20,7 @@ from dayfly.image.search import Libraries
 from dayfly.machine.config import Network
 from dayfly.provision.templates.creation import build
 from dayfly.provision.templates.store import Kind
-from tests.framework.batch import BatchSystem, NewTimeLimit, Refusal, State, Why, Wish
+from tests.framework.batch import BatchSystem, JobRequest, NewTimeLimit, Refusal, State, Why
 from tests.framework.installation import eventually
 from tests.framework.slurm import CGROUPS, Cluster
 
@@ -64,7 +64,7 @@ def test_a_step_in_an_image_that_there_is_not(cluster: Cluster) -> None:
 
 
 def test_a_step_chooses_an_image_in_a_native_job(batch: BatchSystem, cluster: Cluster) -> None:
-    job = batch.submit(SHELL + "uname -n; srun --vm-image=debian:12 uname -n; srun uname -n\n", Wish(image=None))
+    job = batch.submit(SHELL + "uname -n; srun --vm-image=debian:12 uname -n; srun uname -n\n", JobRequest(image=None))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     outer, step, other = batch.output(job).decode().split()
     assert (outer == other, step.startswith("dayfly-")) == (True, True)
@@ -130,9 +130,9 @@ def test_the_sites_task_prolog(batch: BatchSystem, queue: str, tasks: int, statu
     """As Slurm runs it itself, also for a job that runs natively in a partition of the job shell's."""
     script = SHELL + 'echo "$FROM_PROLOG|${TO_BE_REMOVED:-removed}"\n'
     asking = {"SLURM_ASKS_TASK_PROLOG": status, "TO_BE_REMOVED": "there"}
-    native = batch.submit(script, Wish(image=None, environment=asking))
+    native = batch.submit(script, JobRequest(image=None, environment=asking))
     image = None if queue == "always" else "debian:12"
-    job = batch.submit(script, Wish(image=image, queue=queue, tasks=tasks, environment=asking))
+    job = batch.submit(script, JobRequest(image=image, queue=queue, tasks=tasks, environment=asking))
     assert batch.ended(job) == batch.ended(native)
     assert batch.output(job) == batch.output(native)
     assert batch.output(job).splitlines()[0] == b"the site says hello"
@@ -141,7 +141,7 @@ def test_the_sites_task_prolog(batch: BatchSystem, queue: str, tasks: int, statu
 
 def test_none_in_a_partition_that_always_has_machines(batch: BatchSystem) -> None:
     with pytest.raises(Refusal, match="every job of always runs in a virtual machine"):
-        batch.submit(SHELL + "true\n", Wish(image="none", queue="always"))
+        batch.submit(SHELL + "true\n", JobRequest(image="none", queue="always"))
 
 
 def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) -> None:
@@ -161,7 +161,7 @@ def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) ->
 @pytest.mark.parametrize("memory", [385, 900])
 def test_a_template_is_made_within_the_jobs_memory(batch: BatchSystem, cluster: Cluster, memory: int) -> None:
     """It is saved in memory, and that is the job's. What a kernel can take back (files that were read) does not count."""
-    job = batch.submit(SHELL + "echo up; sleep 1\n", Wish(memory=memory, node="n1"))
+    job = batch.submit(SHELL + "echo up; sleep 1\n", JobRequest(memory=memory, node="n1"))
     peaks: list[int] = []
 
     def watched() -> bool:
@@ -193,11 +193,11 @@ def test_a_template_that_was_made_ahead_for_the_site(batch: BatchSystem, cluster
             notify=print,
         )
     template.close()
-    job = batch.submit(SHELL + "true\n", Wish(memory=777))
+    job = batch.submit(SHELL + "true\n", JobRequest(memory=777))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     record = batch.record(job)
     assert record["machine"]["template"] == template.name
-    job = batch.submit(SHELL + "echo fine\n", Wish(memory=777, queue="always"))
+    job = batch.submit(SHELL + "echo fine\n", JobRequest(memory=777, queue="always"))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     assert batch.record(job)["machine"]["template"] == template.name
 
@@ -206,7 +206,7 @@ def test_where_all_jobs_have_machines_the_users_own_templates_and_caches_are_not
     batch: BatchSystem, cluster: Cluster
 ) -> None:
     """A job that shares those folders can write to them: the next machine would begin with what it wrote."""
-    first = batch.submit(SHELL + "true\n", Wish(image="debian:12"))
+    first = batch.submit(SHELL + "true\n", JobRequest(image="debian:12"))
     assert batch.ended(first).why is Why.DONE, batch.errors(first)
     own = cluster.folder / "templates" / cluster.user
     assert list(own.glob("*/template.json"))
@@ -216,7 +216,7 @@ def test_where_all_jobs_have_machines_the_users_own_templates_and_caches_are_not
         os.truncate(empty, empty.stat().st_size)  # as its owner could: with this it is no filesystem
         with empty.open("r+b") as file:
             file.write(bytes(64 << 10))
-    job = batch.submit(SHELL + "echo fine\n", Wish(queue="always"))
+    job = batch.submit(SHELL + "echo fine\n", JobRequest(queue="always"))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     assert batch.output(job) == b"fine\n"
     machine = batch.record(job)["machine"]

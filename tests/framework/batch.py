@@ -52,7 +52,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Wish:
+class JobRequest:
     """What a job is submitted with. `image` None: nothing is said of one; memory in MiB; `array` is how many tasks."""
 
     image: str | None = "debian:12"
@@ -90,7 +90,7 @@ class BatchSystem(abc.ABC):
     nodes: tuple[str, ...]
 
     @abc.abstractmethod
-    def submit(self, script: str, wish: Wish = Wish()) -> str:
+    def submit(self, script: str, wish: JobRequest = JobRequest()) -> str:
         """Submit a script as a job; its number. Fails with `Refusal` when the batch system refuses it."""
 
     @abc.abstractmethod
@@ -199,7 +199,7 @@ class Interactive(abc.ABC):
     """`Ability.INTERACTIVE`."""
 
     @abc.abstractmethod
-    def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:
+    def interactive(self, command: Sequence[str], wish: JobRequest = JobRequest(), stdin: bytes = b"") -> Ran:
         """Run a command as a job with the caller's streams."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from tests.framework.batch import Ability, BatchSystem, Ended, Ran, Refusal, State, Why, Wish
+from tests.framework.batch import Ability, BatchSystem, Ended, JobRequest, Ran, Refusal, State, Why
 from tests.framework.gridengine import Grid
 from tests.framework.installation import eventually
 
@@ -37,7 +37,7 @@ class GridEngine(BatchSystem):
         self.nodes = grid.nodes
         self._cancelled: set[str] = set()
 
-    def submit(self, script: str, wish: Wish = Wish()) -> str:  # noqa: B008
+    def submit(self, script: str, wish: JobRequest = JobRequest()) -> str:  # noqa: B008
         options = self._options(wish)
         if wish.in_script:
             shebang, _, rest = script.partition("\n")
@@ -51,7 +51,7 @@ class GridEngine(BatchSystem):
         assert match, done
         return match[0]
 
-    def _options(self, wish: Wish) -> list[tuple[str, ...]]:
+    def _options(self, wish: JobRequest) -> list[tuple[str, ...]]:
         name = "$JOB_ID.$TASK_ID" if wish.array else "$JOB_ID"
         queue = (wish.queue or "request") + (f"@{wish.node}" if wish.node else "")
         slots = max(wish.cpus, wish.tasks)

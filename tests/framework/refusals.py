@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from tests.framework.batch import Wish
+from tests.framework.batch import JobRequest
 
 _UNNAMED = "is no image's name or digest (write it like debian:12)"
 _TOO_MUCH = "a machine of always has at most 1.5 GiB of memory, and the job asks for more (ask for less, or submit elsewhere)"
 REFUSED = [
-    (Wish(image="el:9"), "dayfly: the image el:9 is not allowed here (these are: debian:*)"),
+    (JobRequest(image="el:9"), "dayfly: the image el:9 is not allowed here (these are: debian:*)"),
     (
-        Wish(image="debian:99"),
+        JobRequest(image="debian:99"),
         "dayfly: there is no image debian:99 in the system library {library} (`dayfly image list` shows those that there are)",
     ),
-    (Wish(image="debian@sha256:" + "0" * 64), "is not allowed here (these are: debian:*)"),
-    (Wish(image="debian:12;id"), _UNNAMED),
-    (Wish(image="debian:`id`"), _UNNAMED),
+    (JobRequest(image="debian@sha256:" + "0" * 64), "is not allowed here (these are: debian:*)"),
+    (JobRequest(image="debian:12;id"), _UNNAMED),
+    (JobRequest(image="debian:`id`"), _UNNAMED),
     (
-        Wish(queue="never"),
+        JobRequest(queue="never"),
         "dayfly: never has no virtual machines (leave the options that ask for one out, or submit elsewhere)",
     ),
     (
-        Wish(queue="always", image="none"),
+        JobRequest(queue="always", image="none"),
         "dayfly: every job of always runs in a virtual machine (leave the image none out, or submit elsewhere)",
     ),
     (
-        Wish(queue="always", memory=1600),
+        JobRequest(queue="always", memory=1600),
         _TOO_MUCH,
     ),
     (
-        Wish(queue="always", image=None, memory=1600),
+        JobRequest(queue="always", image=None, memory=1600),
         _TOO_MUCH,
     ),
 ]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.framework.batch import BatchSystem, Ended, Interactive, NewTimeLimit, Ran, Refusal, Signals, State, Why, Wish
+from tests.framework.batch import BatchSystem, Ended, Interactive, JobRequest, NewTimeLimit, Ran, Refusal, Signals, State, Why
 from tests.framework.installation import eventually
 from tests.framework.slurm import CGROUPS, Cluster
 
@@ -47,7 +47,7 @@ class Slurm(BatchSystem, Interactive, Signals, NewTimeLimit):
         self._put_back: dict[tuple[str, str], float] = {}
 
     @staticmethod
-    def _options(wish: Wish) -> list[str]:
+    def _options(wish: JobRequest) -> list[str]:
         options = [f"--cpus-per-task={wish.cpus}", f"--ntasks={wish.tasks}"]
         options += [f"--vm-image={wish.image}"] if wish.image is not None else []
         options += [f"--partition={wish.queue}"] if wish.queue else []
@@ -56,7 +56,7 @@ class Slurm(BatchSystem, Interactive, Signals, NewTimeLimit):
         options += [f"--vm-share={','.join(wish.shares)}"] if wish.shares else []
         return options
 
-    def submit(self, script: str, wish: Wish = Wish()) -> str:  # noqa: B008
+    def submit(self, script: str, wish: JobRequest = JobRequest()) -> str:  # noqa: B008
         options = self._options(wish)
         options += [f"--array=1-{wish.array}", "--output=%A.%a.out", "--error=%A.%a.err"] if wish.array else []
         options += [] if wish.array else ["--output=%j.out", "--error=%j.err"]
@@ -72,7 +72,7 @@ class Slurm(BatchSystem, Interactive, Signals, NewTimeLimit):
             raise Refusal(done.err)
         return done.out.decode().strip()
 
-    def interactive(self, command: Sequence[str], wish: Wish = Wish(), stdin: bytes = b"") -> Ran:  # noqa: B008
+    def interactive(self, command: Sequence[str], wish: JobRequest = JobRequest(), stdin: bytes = b"") -> Ran:  # noqa: B008
         return self.cluster.run("srun", *self._options(wish), *command, stdin=stdin, extra=wish.environment)
 
     def dayfly(self, *words: str) -> Ran:

@@ -26,11 +26,11 @@ from dayfly.image.origin import Origin
 from dayfly.image.reference import LibraryKind, Name, parse
 from dayfly.image.trust import cosign
 from dayfly.policy import permission
-from dayfly.policy.rules import Caller, Conditions, Denied, Image, Wish
+from dayfly.policy.rules import Caller, Conditions, Denied, Image, MachineRequest
 from dayfly.settings import Settings
 from dayfly.values import replace
 
-WISH = Wish("none", 1, 512 << 20)
+WISH = MachineRequest("none", 1, 512 << 20)
 ME = str(os.getuid())
 WRITERS = {
     "users": "the kernel, and the host's users",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import classad2  # type: ignore[import-untyped]
 import pytest
-from tests.framework.batch import Wish
+from tests.framework.batch import JobRequest
 from tests.framework.installation import SETTINGS
 from tests.framework.refusals import REFUSED
 from tests.framework.site import COMMAND
@@ -40,7 +40,7 @@ def said(text: str) -> str:
 
 
 @pytest.mark.parametrize(("wish", "words"), REFUSED)
-def test_the_hook_of_pbs(monkeypatch: pytest.MonkeyPatch, settings: Path, tmp_path: Path, wish: Wish, words: str) -> None:
+def test_the_hook_of_pbs(monkeypatch: pytest.MonkeyPatch, settings: Path, tmp_path: Path, wish: JobRequest, words: str) -> None:
     program = tmp_path / "dayfly"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m dayfly "$@"\n')
     program.chmod(0o755)
@@ -53,7 +53,7 @@ def test_the_hook_of_pbs(monkeypatch: pytest.MonkeyPatch, settings: Path, tmp_pa
 
 
 @pytest.mark.parametrize(("wish", "words"), REFUSED)
-def test_the_filter_of_torque(settings: Path, tmp_path: Path, wish: Wish, words: str) -> None:
+def test_the_filter_of_torque(settings: Path, tmp_path: Path, wish: JobRequest, words: str) -> None:
     lines = [f"#PBS -l vm_image={wish.image}"] if wish.image else ["#PBS -l vm_network=none"]
     lines += [f"#PBS -l nodes=1:ppn=1,mem={wish.memory}mb"] if wish.memory else []
     command = [
@@ -73,7 +73,7 @@ def test_the_filter_of_torque(settings: Path, tmp_path: Path, wish: Wish, words:
 
 
 @pytest.mark.parametrize(("wish", "words"), [one for one in REFUSED if "not allowed" in one[1]])
-def test_htcondors_requirement_of_images(settings: Path, wish: Wish, words: str) -> None:
+def test_htcondors_requirement_of_images(settings: Path, wish: JobRequest, words: str) -> None:
     """By the names that no queue allows; the rest depends on the slot, and the host says it."""
     ad = classad2.ClassAd({"VMImage": wish.image})
     assert evaluated("DayflyImage", settings, ad) is False
@@ -98,7 +98,7 @@ def evaluated(name: str, settings: Path, ad: classad2.ClassAd) -> object:
     return classad2.ExprTree(text).eval(ad)
 
 
-def surroundings(system: str, wish: Wish, folder: Path) -> dict[str, str]:
+def surroundings(system: str, wish: JobRequest, folder: Path) -> dict[str, str]:
     """The variables of a job, as each batch system says what it was given."""
     if system == "htcondor":
         ad = f"ClusterId = 1\nRequestMemory = {wish.memory}\n" + (f'VMImage = "{wish.image}"\n' if wish.image else "")
@@ -113,7 +113,7 @@ def surroundings(system: str, wish: Wish, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("wish", "words"), REFUSED)
 @pytest.mark.parametrize("system", ["slurm", "gridengine", "pbs", "htcondor", "torque"])
-def test_the_job_shell(system: str, settings: Path, tmp_path: Path, wish: Wish, words: str) -> None:
+def test_the_job_shell(system: str, settings: Path, tmp_path: Path, wish: JobRequest, words: str) -> None:
     given = [f"settings={settings}", *([f"image={wish.image}"] if wish.image and system != "htcondor" else [])]
     given += [f"memory_mib={wish.memory}"] if wish.memory and system in ("slurm", "pbs") else []
     before = ["prlimit", f"--rss={wish.memory * 1024**2}:"] if wish.memory and system == "torque" else []

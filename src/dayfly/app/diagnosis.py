@@ -24,7 +24,7 @@ from dayfly.provision import accelerator
 from dayfly.provision.agent import AGENT_ARCHIVE
 from dayfly.provision.host import host_memory
 from dayfly.provision.templates.lookup import stores
-from dayfly.provision.templates.maintenance import kept
+from dayfly.provision.templates.maintenance import stored
 from dayfly.settings import Settings
 from dayfly.units import format_size
 
@@ -96,7 +96,7 @@ def _templates(settings: Settings) -> Finding:
         return Finding(
             "templates", Health.WARNING, trouble[0], "see who owns the folder, and chmod go-w; until then machines boot"
         )
-    count = sum(len(kept(store)) for store in stores(settings))
+    count = sum(len(stored(store)) for store in stores(settings))
     return Finding("templates", Health.OK, f"{count}, at most {format_size(settings.templates_limit)} of your own")
 
 

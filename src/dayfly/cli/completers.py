@@ -17,7 +17,7 @@ from dayfly.errors import DayflyError
 from dayfly.image.search import Libraries
 from dayfly.imagebuild import recipe
 from dayfly.provision.templates.lookup import stores
-from dayfly.provision.templates.maintenance import kept
+from dayfly.provision.templates.maintenance import stored
 
 
 def images(prefix: str, **_: object) -> list[str]:
@@ -56,7 +56,7 @@ def records(prefix: str, **_: object) -> list[str]:
 def templates(prefix: str, **_: object) -> list[str]:
     """The names of all templates."""
     try:
-        found = [one.name for store in stores(site.load()) for one in kept(store)]
+        found = [one.name for store in stores(site.load()) for one in stored(store)]
     except (DayflyError, OSError):
         return []
     return [name for name in found if name.startswith(prefix)]

@@ -96,7 +96,7 @@ def _of_disk(
 
     if arguments.insecure or arguments.auth_file:
         raise UsageMistake(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
-    wish = disk.Wish(
+    options = disk.ImportOptions(
         source=source,
         name=arguments.name,
         checksum=arguments.checksum,
@@ -107,7 +107,7 @@ def _of_disk(
         patience=arguments.timeout,
         limits=disk.Limits(size=arguments.max_size),
     )
-    made = disk.import_disk(wish, libraries.library(arguments.kind), libraries, settings, progress)
+    made = disk.import_disk(options, libraries.library(arguments.kind), libraries, settings, progress)
     return made.name, made.digest
 
 
@@ -119,12 +119,12 @@ def _of_container(
     if arguments.checksum or arguments.boot or arguments.firmware:
         given = "--firmware" if arguments.firmware else "--boot" if arguments.boot else f"--{arguments.checksum.algorithm}"
         raise UsageMistake(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
-    wish = containerimage.Wish(
+    options = containerimage.ImportOptions(
         source=containerimage.parse(arguments.source),
         name=arguments.name,
         kernel_of=arguments.kernel_of,
         access=access(arguments),
         limits=containerimage.Limits(size=arguments.max_size),
     )
-    made = containerimage.import_container(wish, libraries.library(arguments.kind), libraries, settings, progress)
+    made = containerimage.import_container(options, libraries.library(arguments.kind), libraries, settings, progress)
     return made.name, made.digest

@@ -21,7 +21,7 @@ from dayfly.job.description import Folder, parse_folder
 from dayfly.machine.config import Network
 from dayfly.policy import permission
 from dayfly.policy.evidence import Fact, gather
-from dayfly.policy.rules import WITHOUT_FILE, Caller, Decision, Facts, Image, Policy, Wish, decide
+from dayfly.policy.rules import WITHOUT_FILE, Caller, Decision, Facts, Image, MachineRequest, Policy, decide
 from dayfly.settings import Settings
 from dayfly.units import format_duration, parse_duration, parse_size
 from dayfly.values import asdict
@@ -82,7 +82,7 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
         what, notes = _image(arguments.image, who, settings)
     except Stopped as error:
         return _stopped(error, json=arguments.json)
-    wish = Wish(
+    request = MachineRequest(
         network=str(arguments.network),
         cpus=arguments.cpus or settings.machine_cpus,
         memory=arguments.memory or settings.machine_memory,
@@ -92,7 +92,7 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
         capture=arguments.capture,
     )
     known = [permission.vouched(policy, who, what, settings, arguments.account) for policy in policies]
-    decisions = [decide(policy, who, what, wish, vouched) for policy, vouched in zip(policies, known, strict=True)]
+    decisions = [decide(policy, who, what, request, vouched) for policy, vouched in zip(policies, known, strict=True)]
     facts = [
         gather(decision.policy, decision.rule, Facts(who, what), vouched)
         for decision, vouched in zip(decisions, known, strict=True)

@@ -19,11 +19,11 @@ from dayfly.machine.command import MOST_SHARES
 from dayfly.machine.config import BOOT_CHOICES, Network, Shape
 from dayfly.machine.snapshot.description import parse
 from dayfly.policy.permission import permit
-from dayfly.policy.rules import Wish
+from dayfly.policy.rules import MachineRequest
 from dayfly.provision.templates import maintenance
 from dayfly.provision.templates.creation import build, outdated
 from dayfly.provision.templates.lookup import stores
-from dayfly.provision.templates.maintenance import Kept
+from dayfly.provision.templates.maintenance import StoredTemplate
 from dayfly.provision.templates.store import Kind
 from dayfly.settings import Settings
 from dayfly.units import format_duration, format_size, parse_size
@@ -97,7 +97,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     begun = time.monotonic()
     shape = Shape(arguments.cpus or settings.machine_cpus, arguments.memory or settings.machine_memory)
     with Libraries(settings).open(arguments.image) as image:
-        permit(image, settings, principal.current(), Wish(str(arguments.network), shape.cpus, shape.memory))
+        permit(image, settings, principal.current(), MachineRequest(str(arguments.network), shape.cpus, shape.memory))
         template = build(
             image,
             settings,
@@ -119,7 +119,7 @@ def _digests(settings: Settings) -> set[str]:
     return {image.digest for image in Libraries(settings).images()}
 
 
-def _state(one: Kept, settings: Settings, digests: set[str]) -> str:
+def _state(one: StoredTemplate, settings: Settings, digests: set[str]) -> str:
     if one.about is None:
         return f"damaged: {one.problem}"
     why = outdated(one.about, settings, digests)
@@ -128,7 +128,7 @@ def _state(one: Kept, settings: Settings, digests: set[str]) -> str:
 
 def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     digests = _digests(settings)
-    found = [(one, _state(one, settings, digests)) for store in stores(settings) for one in maintenance.kept(store)]
+    found = [(one, _state(one, settings, digests)) for store in stores(settings) for one in maintenance.stored(store)]
     if arguments.json:
         print_json([_fields(one, state) for one, state in found])
     else:
@@ -137,7 +137,7 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _row(one: Kept, state: str) -> tuple[str, ...]:
+def _row(one: StoredTemplate, state: str) -> tuple[str, ...]:
     used = f"{format_duration(max(0.0, time.time() - one.used))} ago"
     if one.about is None:
         return (one.name, one.kind, "-", "-", "-", "-", "-", "-", format_size(one.size), used, state)
@@ -146,7 +146,7 @@ def _row(one: Kept, state: str) -> tuple[str, ...]:
     return (one.name, one.kind, config.label, *shape, str(config.network), format_size(one.size), used, state)
 
 
-def _fields(one: Kept, state: str) -> dict[str, object]:
+def _fields(one: StoredTemplate, state: str) -> dict[str, object]:
     about = asdict(one.about) if one.about else None
     return {
         "name": one.name,

@@ -19,11 +19,11 @@ from dayfly.job.frontend import Frontend
 from dayfly.job.prepare import Prepared
 from dayfly.job.result import JobResult
 from dayfly.job.streams import Inlet, Outlet
-from dayfly.job.supervise import Audience, Told, supervise
+from dayfly.job.supervise import Audience, RecordListener, supervise
 from dayfly.job.terminal import CallersTerminal, size
 from dayfly.machine.qemu import Launched
 from dayfly.notices import Notify
-from dayfly.provision.probe import Trial
+from dayfly.provision.probe import Probe
 from dayfly.provision.templates.lookup import Origin
 from dayfly.settings import Settings
 
@@ -121,9 +121,9 @@ def supervised(
     settings: Settings,
     launched: Launched,
     origin: Origin,
-    trial: Trial,
+    trial: Probe,
     notify: Notify,
-    told: Told | None,
+    told: RecordListener | None,
 ) -> JobResult:
     """Run a job in the foreground, in the machine that was started for it."""
 

@@ -18,7 +18,7 @@ from dayfly.job.description import Folder, JobDescription, check_listable, hides
 from dayfly.machine.config import Processor, Share
 from dayfly.notices import Notify
 from dayfly.policy.permission import permit, shared
-from dayfly.policy.rules import Wish
+from dayfly.policy.rules import MachineRequest
 from dayfly.principal import Principal
 from dayfly.provision.host import check_shape
 from dayfly.provision.plan import Plan, boot_mode, configuration
@@ -91,8 +91,10 @@ def permitted(prepared: Prepared, settings: Settings) -> Prepared:
     """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileMistakes`."""
     job = prepared.description
     shares = shared((share.source, share.readonly) for share in prepared.shares)
-    wish = Wish(str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root, job.capture is not None)
-    end = permit(prepared.image, settings, prepared.principal, wish, job.batch.get("account", ""), job.account)
+    request = MachineRequest(
+        str(job.network), job.shape.cpus, job.shape.memory, shares, job.timeout, job.root, job.capture is not None
+    )
+    end = permit(prepared.image, settings, prepared.principal, request, job.batch.get("account", ""), job.account)
     return prepared if end == job.timeout else replace(prepared, description=replace(job, timeout=end))
 
 

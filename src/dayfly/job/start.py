@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from dayfly.job.result import JobResult
-    from dayfly.job.supervise import Told
+    from dayfly.job.supervise import RecordListener
 
 
-def run(description: JobDescription, settings: Settings, notify: Notify, told: Told | None = None) -> JobResult:
+def run(description: JobDescription, settings: Settings, notify: Notify, told: RecordListener | None = None) -> JobResult:
     """Run a job in a fresh machine, in the foreground of this process. `told` hears of its record when it starts and at its end.
 
     `signals.HELD` stay blocked afterwards: whoever has more to do that they may end unblocks them.

@@ -24,13 +24,13 @@ from dayfly.machine.machine import Machine
 from dayfly.machine.qemu import Launched
 from dayfly.notices import Notify
 from dayfly.provision.cold import start_cold
-from dayfly.provision.probe import Trial
+from dayfly.provision.probe import Probe
 from dayfly.provision.templates.lookup import Origin
 from dayfly.settings import Settings
 from dayfly.units import timestamp
 from dayfly.values import dataclass, replace
 
-Told = Callable[[UsageRecord], None]
+RecordListener = Callable[[UsageRecord], None]
 """Who hears of a job's record when the job starts (with the state `running`), and when it has ended. Raises nothing."""
 
 
@@ -39,7 +39,7 @@ class Audience:
     """Who hears how a job goes: of its record, and of notices for the user."""
 
     notify: Notify
-    told: Told | None = None
+    told: RecordListener | None = None
 
 
 def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Processor, to: Audience) -> JobResult:
@@ -72,7 +72,7 @@ async def supervise(
     settings: Settings,
     launched: Launched,
     origin: Origin,
-    trial: Trial,
+    trial: Probe,
     frontend: Frontend,
     to: Audience,
 ) -> JobResult:
@@ -121,7 +121,7 @@ def _result(prepared: Prepared, settings: Settings, outcome: Outcome, record: Us
 
 class _Supervisor:
     def __init__(
-        self, prepared: Prepared, settings: Settings, origin: Origin, trial: Trial, frontend: Frontend, to: Audience
+        self, prepared: Prepared, settings: Settings, origin: Origin, trial: Probe, frontend: Frontend, to: Audience
     ) -> None:
         self._prepared = prepared
         self._settings = settings

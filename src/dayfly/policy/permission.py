@@ -13,7 +13,7 @@ from dayfly.image.library import OpenImage
 from dayfly.image.reference import LibraryKind
 from dayfly.image.search import Libraries
 from dayfly.image.trust.provenance import Provenance
-from dayfly.policy.rules import POLICY_LIMIT, WITHOUT_FILE, Caller, Denied, Facts, Image, Policy, Shared, Wish, decide
+from dayfly.policy.rules import POLICY_LIMIT, WITHOUT_FILE, Caller, Denied, Facts, Image, MachineRequest, Policy, Shared, decide
 from dayfly.principal import Principal, group_name
 from dayfly.settings import POLICY_FILE, Settings
 from dayfly.values import replace
@@ -28,7 +28,7 @@ _NO_MACHINE = "as long as that is so no machine starts here"
 
 
 def permit(
-    image: OpenImage, settings: Settings, principal: Principal, wish: Wish, account: str = "", checked: str = ""
+    image: OpenImage, settings: Settings, principal: Principal, request: MachineRequest, account: str = "", checked: str = ""
 ) -> float | None:
     """Ask all policies: the seconds that a machine like this may be there (None: no end).
 
@@ -36,11 +36,11 @@ def permit(
     allowed for what it is, is that from now on: its open files are copies. Raises `Denied`, `FileMistakes`, or `Corrupt`.
     """
     what = described(image, settings, principal)
-    ends = [] if wish.time is None else [wish.time]
+    ends = [] if request.time is None else [request.time]
     by_content = False
     for policy in policies(settings, principal):
         who = caller(principal, account, named=policy.names_people)
-        decision = decide(policy, who, what, wish, vouched(policy, who, what, settings, checked))
+        decision = decide(policy, who, what, request, vouched(policy, who, what, settings, checked))
         if not decision.allowed:
             raise decision.denied()
         by_content = by_content or (policy.sites and decision.by_content)

@@ -73,7 +73,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Wish:
+class MachineRequest:
     """What for. Memory is in bytes, time in seconds (None: no end was named)."""
 
     network: str
@@ -196,7 +196,7 @@ class Decision:
         return Denied(f"the policy does not allow this: {'; '.join(self.against)}", self.place)
 
 
-def decide(policy: Policy, caller: Caller, image: Image, wish: Wish, vouched: Facts | None = None) -> Decision:
+def decide(policy: Policy, caller: Caller, image: Image, request: MachineRequest, vouched: Facts | None = None) -> Decision:
     """What a policy says. `vouched` are the facts that the user cannot have written (None: all of them).
 
     By these alone a rule allows. A rule denies by all: what a user wrote may speak against him, and never for him.
@@ -205,7 +205,7 @@ def decide(policy: Policy, caller: Caller, image: Image, wish: Wish, vouched: Fa
     every = _united(said, vouched) if vouched else said
     for rule in policy.rules:
         if _holds(rule.conditions, (vouched or said) if rule.allow else every):
-            return _by(policy, rule, wish)
+            return _by(policy, rule, request)
     against = f"no rule is about the user {caller.users[-1]} and {_of_whom(image)}"
     would = next((rule for rule in policy.rules if rule.allow and _holds(rule.conditions, said)), None)
     if would is not None:
@@ -225,10 +225,10 @@ def _of_whom(image: Image) -> str:
     return f"{name} in a library that is somebody else's" if image.library == "other" else name
 
 
-def _by(policy: Policy, rule: Rule, wish: Wish) -> Decision:
+def _by(policy: Policy, rule: Rule, request: MachineRequest) -> Decision:
     if not rule.allow:
         return Decision(policy, rule, (rule.reason or "a rule denies it",))
-    return Decision(policy, rule, tuple(_against(rule.limits, wish)), rule.limits.time)
+    return Decision(policy, rule, tuple(_against(rule.limits, request)), rule.limits.time)
 
 
 def _holds(conditions: Conditions, facts: Facts) -> bool:
@@ -251,19 +251,19 @@ def fits(patterns: Sequence[str], texts: Sequence[str]) -> bool:
     return not patterns or any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns for text in texts)
 
 
-def _against(limits: Limits, wish: Wish) -> list[str]:
-    """What of a wish goes beyond the limits."""
-    against = [] if limits.root or not wish.root else ["to be root in the machine"]
-    if limits.network is not None and wish.network not in limits.network:
-        against.append(f"the network {wish.network} (allowed: {', '.join(limits.network) or 'none at all'})")
-    against += [why for share in wish.shares for why in _against_share(limits, share)]
-    if limits.cpus is not None and wish.cpus > limits.cpus:
-        against.append(f"{wish.cpus} CPUs (at most {limits.cpus})")
-    if limits.memory is not None and wish.memory > limits.memory:
-        against.append(f"{format_size(wish.memory)} of memory (at most {format_size(limits.memory)})")
-    if limits.time is not None and wish.time is not None and wish.time > limits.time:
-        against.append(f"{format_duration(wish.time)} of time (at most {format_duration(limits.time)})")
-    return against + ([] if limits.capture or not wish.capture else ["to capture the machine as an image"])
+def _against(limits: Limits, request: MachineRequest) -> list[str]:
+    """What of a request goes beyond the limits."""
+    against = [] if limits.root or not request.root else ["to be root in the machine"]
+    if limits.network is not None and request.network not in limits.network:
+        against.append(f"the network {request.network} (allowed: {', '.join(limits.network) or 'none at all'})")
+    against += [why for share in request.shares for why in _against_share(limits, share)]
+    if limits.cpus is not None and request.cpus > limits.cpus:
+        against.append(f"{request.cpus} CPUs (at most {limits.cpus})")
+    if limits.memory is not None and request.memory > limits.memory:
+        against.append(f"{format_size(request.memory)} of memory (at most {format_size(limits.memory)})")
+    if limits.time is not None and request.time is not None and request.time > limits.time:
+        against.append(f"{format_duration(request.time)} of time (at most {format_duration(limits.time)})")
+    return against + ([] if limits.capture or not request.capture else ["to capture the machine as an image"])
 
 
 def _against_share(limits: Limits, share: Shared) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Made = TypeVar("Made")
 
 
-class Trial:
+class Probe:
     """The ways to run a machine, the best first, of which the first that works is kept as the verdict."""
 
     def __init__(self, ways: tuple[Processor, ...], verdict: Verdict, notify: Notify) -> None:
@@ -79,13 +79,13 @@ def shown(cpu: CpuModel) -> str:
     return "it without arch-capabilities" if cpu is CpuModel.HOST_REDUCED else str(cpu)
 
 
-def begin(settings: Settings, cpu: CpuModel | None, notify: Notify) -> Trial:
+def begin(settings: Settings, cpu: CpuModel | None, notify: Notify) -> Probe:
     """The ways to run a machine on this host, with the CPU that is wanted (None: the settings').
 
     Raises `Refused` where that CPU cannot be had.
     """
     verdict = Verdict(settings.cache_folder, cpu or CpuModel(settings.machine_cpu_model))
-    return Trial(accelerator.choose(settings.machine_accelerator, verdict), verdict, notify)
+    return Probe(accelerator.choose(settings.machine_accelerator, verdict), verdict, notify)
 
 
 def tried(settings: Settings, attempt: Callable[[Processor, float], Made], notify: Notify) -> Made:

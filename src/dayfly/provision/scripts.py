@@ -17,7 +17,7 @@ from dayfly.machine.config import Network, Processor, Shape, Share
 from dayfly.machine.machine import Machine
 from dayfly.notices import Notify
 from dayfly.policy.permission import permit, shared
-from dayfly.policy.rules import Wish
+from dayfly.policy.rules import MachineRequest
 from dayfly.provision import capture
 from dayfly.provision.cold import start_cold
 from dayfly.provision.command import Command
@@ -69,8 +69,8 @@ def run_scripts(image: OpenImage, settings: Settings, wanted: Scripts, archive: 
     """
     check_shape(wanted.shape, wanted.scratch)
     folders = shared((share.source, share.readonly) for share in wanted.shares)
-    wish = Wish(str(wanted.network), wanted.shape.cpus, wanted.shape.memory, folders, None, root=True, capture=True)
-    seconds = permit(image, settings, principal.current(), wish)
+    request = MachineRequest(str(wanted.network), wanted.shape.cpus, wanted.shape.memory, folders, None, root=True, capture=True)
+    seconds = permit(image, settings, principal.current(), request)
     process.raise_limits()
 
     def attempt(processor: Processor, boot_seconds: float) -> None:

@@ -17,7 +17,7 @@ from tests.framework.containers import OCI, Layout, config, digest, docker_archi
 from dayfly.errors import Corrupt, DayflyError, NotFound, Refused
 from dayfly.imagebuild.containerimage import layouts
 from dayfly.imagebuild.containerimage.furnish import operating_system
-from dayfly.imagebuild.containerimage.manifest import Manifest, Piece, parse_config, parse_manifest
+from dayfly.imagebuild.containerimage.manifest import Descriptor, Manifest, parse_config, parse_manifest
 from dayfly.imagebuild.containerimage.source import Transport, default_name, parse
 from dayfly.imagebuild.containerimage.tree import Limits
 from dayfly.imagebuild.containerimage.unpack import Blob, unpack
@@ -117,7 +117,7 @@ def layer_of(**changes: Any) -> dict[str, Any]:
 def test_a_manifest() -> None:
     parsed = parse_manifest(manifest(), "m", 8)
     assert isinstance(parsed, Manifest)
-    assert parsed.layers == (Piece(f"{OCI}.layer.v1.tar+gzip", ZEROS, 5),)
+    assert parsed.layers == (Descriptor(f"{OCI}.layer.v1.tar+gzip", ZEROS, 5),)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def described(system: str, machine: str, size: int = 1) -> dict[str, Any]:
 
 def test_an_index_leads_to_this_platform() -> None:
     listed = [described("linux", "arm64"), described("linux", "amd64", 7), described("windows", "amd64")]
-    assert parse_manifest(manifest(manifests=listed, mediaType=f"{OCI}.index.v1+json"), "m", 8) == Piece(
+    assert parse_manifest(manifest(manifests=listed, mediaType=f"{OCI}.index.v1+json"), "m", 8) == Descriptor(
         f"{OCI}.manifest.v1+json", ZEROS, 7
     )
 

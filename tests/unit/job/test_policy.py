@@ -25,10 +25,10 @@ from dayfly.policy.rules import (
     Denied,
     Image,
     Limits,
+    MachineRequest,
     Policy,
     Rule,
     Shared,
-    Wish,
     decide,
 )
 from dayfly.policy.rules_file import parse
@@ -42,7 +42,7 @@ ROOT = Caller(("0",), ("0",))
 SYSTEM = Image("system", ("system/debian:12", "system/debian:stable"), DIGEST)
 OWN = Image("own", ("user/mine:1",), DIGEST, labels={"checked": "yes, twice"})
 OTHER = Image("other", ("user/mine:1",), DIGEST)
-WISH = Wish("none", 1, 512 << 20)
+WISH = MachineRequest("none", 1, 512 << 20)
 
 
 def rules(text: str) -> Policy:
@@ -53,7 +53,7 @@ def rule(conditions: str = "", limits: str = "", action: str = "allow") -> Polic
     return rules(f'[[rule]]\naction = "{action}"\n{conditions}\nlimits = {{ {limits} }}')
 
 
-def line_that_decides(policy: Policy, caller: Caller = ADA, image: Image = SYSTEM, wish: Wish = WISH) -> int | None:
+def line_that_decides(policy: Policy, caller: Caller = ADA, image: Image = SYSTEM, wish: MachineRequest = WISH) -> int | None:
     decided = decide(policy, caller, image, wish).rule
     return decided.line if decided else None
 
@@ -149,7 +149,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("limits", "wish", "against"), LIMITS)
-def test_limits(limits: str, wish: Wish, against: str) -> None:
+def test_limits(limits: str, wish: MachineRequest, against: str) -> None:
     decision = decide(rule(limits=limits), ADA, SYSTEM, wish)
     assert decision.against == (against.replace("60 min 1 s", "1 h 0 min"),)
     assert decide(rule(), ADA, SYSTEM, wish).allowed
@@ -165,7 +165,7 @@ def test_limits(limits: str, wish: Wish, against: str) -> None:
         ('cpus = 4\n, memory = "1G", time = "1h"'.replace("\n", ""), replace(WISH, cpus=4, memory=1 << 30, time=3600.0)),
     ],
 )
-def test_within_limits(limits: str, wish: Wish) -> None:
+def test_within_limits(limits: str, wish: MachineRequest) -> None:
     assert decide(rule(limits=limits), ADA, SYSTEM, wish).allowed
 
 
@@ -202,7 +202,7 @@ ROOTS = Shared("/tmp", False, 0)
         (ROOT, SYSTEM, replace(WISH, network="nat"), True),
     ],
 )
-def test_a_site_without_a_policy(caller: Caller, image: Image, wish: Wish, *, allowed: bool) -> None:
+def test_a_site_without_a_policy(caller: Caller, image: Image, wish: MachineRequest, *, allowed: bool) -> None:
     assert decide(WITHOUT_FILE, caller, image, wish).allowed is allowed
 
 

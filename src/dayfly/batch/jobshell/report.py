@@ -15,9 +15,9 @@ from dayfly.notices import Notify
 from dayfly.provision import image_failures
 from dayfly.settings import Settings
 
-HOSTS_SAKE = frozenset({"host-failed", "qemu-failed"})
+HOST_REASONS = frozenset({"host-failed", "qemu-failed"})
 """Why a job has no machine when another host may have one for it."""
-IMAGES_SAKE = frozenset({"kernel-failed", "root-failed", "agent-failed"})
+IMAGE_REASONS = frozenset({"kernel-failed", "root-failed", "agent-failed"})
 """Why it has none when the same would happen everywhere."""
 
 
@@ -60,7 +60,7 @@ class Reporter:
             return
         if of_the_host(record):
             self._another_host(record.end.message)
-        elif record.end.reason in IMAGES_SAKE:
+        elif record.end.reason in IMAGE_REASONS:
             image_failures.note(self._settings, record.image.digest, record.end.message)
 
     def _another_host(self, message: str) -> None:
@@ -85,7 +85,7 @@ def of_the_host(record: UsageRecord) -> bool:
     A guest whose kernel does not come up under KVM is taken for one: on a host where KVM is broken every guest hangs so.
     """
     reason = record.end.reason if record.end else ""
-    return reason in HOSTS_SAKE or (reason == "kernel-failed" and record.machine.accelerator == Accelerator.KVM)
+    return reason in HOST_REASONS or (reason == "kernel-failed" and record.machine.accelerator == Accelerator.KVM)
 
 
 def summary(record: UsageRecord) -> str:

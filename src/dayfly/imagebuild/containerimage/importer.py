@@ -32,7 +32,7 @@ from dayfly.units import format_size
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImportOptions:
     """What is to be imported, and how. `kernel_of` names the image whose kernel it gets."""
 
     source: Source
@@ -50,7 +50,9 @@ class Imported:
     name: Name
 
 
-def import_container(wish: Wish, library: Library, libraries: Libraries, settings: Settings, progress: Progress) -> Imported:
+def import_container(
+    options: ImportOptions, library: Library, libraries: Libraries, settings: Settings, progress: Progress
+) -> Imported:
     """Make an image of a container and add it to a library.
 
     An import that fails, or is killed, leaves nothing that the next one would not sweep away.
@@ -61,27 +63,27 @@ def import_container(wish: Wish, library: Library, libraries: Libraries, setting
     with work_folder(library.layout) as work:
         namespace = enter(work, settings.scratch_folder)
         with contextlib.ExitStack() as until_added:
-            found = kernels.find(libraries, wish.kernel_of)
+            found = kernels.find(libraries, options.kernel_of)
             kernel = kernels.of_image(until_added.enter_context(found)) if found else None
-            container = _find(wish, work, progress)
-            name = wish.name or source.default_name(wish.source, container.name)
-            plain = _unpacked(container, wish.limits, work.path, progress)
+            container = _find(options, work, progress)
+            name = options.name or source.default_name(options.source, container.name)
+            plain = _unpacked(container, options.limits, work.path, progress)
             date = int(datetime.fromisoformat(container.config.created).timestamp())
-            root = rootfs.make(plain, wish.limits, date, container.config.directory, namespace, progress)
+            root = rootfs.make(plain, options.limits, date, container.config.directory, namespace, progress)
             if kernel is None:
                 kernel = kernels.debian(lambda date: BuildContext(settings, work, namespace, progress, date))
             progress(f"kernel: {kernel.version}{f', of {found.name or found.digest[:19]}' if found else ''}")
             progress("image: adding it to the library")
             layers = {Role.ROOT: images.Source(filesystem.FORM, root.path), **kernel.layers}
-            origin = Origin.now(wish.source, container.digest)
+            origin = Origin.now(options.source, container.digest)
             config = _config(container.config, root, kernel.version)
             return Imported(library.add(config, layers, name, origin.annotations()), name)
 
 
-def _find(wish: Wish, work: WorkFolder, progress: Progress) -> Container:
-    wanted, limits = wish.source, wish.limits
+def _find(options: ImportOptions, work: WorkFolder, progress: Progress) -> Container:
+    wanted, limits = options.source, options.limits
     if wanted.transport is Transport.REGISTRY:
-        return fetch(wanted, wish.access, limits, work.path / "fetched", progress)
+        return fetch(wanted, options.access, limits, work.path / "fetched", progress)
     if wanted.transport is Transport.LAYOUT:
         return layouts.in_layout(wanted.path, wanted.tag, limits)
     if wanted.transport is Transport.LAYOUT_ARCHIVE:

@@ -13,7 +13,15 @@ from pathlib import Path
 from dayfly import disknames, tar
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.image.fields import Fields, decode
-from dayfly.imagebuild.containerimage.manifest import LIMIT, ContainerConfig, Manifest, Piece, parse_config, parse_manifest, piece
+from dayfly.imagebuild.containerimage.manifest import (
+    LIMIT,
+    ContainerConfig,
+    Descriptor,
+    Manifest,
+    parse_config,
+    parse_manifest,
+    piece,
+)
 from dayfly.imagebuild.containerimage.tree import Limits
 from dayfly.imagebuild.containerimage.unpack import Blob, is_packed, unpack
 
@@ -24,7 +32,7 @@ _LINKS = 4
 DEPTH = 4
 """How many indexes may lead from one to the next before there is a manifest."""
 
-Shelf = Callable[[Piece, str], Blob]
+Shelf = Callable[[Descriptor, str], Blob]
 """Finds a blob: its descriptor, and what it is called in a message."""
 
 
@@ -43,7 +51,7 @@ def in_layout(folder: Path, tag: str, limits: Limits) -> Container:
     index = _file(folder / disknames.OCI_INDEX, f"{folder} is no OCI image layout")
     _file(folder / disknames.OCI_LAYOUT, f"{folder} is no OCI image layout")
 
-    def shelf(wanted: Piece, what: str) -> Blob:
+    def shelf(wanted: Descriptor, what: str) -> Blob:
         found = _file(folder / disknames.SHA256_BLOBS / wanted.digest.removeprefix("sha256:"), f"{what} is not there")
         return _checked(found, wanted, what)
 
@@ -56,7 +64,7 @@ def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Conta
     if disknames.OCI_INDEX not in members:
         raise NotFound(f"{path} is no archive of an OCI image layout: it has no index.json")
 
-    def shelf(wanted: Piece, what: str) -> Blob:
+    def shelf(wanted: Descriptor, what: str) -> Blob:
         found = members.get(f"blobs/sha256/{wanted.digest.removeprefix('sha256:')}")
         if found is None:
             raise NotFound(f"{what} is not there: {wanted.digest}")
@@ -89,7 +97,7 @@ def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Cont
 def in_fetched(manifest: Manifest, digest: str, folder: Path, place: str) -> Container:
     """The container of this manifest whose blobs skopeo wrote into a folder, each under its digest (its transport `dir:`)."""
 
-    def shelf(wanted: Piece, what: str) -> Blob:
+    def shelf(wanted: Descriptor, what: str) -> Blob:
         return _checked(_file(folder / wanted.digest.removeprefix("sha256:"), f"{what} is not there"), wanted, what)
 
     return _of_manifest(manifest, digest, shelf, "", place)
@@ -162,7 +170,7 @@ def _file(path: Path, otherwise: str) -> Blob:
     return Blob(path, 0, about.st_size)
 
 
-def _checked(blob: Blob, wanted: Piece, what: str) -> Blob:
+def _checked(blob: Blob, wanted: Descriptor, what: str) -> Blob:
     if blob.size != wanted.size:
         raise Corrupt(f"{what} has {blob.size} bytes instead of {wanted.size}: {blob.path}")
     return Blob(blob.path, blob.offset, blob.size, wanted.digest)

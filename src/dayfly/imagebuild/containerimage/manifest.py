@@ -37,7 +37,7 @@ _TEXT = 128 * 1024
 
 
 @dataclass(frozen=True)
-class Piece:
+class Descriptor:
     """A blob as a manifest names it."""
 
     media_type: str
@@ -49,8 +49,8 @@ class Piece:
 class Manifest:
     """A container: its config and its layers, the lowest first."""
 
-    config: Piece
-    layers: tuple[Piece, ...]
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ContainerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def piece(value: object, place: str) -> Piece:
+def piece(value: object, place: str) -> Descriptor:
     """Read a descriptor. Raises `Refused`, also for one whose content is somewhere else on the network."""
     fields = Fields.of(value, place)
     media_type = fields.text("mediaType", limit=255)
@@ -78,10 +78,10 @@ def piece(value: object, place: str) -> Piece:
     digest = fields.values.get("digest")
     if not isinstance(digest, str) or not is_digest(digest):
         raise Refused(f"{place}.digest is not a sha256 digest")
-    return Piece(media_type, digest, fields.number("size", 0, BLOB_LIMIT))
+    return Descriptor(media_type, digest, fields.number("size", 0, BLOB_LIMIT))
 
 
-def parse_manifest(content: bytes, place: str, layers: int) -> Manifest | Piece:
+def parse_manifest(content: bytes, place: str, layers: int) -> Manifest | Descriptor:
     """Read a manifest of at most so many layers; of an index, the piece that is this platform's manifest. Raises `Refused`."""
     fields = decode(content, place)
     version = fields.values.get("schemaVersion")
@@ -103,7 +103,7 @@ def parse_manifest(content: bytes, place: str, layers: int) -> Manifest | Piece:
     return Manifest(config, found)
 
 
-def choose(values: list[object], place: str) -> Piece:
+def choose(values: list[object], place: str) -> Descriptor:
     """The manifest for this platform among those of an index. Raises `Refused` with the platforms that there are."""
     others = []
     for at, value in enumerate(values):

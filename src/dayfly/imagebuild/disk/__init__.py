@@ -1,7 +1,7 @@
 """Images from whole disks: those that clouds boot."""
 
 from dayfly.imagebuild.containerimage.tree import Limits
-from dayfly.imagebuild.disk.importer import Wish, import_disk
+from dayfly.imagebuild.disk.importer import ImportOptions, import_disk
 from dayfly.imagebuild.disk.source import Checksum, Source, parse, parse_checksum
 
-__all__ = ["Checksum", "Limits", "Source", "Wish", "import_disk", "parse", "parse_checksum"]
+__all__ = ["Checksum", "ImportOptions", "Limits", "Source", "import_disk", "parse", "parse_checksum"]

@@ -50,7 +50,7 @@ COMMAND_LINE = " ".join(
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImportOptions:
     """What is to be imported, and how. `boot` is None for what fits the disk; with `firmware` the disk is kept whole.
 
     `kernel_of` names the image whose kernel it gets in the place of its own. `patience` is in seconds.
@@ -84,42 +84,44 @@ class _Disk:
     digest: str
 
 
-def import_disk(wish: Wish, library: Library, libraries: Libraries, settings: Settings, progress: Progress) -> Imported:
+def import_disk(
+    options: ImportOptions, library: Library, libraries: Libraries, settings: Settings, progress: Progress
+) -> Imported:
     """Make an image of a disk and add it to a library.
 
     An import that fails, or is killed, leaves nothing that the next one would not sweep away.
     Raises `DayflyError` of many kinds, each with what to do.
     """
-    name = wish.name or wish.source.name()
+    name = options.name or options.source.name()
     library.create()
     sweep(library.layout)
     with work_folder(library.layout) as work, contextlib.ExitStack() as until_added:
         namespace = enter(work, settings.scratch_folder)
-        disk = _raw(wish, namespace, progress)
-        making = _Making(wish, disk, libraries, settings, work, namespace, progress, until_added)
+        disk = _raw(options, namespace, progress)
+        making = _Making(options, disk, libraries, settings, work, namespace, progress, until_added)
         config, layers = making.image()
         progress("image: adding it to the library")
-        origin = Origin.now(wish.source, disk.digest)
+        origin = Origin.now(options.source, disk.digest)
         return Imported(library.add(config, layers, name, origin.annotations()), name)
 
 
-def _raw(wish: Wish, namespace: Namespace, progress: Progress) -> _Disk:
+def _raw(options: ImportOptions, namespace: Namespace, progress: Progress) -> _Disk:
     """The disk as a raw file.
 
     It is made of a copy, so that what was looked at is what is converted, whoever can change the file that the user named.
     """
-    folder, most = namespace.make("disk"), wish.limits.size
+    folder, most = namespace.make("disk"), options.limits.size
     folder.chmod(0o700)
-    what = str(wish.source)
+    what = str(options.source)
     path = folder / "source"
-    progress(f"disk: {'fetching' if wish.source.address else 'reading'} {what}")
+    progress(f"disk: {'fetching' if options.source.address else 'reading'} {what}")
     with files.full_disk_told(folder), path.open("xb") as target:
-        place = wish.source.address
+        place = options.source.address
         if place:
-            fetch(place, target.fileno(), most, ca=wish.ca, patience=wish.patience)
+            fetch(place, target.fileno(), most, ca=options.ca, patience=options.patience)
         else:
-            _copy(wish.source.path, target.fileno(), most)
-    digest = _compared(path, wish.checksum, what)
+            _copy(options.source.path, target.fileno(), most)
+    digest = _compared(path, options.checksum, what)
     found = _recognised(path, what)
     if found.form is Format.OVA:
         path = _out_of_archive(path, folder / "member", what)
@@ -183,7 +185,7 @@ def _out_of_archive(path: Path, target: Path, what: str) -> Path:
 class _Making:
     """What the making of one image needs."""
 
-    wish: Wish
+    options: ImportOptions
     disk: _Disk
     libraries: Libraries
     settings: Settings
@@ -196,10 +198,10 @@ class _Making:
         """What the image says of itself, and its layers, which are there until it was added."""
         opened = self.until_added.enter_context(self.disk.path.open("rb")).fileno()
         table = partitions.read(opened, self.disk.size)
-        if self.wish.firmware:
+        if self.options.firmware:
             return self._whole(table)
         try:
-            system = root.find(opened, table, self.wish.limits, self._recover)
+            system = root.find(opened, table, self.options.limits, self._recover)
         except NotReadable as error:
             self.progress(f"disk: {error.message}")
             return self._whole(table)
@@ -207,12 +209,12 @@ class _Making:
 
     def _recover(self, partition: Partition) -> None:
         self.progress(f"disk: partition {partition.number} was not unmounted; its journal is replayed")
-        convert.replay(self.namespace, self.disk.path, partition.start, partition.size, str(self.wish.source))
+        convert.replay(self.namespace, self.disk.path, partition.start, partition.size, str(self.options.source))
 
     def _of_files(self, system: System) -> tuple[ImageConfig, dict[Role, images.Source]]:
         """An image like all others."""
         version, layers = self._kernel(system)
-        boots = self.wish.boot or (BootMode.SYSTEM if system.has_systemd else BootMode.AGENT)
+        boots = self.options.boot or (BootMode.SYSTEM if system.has_systemd else BootMode.AGENT)
         if boots is BootMode.SYSTEM and not system.has_systemd:
             raise Refused("the disk's init is not systemd, which alone can start jobs", "import it with --boot agent")
         if left := system.mounts():
@@ -230,7 +232,7 @@ class _Making:
 
     def _kernel(self, system: System) -> tuple[str, dict[Role, images.Source]]:
         """The disk's own kernel, or that of another image where it has none that would do."""
-        if self.wish.kernel_of is None:
+        if self.options.kernel_of is None:
             try:
                 own = system.kernel(lambda argv, stdin, stdout: convert.unpack(self.namespace, argv, stdin, stdout))
             except Refused as error:
@@ -239,7 +241,7 @@ class _Making:
                 self.progress(f"kernel: {own.version}, the disk's own")
                 parts = {Role.KERNEL: ("elf", own.vmlinux), Role.BOOT_MODULES: ("cpio", own.boot_modules)}
                 return own.version, {role: images.Source(form, content) for role, (form, content) in parts.items()}
-        found = kernels.find(self.libraries, self.wish.kernel_of)
+        found = kernels.find(self.libraries, self.options.kernel_of)
         if found is None:
             made = kernels.debian(lambda date: BuildContext(self.settings, self.work, self.namespace, self.progress, date))
         else:
@@ -253,10 +255,10 @@ class _Making:
         if not table.bios and EFI not in types:
             raise Refused("there is nothing on the disk that firmware could boot: neither a boot sector nor an EFI partition")
         boots = BootMode.BIOS if table.bios and (BIOS in types or EFI not in types) else BootMode.EFI
-        if self.wish.kernel_of or self.wish.boot:
-            given = "--kernel-of" if self.wish.kernel_of else "--boot"
+        if self.options.kernel_of or self.options.boot:
+            given = "--kernel-of" if self.options.kernel_of else "--boot"
             raise Refused(f"{given} is of no use here: the disk is booted as it is", "leave it out")
         self.progress(f"disk: it is kept whole, and its own boot loader is started by {boots.upper()}: such jobs start slowly")
-        path = convert.to_qcow2(self.namespace, self.disk.path, self.disk.size, str(self.wish.source))
+        path = convert.to_qcow2(self.namespace, self.disk.path, self.disk.size, str(self.options.source))
         config = ImageConfig(os=OperatingSystem("linux"), boot=boots, size=self.disk.size)
         return config, {Role.DISK: images.Source("qcow2", path)}

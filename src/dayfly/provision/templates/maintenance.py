@@ -16,7 +16,7 @@ from dayfly.provision.templates.store import ABOUT, About, Kind, Store, Unusable
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredTemplate:
     """A template as it lies in a store: what it takes on disk in bytes, and when it was last used, in seconds since the epoch.
 
     `about` is None, and `problem` says why, when it cannot be used.
@@ -31,7 +31,7 @@ class Kept:
     problem: str = ""
 
 
-def kept(store: Store) -> list[Kept]:
+def stored(store: Store) -> list[StoredTemplate]:
     """All templates of a store, the last used first; also those that cannot be used, but not what is just being made."""
     found = [_kept(store, folder) for folder in _folders(store)]
     return sorted((one for one in found if one), key=lambda one: -one.used)
@@ -44,7 +44,7 @@ def _folders(store: Store) -> list[Path]:
         return []
 
 
-def _kept(store: Store, folder: Path) -> Kept | None:
+def _kept(store: Store, folder: Path) -> StoredTemplate | None:
     try:
         status = folder.stat()
         size = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
@@ -65,10 +65,10 @@ def _kept(store: Store, folder: Path) -> Kept | None:
     except (Unusable, OSError) as error:
         problem = error.message if isinstance(error, Unusable) else f"{error.strerror}"
         about = None
-    return Kept(store.kind, folder.name, folder, size, status.st_mtime, about, problem)
+    return StoredTemplate(store.kind, folder.name, folder, size, status.st_mtime, about, problem)
 
 
-def verify(one: Kept) -> str:
+def verify(one: StoredTemplate) -> str:
     """Read a template again and compare it with its digests: what is wrong with it (may be empty)."""
     if one.about is None:
         return one.problem
@@ -79,7 +79,7 @@ def verify(one: Kept) -> str:
     return ""
 
 
-def find(stores: list[Store], prefix: str) -> Kept:
+def find(stores: list[Store], prefix: str) -> StoredTemplate:
     """The template whose name begins so; `system/` or `user/` before it says whose.
 
     Raises `NotFound`, also when there are several.
@@ -87,7 +87,7 @@ def find(stores: list[Store], prefix: str) -> Kept:
     whose, slash, rest = prefix.partition("/")
     wanted = rest if slash else prefix
     kinds = [kind for kind in Kind if not slash or whose == kind]
-    found = [one for store in stores if store.kind in kinds for one in kept(store) if wanted and one.name.startswith(wanted)]
+    found = [one for store in stores if store.kind in kinds for one in stored(store) if wanted and one.name.startswith(wanted)]
     if len(found) == 1:
         return found[0]
     if len({one.name for one in found}) == 1:
@@ -128,15 +128,15 @@ def sweep(store: Store) -> None:
 
 
 def collect(
-    store: Store, limit: int, *, spare: str = "", wanted: Callable[[Kept], bool] = lambda _: True
-) -> tuple[list[Kept], int]:
+    store: Store, limit: int, *, spare: str = "", wanted: Callable[[StoredTemplate], bool] = lambda _: True
+) -> tuple[list[StoredTemplate], int]:
     """Remove templates that are damaged or not `wanted`, then the least recently used ones, until `limit` bytes are left.
 
     The one named `spare` stays. Returns those that are gone, and how many bytes are left. Raises `Refused`.
     """
     sweep(store)
-    gone: list[Kept] = []
-    have = kept(store)
+    gone: list[StoredTemplate] = []
+    have = stored(store)
     left = sum(one.size for one in have)
     for one in sorted(have, key=lambda one: (one.about is not None and wanted(one), one.used)):
         useless = one.about is None or not wanted(one)
