@@ -15,12 +15,21 @@ from dayfly.image.library import Library
 from tests.framework import images
 from tests.framework.site import Site, eventually
 
-# How long an example takes says what else runs on this host, and nothing of the code.
-hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("untimed")
+EXAMPLES = 30
+"""How many examples a generated test tries."""
+SOAK_EXAMPLES = 500
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # No deadline: how long an example takes depends on what else runs on this host.
+    examples = SOAK_EXAMPLES if config.getoption("--soak") else EXAMPLES
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("dayfly", max_examples=examples, deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("dayfly")
+    _reset_signals()
+
+
+def _reset_signals() -> None:
     """What a shell ignores in its background jobs (`nohup make test &`), no test's child may inherit: tests send signals."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) == signal.SIG_IGN:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.framework.authority import openssl
 from tests.unit.image.examples import CONFIG, LAYERS
@@ -375,7 +375,6 @@ VERSION = st.from_regex(r"([0-9]{1,2}:)?[0-9][A-Za-z0-9.+~]{0,10}(-[A-Za-z0-9.+~
 CLOSE = st.from_regex(r"1[.~+]?[0a~]{0,3}[.+]?[01]{0,2}(-[01~a]{1,3})?", fullmatch=True)
 
 
-@settings(max_examples=400, deadline=None)
 @given(VERSION | CLOSE, VERSION | CLOSE)
 def test_versions_are_ordered_as_dpkg_orders_them(one: str, other: str) -> None:
     order = compare(one, other)
