@@ -49,7 +49,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def rounds(pytestconfig: pytest.Config) -> int:
     """How many times a test ends something at a moment that dice choose: 50 in a soak."""
-    return 50 if pytestconfig.getoption("--soak") else 15
+    return 50 if pytestconfig.getoption("--soak") else 3
+
+
+@pytest.fixture(scope="session")
+def clones(pytestconfig: pytest.Config) -> int:
+    """How many machines of one template are compared with each other."""
+    return 50 if pytestconfig.getoption("--soak") else 8
 
 
 @pytest.fixture(scope="session")

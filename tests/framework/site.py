@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -217,6 +218,12 @@ def eventually(what: Any, seconds: float = 10) -> None:
     while not what():
         assert time.monotonic() < end, f"{what} did not become true within {seconds} s"
         time.sleep(0.02)
+
+
+def moments(rounds: int, seconds: float) -> Iterator[float]:
+    """Moments that dice choose, one in each of so many parts of this time; others in each run of the tests."""
+    for part in range(rounds):
+        yield (part + random.random()) * seconds / rounds
 
 
 def allowing(site: Site, origin: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import resource
 import shutil
 import signal
@@ -21,7 +20,7 @@ from dayfly.image.library import Library
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
-from tests.framework.site import IMAGE, Finished, Site, eventually, kill
+from tests.framework.site import IMAGE, Finished, Site, eventually, kill, moments
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
@@ -49,10 +48,9 @@ def works(site: Site) -> None:
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment(site: Site, victim: str, rounds: int) -> None:
     """kill -9, many times, from the first instruction to the machine's end: nothing is left, and the next run works."""
-    dice = random.Random(victim)
-    for _ in range(rounds):
+    for moment in moments(rounds, 1.5):  # a clone is there after 0.2 s, and the job takes one
         with site.start("run", IMAGE, "--", "sh", "-c", "echo x > made; sleep 1") as process:
-            time.sleep(dice.uniform(0, 1.5))  # a clone is there after 0.2 s, and the job takes one
+            time.sleep(moment)
             machines = [machine.pid for machine in running() if machine.owner == process.pid]
             if victim in ("qemu", "both"):
                 for pid in machines:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import time
@@ -16,7 +15,7 @@ import pytest
 from dayfly.image.library import Library, Source
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
-from tests.framework.site import IMAGE, Site, eventually, kill
+from tests.framework.site import IMAGE, Site, eventually, kill, moments
 from tests.framework.templates import copy_sparse, folder_of, listed, ready_template, refingerprint, start_of
 from tests.machine.test_faults import in_small_disk, works
 
@@ -222,11 +221,10 @@ def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Pa
 @pytest.mark.timeout(900)
 def test_killed_while_it_is_made(site: Site, own_templates: Path, victim: str, rounds: int) -> None:
     """kill -9 at random moments from the first instruction to the save: no half of it is left, or it is noticed."""
-    dice = random.Random(victim)
-    for _ in range(rounds // 2):
+    for moment in moments(rounds, 4):
         shutil.rmtree(own_templates, ignore_errors=True)
         with site.start("run", IMAGE, "--", "echo", "fine") as process:
-            time.sleep(dice.uniform(0, 4))
+            time.sleep(moment)
             machines = [machine.pid for machine in running() if machine.owner == process.pid]
             if victim == "qemu":
                 for pid in machines:
@@ -278,7 +276,7 @@ def waits_for_a_lock(pid: int) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_removed_while_it_is_cloned(site: Site, own_templates: Path) -> None:
+def test_removed_while_it_is_cloned(site: Site, own_templates: Path, rounds: int) -> None:
     works(site)
     with site.start(
         "run",
@@ -295,10 +293,9 @@ def test_removed_while_it_is_cloned(site: Site, own_templates: Path) -> None:
         out, err = process.communicate(b"\n", timeout=60)
         assert process.returncode == 0, err
         assert out.endswith(b"  -\n")
-    dice = random.Random("removed")
-    for _ in range(8):
+    for moment in moments(rounds, 0.4):
         with site.start("run", IMAGE, "--", "echo", "fine") as process:
-            time.sleep(dice.uniform(0, 0.4))
+            time.sleep(moment)
             for template in listed(site):
                 site.dayfly("template", "remove", template["name"])
             assert process.communicate(timeout=60) == (b"fine\n", b"")
