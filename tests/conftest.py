@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from dayfly.image.library import Library
 from tests.framework import images
-from tests.framework.site import Site, eventually
+from tests.framework.site import Site, copy_library, eventually
 
 EXAMPLES = 30
 """How many examples a generated test tries."""
@@ -73,14 +72,8 @@ def system_image(library: Path) -> str:
 
 @pytest.fixture(scope="session")
 def own_system_image(library: Path) -> str:
-    """The name of an image with its own systemd that was built as a user would do it."""
+    """The name of an image with its own systemd and an ssh server that was built as a user would do it."""
     return images.build(images.OWN_SYSTEM)
-
-
-@pytest.fixture(scope="session")
-def ssh_image(library: Path) -> str:
-    """The name of an image with an ssh server."""
-    return images.build(images.SSH)
 
 
 @pytest.fixture
@@ -108,9 +101,6 @@ def own_templates(site: Site) -> Path:
 def own_library(site: Site) -> Library:
     """The site's library copied into the site, to be changed or damaged."""
     copy = site.work / "library"
-    copy.mkdir()
-    for part in ("oci-layout", "index.json"):
-        shutil.copy(site.library / part, copy / part)
-    shutil.copytree(site.library / "blobs", copy / "blobs")
+    copy_library(site.library, copy)
     site.configure(library_user=str(copy))
     return Library(copy)

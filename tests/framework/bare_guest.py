@@ -25,7 +25,7 @@ STDIN_WINDOW, OUTPUT_WINDOW = 256 << 10, 1 << 20
 INPUT_LIMIT, OUTPUT_LIMIT = 64 << 10, 256 << 10
 KERNEL_OPTIONS = "quiet loglevel=0 panic=-1 console=ttyS0 tsc=reliable no_timer_check audit=0 apparmor=0 rcupdate.rcu_expedited=1"
 PATH = "PATH=/usr/local/bin:/usr/bin:/bin"
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dayfly.image.work import OUTSIDE_PREFIX
 from dayfly.machine.processes import Running, running
 
 COMMAND = [sys.executable, "-m", "dayfly"]
-SECONDS = 120.0
+SECONDS = 240.0
 IMAGE = "user/debian:12"
 
 
@@ -97,9 +97,7 @@ class Site:
         code = self.folder / "code"
         for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
             shutil.copytree(package, code / package.name)
-        shutil.copytree(self.library / "blobs", self.work / "library/blobs")
-        for name in ("oci-layout", "index.json"):
-            shutil.copy(self.library / name, self.work / "library" / name)
+        copy_library(self.library, self.work / "library")
         self.library = self.work / "library"
         self.templates = self.folder / "cache/templates"
         self.configure()
@@ -197,6 +195,26 @@ class Site:
         if top == "cache":
             return not path.name.startswith(".")
         return top in ("work", "code", "settings.toml")
+
+
+def copy_library(source: Path, target: Path) -> None:
+    """A library with the one image of most tests, in files of its own."""
+    (target / "blobs/sha256").mkdir(parents=True)
+    shutil.copy(source / "oci-layout", target / "oci-layout")
+    index = json.loads((source / "index.json").read_bytes())
+    name = IMAGE.removeprefix("user/")
+    index["manifests"] = [one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] == name]
+    (target / "index.json").write_text(json.dumps(index))
+
+    def copied(blob: dict[str, Any]) -> Path:
+        path: str = "blobs/sha256/" + blob["digest"].removeprefix("sha256:")
+        shutil.copy(source / path, target / path)
+        return target / path
+
+    (entry,) = index["manifests"]
+    manifest = json.loads(copied(entry).read_bytes())
+    for blob in (manifest["config"], *manifest["layers"]):
+        copied(blob)
 
 
 def mounts() -> set[str]:

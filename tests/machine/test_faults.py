@@ -21,6 +21,7 @@ from dayfly.image.reference import parse
 from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
 from tests.framework.site import IMAGE, Finished, Site, eventually, kill, moments
+from tests.framework.templates import folder_of, lend_template
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
@@ -197,6 +198,7 @@ def test_a_limit_of_the_callers_is_named(site: Site, option: str) -> None:
 @pytest.mark.parametrize("option", ["v", "t"])
 def test_a_limit_of_the_callers_costs_no_template(site: Site, own_templates: Path, option: str) -> None:
     """It keeps a clone from starting, and the template is none the worse."""
+    made = lend_template(site, own_templates).stat().st_ino
     assert site.run("true").status == 0
     number, value, _ = LIMITS[option]
     value = 100_000 * 1024 if option == "v" else 1
@@ -205,6 +207,7 @@ def test_a_limit_of_the_callers_costs_no_template(site: Site, own_templates: Pat
     assert (finished.status, f"ulimit -{option}" in finished.err) == (125, True), finished.err
     assert site.run("true").status == 0
     assert site.record()["machine"]["start"] == "template"
+    assert folder_of(own_templates).stat().st_ino == made
 
 
 def test_one_template_by_whichever_path(site: Site, own_templates: Path) -> None:
