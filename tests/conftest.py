@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +19,8 @@ from tests.framework.site import Site, copy_library, eventually
 EXAMPLES = 30
 """How many examples a generated test tries."""
 SOAK_EXAMPLES = 500
+FAILED = pytest.StashKey[bool]()
+"""Whether a test has failed."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,6 +37,13 @@ def _reset_signals() -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,16 +88,20 @@ def own_system_image(library: Path) -> str:
 
 
 @pytest.fixture
-def site(tmp_path: Path, library: Path) -> Iterator[Site]:
+def site(library: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A site of the test's own; afterwards nothing of its machines may be left.
 
-    All share a folder of templates, as jobs of one user do, or most of the time would go into making them.
+    All share a folder of templates, as jobs of one user do, or most of the time would go into making them. It is not in pytest's
+    folders, because other users have to reach some sites: each pytest that starts closes the folder of all to them.
     """
-    site = Site(tmp_path / "site", library, library / "templates")
+    folder = Path(tempfile.mkdtemp(prefix="dayfly-site-", dir="/var/tmp"))
+    site = Site(folder / "site", library, library / "templates")
     yield site
     with contextlib.suppress(AssertionError):  # a test may have killed what ran at its end, and the kernel takes a moment
         eventually(lambda: not site.leftovers())
     assert site.leftovers() == []
+    if not request.node.stash.get(FAILED, False):  # else somebody wants to see it
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
