@@ -1,9 +1,9 @@
-# make demo: run a job in a fresh virtual machine.   make test: run all tests.
-# Both first install and list what they need, as root or as a user with sudo. A second run finds everything installed.
+# make demo: run a job in a fresh virtual machine.   make check: run quick tests, in under 2 minutes.   make test: run all tests.
+# Each first installs and lists what it needs, as root or as a user with sudo. A second run finds everything installed.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo gridengine-demo test test-c test-images test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man picture clean help
+.PHONY: demo slurm-demo gridengine-demo check smoke test test-c test-images test-machines test-builds test-slurm test-quick test-gridengine soak lint unit bench man picture clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,13 +14,17 @@ SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/guest/in
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
-	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, soak (many rounds of faults, takes an hour), bench, man, picture (needs graphviz), clean"
+	@echo "also: make slurm-demo, make gridengine-demo (a batch system to play with, as root), lint, unit, smoke, soak (many rounds of faults, takes more than an hour), bench, man, picture (needs graphviz), clean"
 
 demo: $(VENV)/.demo
 	@tools/demo
 
 slurm-demo gridengine-demo: %-demo: $(VENV)/.test
 	@$(BIN)/python -m tools.batch_demo $*
+
+# The first run builds the image of the smoke test, which takes another minute or two.
+check: $(VENV)/.test
+	$(MAKE) --jobs 2 --output-sync=target lint unit smoke
 
 test: $(VENV)/.test
 	$(MAKE) --jobs 3 --output-sync=target lint test-c test-images
@@ -51,6 +55,9 @@ soak: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(PYTEST) tests/unit
+
+smoke: $(VENV)/.test
+	$(PYTEST) tests/machine/test_contract.py::test_output_and_status
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

@@ -89,13 +89,12 @@ def batch(system: BatchSystem, request: pytest.FixtureRequest) -> Iterator[Batch
     system.settle()
     eventually(lambda: not system.machines(), "no machine is left", 10, system.machines)
     eventually(lambda: not system.leftovers(), "nothing of a job is left", 15, system.leftovers)
-    system.until_idle()
+    system.until_idle()  # and not drained
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(system.folder) in line]
     assert not list((system.folder / "scratch").iterdir())
     assert not [path for path in files(system) - before if "dayfly" in path.name and _is_users(path, system.user)]
     assert all(record["end"] for record in system.records() if record["machine"]["pid"] == 0)
     assert not list((system.folder / "records").rglob(".*")), "half-written records"
-    system.until_idle()  # and not drained
 
 
 @pytest.fixture

@@ -162,13 +162,14 @@ def test_a_signal_before_the_time_limit(batch: BatchSystem, cluster: Cluster) ->
 def test_a_template_is_made_within_the_jobs_memory(batch: BatchSystem, cluster: Cluster, memory: int) -> None:
     """It is saved in memory, and that is the job's. What a kernel can take back (files that were read) does not count."""
     job = batch.submit(SHELL + "echo up; sleep 1\n", JobRequest(memory=memory, node="n1"))
-    peaks: list[int] = []
+    peaks = [0]
+    cgroup = CGROUPS / f"memory/slurm_n1/uid_{pwd.getpwnam(cluster.user).pw_uid}/job_{job}"
 
     def watched() -> bool:
-        peaks.append(unreclaimable(CGROUPS / f"memory/slurm_n1/uid_{pwd.getpwnam(cluster.user).pw_uid}/job_{job}"))
-        return batch.state(job) is State.ENDED
+        peaks.append(unreclaimable(cgroup))
+        return max(peaks) > 0 and not cgroup.exists()
 
-    eventually(watched, "the job has ended", 90)
+    eventually(watched, "the job has ended", 90, lambda: cluster.job(job))
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     machine = batch.record(job)["machine"]
     assert machine["start"] == "template", machine["cold_reason"]

@@ -25,7 +25,7 @@ STDIN_WINDOW, OUTPUT_WINDOW = 256 << 10, 1 << 20
 INPUT_LIMIT, OUTPUT_LIMIT = 64 << 10, 256 << 10
 KERNEL_OPTIONS = "quiet loglevel=0 panic=-1 console=ttyS0 tsc=reliable no_timer_check audit=0 apparmor=0 rcupdate.rcu_expedited=1"
 PATH = "PATH=/usr/local/bin:/usr/bin:/bin"
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -206,10 +206,19 @@ class Guest:
         self.done()
         return outcome
 
+    def save(self, file: Path) -> None:
+        """Write the machine to a file, and end it. `spawn` starts copies of it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f'migrate "exec:cat > {file}"\nquit\n'.encode())
+        self.process.stdin.close()
+        assert self.process.wait(SECONDS) == 0, self.log()
+
     def end(self) -> None:
         """Whatever it does."""
         self.process.kill()
         self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
         self.port.close()
 
 
@@ -221,8 +230,12 @@ def spawn(
     root: str = "",
     more_modules: bytes = b"",
     memory: int = 512,
+    saved: Path | None = None,
 ) -> Guest:
-    """Start a machine, whose files are in the folder. `more_modules` is laid over the image's."""
+    """Start a machine, whose files are in the folder. `more_modules` is laid over the image's.
+
+    It boots, or goes on as a machine that was `saved` with the same parts and devices.
+    """
     initrd, console = folder / "initrd", folder / "console"
     initrd.write_bytes(AGENT_ARCHIVE.read_bytes() + parts.modules + more_modules)
     ours, theirs = socket.socketpair()
@@ -241,10 +254,12 @@ def spawn(
         *("-device", "virtio-serial-pci,id=vser,max_ports=16"),
         *("-chardev", f"socket,id=agent,fd={theirs.fileno()}"),
         *("-device", "virtserialport,chardev=agent,name=org.dayfly.agent"),
+        *("-chardev", "stdio,id=monitor,signal=off", "-mon", "chardev=monitor,mode=readline"),
         *devices,
+        *(("-incoming", f"exec:cat {saved}") if saved else ()),
     ]
     # fmt: on
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     theirs.close()
     return Guest(process, ours, console)
 

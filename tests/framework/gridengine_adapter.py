@@ -151,13 +151,15 @@ class GridEngine(BatchSystem):
 
     def settle(self) -> None:
         """End what a failed test left, and make the hosts ready for the next test."""
-        if self._listed():
+        left = self._listed()
+        if left:
             self.grid.admin("qdel", "-u", self.grid.user)
         for node in self.nodes:
             if not Path(f"/proc/{self.grid.daemon(node)}").exists():
                 self.grid.start(node)
         end = time.monotonic() + 30
-        while self._listed() and time.monotonic() < end:
+        while left and time.monotonic() < end:
             time.sleep(0.05)
+            left = self._listed()
         if any(self.grid.states().values()):
             self.grid.admin("qmod", "-cq", "*")

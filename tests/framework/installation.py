@@ -163,8 +163,14 @@ def _copy_library(source: Path, target: Path) -> None:
 
 
 def eventually(what: Any, said: str, seconds: float = 10, shown: Any = None) -> None:
-    """Wait until `what()` is true; fail when it does not become so."""
-    end = time.monotonic() + seconds
+    """Wait until `what()` is true; fail when it does not become so.
+
+    To ask a batch system costs a command, and its daemon's time: at most a fifth of the time goes into asking.
+    """
+    begun = time.monotonic()
+    end = begun + seconds
     while not what():
-        assert time.monotonic() < end, f"not within {seconds} s: {said}; {shown() if shown else ''}"
-        time.sleep(0.03)
+        now = time.monotonic()
+        assert now < end, f"not within {seconds} s: {said}; {shown() if shown else ''}"
+        time.sleep(min(max(0.03, 4 * (now - begun)), 0.3))
+        begun = time.monotonic()

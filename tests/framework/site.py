@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from dayfly.image.work import OUTSIDE_PREFIX
 from dayfly.machine.processes import Running, running
 
 COMMAND = [sys.executable, "-m", "dayfly"]
-SECONDS = 120.0
+SECONDS = 240.0
 IMAGE = "user/debian:12"
 
 
@@ -96,9 +97,7 @@ class Site:
         code = self.folder / "code"
         for package in (Path(dayfly.__file__).parent, Path(qemu.qmp.__file__).parent.parent):
             shutil.copytree(package, code / package.name)
-        shutil.copytree(self.library / "blobs", self.work / "library/blobs")
-        for name in ("oci-layout", "index.json"):
-            shutil.copy(self.library / name, self.work / "library" / name)
+        copy_library(self.library, self.work / "library")
         self.library = self.work / "library"
         self.templates = self.folder / "cache/templates"
         self.configure()
@@ -198,6 +197,26 @@ class Site:
         return top in ("work", "code", "settings.toml")
 
 
+def copy_library(source: Path, target: Path) -> None:
+    """A library with the one image of most tests, in files of its own."""
+    (target / "blobs/sha256").mkdir(parents=True)
+    shutil.copy(source / "oci-layout", target / "oci-layout")
+    index = json.loads((source / "index.json").read_bytes())
+    name = IMAGE.removeprefix("user/")
+    index["manifests"] = [one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] == name]
+    (target / "index.json").write_text(json.dumps(index))
+
+    def copied(blob: dict[str, Any]) -> Path:
+        path: str = "blobs/sha256/" + blob["digest"].removeprefix("sha256:")
+        shutil.copy(source / path, target / path)
+        return target / path
+
+    (entry,) = index["manifests"]
+    manifest = json.loads(copied(entry).read_bytes())
+    for blob in (manifest["config"], *manifest["layers"]):
+        copied(blob)
+
+
 def mounts() -> set[str]:
     """The mount points that this process sees."""
     return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
@@ -217,6 +236,12 @@ def eventually(what: Any, seconds: float = 10) -> None:
     while not what():
         assert time.monotonic() < end, f"{what} did not become true within {seconds} s"
         time.sleep(0.02)
+
+
+def moments(rounds: int, seconds: float) -> Iterator[float]:
+    """Moments that dice choose, one in each of so many parts of this time; others in each run of the tests."""
+    for part in range(rounds):
+        yield (part + random.random()) * seconds / rounds
 
 
 def allowing(site: Site, origin: str) -> Path:

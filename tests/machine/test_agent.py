@@ -62,12 +62,30 @@ def boot(library: Path, tmp_path: Path) -> Iterator[Boot]:
     """Starts machines of debian:12; they end with the test."""
     with ExitStack() as stack:
 
-        def machine(*devices: str, parts: Parts | None = None, **options: str | bytes | int) -> Guest:
+        def machine(*devices: str, parts: Parts | None = None, **options: str | bytes | int | Path) -> Guest:
             guest = spawn(parts or parts_of(library, "debian:12"), tmp_path, *devices, **options)  # type: ignore[arg-type]
             stack.callback(guest.end)
             return guest
 
         yield machine
+
+
+@pytest.fixture(scope="session")
+def saved(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A machine of debian:12 that is ready for a job."""
+    folder = tmp_path_factory.mktemp("saved")
+    guest = spawn(parts_of(library, "debian:12"), folder)
+    try:
+        guest.ready().save(folder / "machine")
+    finally:
+        guest.end()
+    return folder / "machine"
+
+
+@pytest.fixture
+def guest(boot: Boot, saved: Path) -> Guest:
+    """A machine without devices of a test's own that is ready for a job."""
+    return boot(saved=saved)
 
 
 def test_stages_then_true(boot: Boot) -> None:
@@ -88,8 +106,7 @@ def test_stages_then_true(boot: Boot) -> None:
     assert "dayfly-agent: " in guest.log()
 
 
-def test_a_stalled_stdout_stalls_nothing_else(boot: Boot) -> None:
-    guest = boot().ready()
+def test_a_stalled_stdout_stalls_nothing_else(guest: Guest) -> None:
     script = "trap 'echo usr1 >&2' USR1; head -c 9000000 /dev/zero & echo go >&2; while ! wait; do :; done"
     guest.start(["sh", "-c", script])
     held = bytearray()
@@ -109,8 +126,7 @@ def test_a_stalled_stdout_stalls_nothing_else(boot: Boot) -> None:
     assert outcome.exit is not None
 
 
-def test_main_process_ends_while_the_reader_stalls(boot: Boot) -> None:
-    guest = boot().ready()
+def test_main_process_ends_while_the_reader_stalls(guest: Guest) -> None:
     guest.start(["head", "-c", "2097152", "/dev/zero"])  # one window on the way, one more in the pipe
     held = 0
     while held < OUTPUT_WINDOW:
@@ -122,7 +138,7 @@ def test_main_process_ends_while_the_reader_stalls(boot: Boot) -> None:
     assert outcome.status == ("code", 0)
 
 
-def test_output_in_pieces_of_all_sizes(boot: Boot) -> None:
+def test_output_in_pieces_of_all_sizes(guest: Guest) -> None:
     """What fills its pages passes without being copied; half-full pages, and writes that fail halfway, must not stop it."""
     script = r"""
         $| = 1; my $piece = pack("N*", 0 .. 65535);
@@ -136,7 +152,7 @@ def test_output_in_pieces_of_all_sizes(boot: Boot) -> None:
     """
     piece = struct.pack(">65536I", *range(65536))
     expected = b"".join(piece[:size] * int(1500000 / size) for size in (65536, 4096, 1000, 4095, 65536)) + piece * 12
-    outcome = boot().ready().run(["perl", "-e", script])
+    outcome = guest.run(["perl", "-e", script])
     assert hashlib.sha256(outcome.stdout).digest() == hashlib.sha256(expected).digest()
     assert outcome.exit is not None
     assert outcome.exit.bytes_out == len(expected)
@@ -179,8 +195,7 @@ def test_identity_surroundings_and_limits(boot: Boot) -> None:
     assert b"Connection refused" in outcome.stderr  # lo is up
 
 
-def test_terminal_input_and_its_end(boot: Boot) -> None:
-    guest = boot().ready()
+def test_terminal_input_and_its_end(guest: Guest) -> None:
     guest.start(["sh", "-c", "stty -echo; echo go; cat; echo done"], extra=((9, struct.pack("<4H", 24, 80, 0, 0)),))
     outcome = guest.follow(lambda outcome: outcome.stdout == b"go\r\n")
     guest.send(H_DATA, b"one\ntwo")
@@ -189,8 +204,7 @@ def test_terminal_input_and_its_end(boot: Boot) -> None:
     assert outcome.stdout == b"go\r\none\r\ntwodone\r\n"
 
 
-def test_merged(boot: Boot) -> None:
-    guest = boot().ready()
+def test_merged(guest: Guest) -> None:
     guest.start(["sh", "-c", "read line; echo a; echo b >&2; echo c"], extra=((10, b""),))
     first = guest.expect(END)
     assert first.stream == 2  # at once, before the job has done anything
@@ -235,8 +249,7 @@ def test_shares(boot: Boot, tmp_path: Path) -> None:
         (["true"], {"identity": (2**32 - 1, 0)}, 7, "START: identity: -1 is no user or group"),
     ],
 )
-def test_refused_starts(boot: Boot, argv: list[str], fields: dict[str, object], kind: int, text: str) -> None:
-    guest = boot().ready()
+def test_refused_starts(guest: Guest, argv: list[str], fields: dict[str, object], kind: int, text: str) -> None:
     assert guest.refused(argv, **fields) == (kind, text)
     guest.done()
 
@@ -256,8 +269,7 @@ def test_refused_starts(boot: Boot, argv: list[str], fields: dict[str, object], 
         (struct.pack("<BBHI", H_END, 0, 0, 0) * 2, False),
     ],
 )
-def test_a_broken_peer_is_told_and_the_machine_goes_off(boot: Boot, bytes_sent: bytes, *, before_start: bool) -> None:
-    guest = boot().ready()
+def test_a_broken_peer_is_told_and_the_machine_goes_off(guest: Guest, bytes_sent: bytes, *, before_start: bool) -> None:
     if not before_start:
         guest.start(["sleep", "100"])
     guest.port.sendall(bytes_sent)
@@ -266,8 +278,7 @@ def test_a_broken_peer_is_told_and_the_machine_goes_off(boot: Boot, bytes_sent: 
     assert text.startswith("the host broke the protocol: ")
 
 
-def test_a_machine_with_a_broken_peer_goes_off_by_itself(boot: Boot) -> None:
-    guest = boot().ready()
+def test_a_machine_with_a_broken_peer_goes_off_by_itself(guest: Guest) -> None:
     guest.send(0x7F)
     guest.failure()
     assert guest.process.wait(SECONDS) == 0
@@ -281,8 +292,7 @@ def test_a_script_without_its_interpreter(boot: Boot, tmp_path: Path) -> None:
     assert (kind, text) == (1, "./orphan: its interpreter: no such file or directory")
 
 
-def test_more_stdin_than_granted_is_broken(boot: Boot) -> None:
-    guest = boot().ready()
+def test_more_stdin_than_granted_is_broken(guest: Guest) -> None:
     guest.start(["sleep", "100"])
     for _ in range(20):  # more than its pipe and our window hold
         guest.send(H_DATA, bytes(65536))
@@ -291,8 +301,7 @@ def test_more_stdin_than_granted_is_broken(boot: Boot) -> None:
     assert frame.kind == FAILED
 
 
-def test_stdin_closed_by_the_job(boot: Boot) -> None:
-    guest = boot().ready()
+def test_stdin_closed_by_the_job(guest: Guest) -> None:
     guest.start(["sh", "-c", "read line; exec <&-; echo got $line; sleep 1; exit 4"])
     guest.send(H_DATA, b"first\nrest\n")
     outcome = guest.follow(lambda outcome: outcome.closed)
@@ -306,8 +315,7 @@ def test_stdin_closed_by_the_job(boot: Boot) -> None:
     assert outcome.exit.bytes_in == len("first\n")
 
 
-def test_what_comes_too_late_is_ignored(boot: Boot) -> None:
-    guest = boot().ready()
+def test_what_comes_too_late_is_ignored(guest: Guest) -> None:
     guest.start(["true"])
     guest.follow()
     for kind, payload, stream in (
@@ -419,8 +427,7 @@ def test_again_makes_a_stranger(boot: Boot, tmp_path: Path) -> None:
     guest.done()
 
 
-def test_again_counts_from_zero(boot: Boot) -> None:
-    guest = boot().ready()
+def test_again_counts_from_zero(guest: Guest) -> None:
     guest.start(["perl", "-e", "$_ = 'x' x 1e8; for $i (1 .. 3e6) { $n += $i } print 'y' x 1e6; sleep 1 while fork && ++$k < 3"])
     guest.send(H_DATA, b"input\n")
     first = guest.follow().exit
@@ -439,8 +446,7 @@ def test_again_counts_from_zero(boot: Boot) -> None:
     guest.done()
 
 
-def test_again_after_a_refused_start(boot: Boot) -> None:
-    guest = boot().ready()
+def test_again_after_a_refused_start(guest: Guest) -> None:
     for argv, fields in (
         (["no-such-command"], {}),
         (["true"], {"extra": ((99, b""),)}),
@@ -452,8 +458,7 @@ def test_again_after_a_refused_start(boot: Boot) -> None:
     assert guest.run(["sh", "-c", "echo $PATH"]).stdout == f"{PATH.partition('=')[2]}\n".encode()
 
 
-def test_again_gives_the_job_its_window_back(boot: Boot) -> None:
-    guest = boot().ready()
+def test_again_gives_the_job_its_window_back(guest: Guest) -> None:
     for _ in range(2):
         guest.stdin_credit = 0
         guest.start(["sh", "-c", "head -c 1; head -c 3000000 /dev/zero"])
@@ -465,9 +470,8 @@ def test_again_gives_the_job_its_window_back(boot: Boot) -> None:
     guest.run(["true"])
 
 
-def test_files_that_a_job_replaced(boot: Boot) -> None:
+def test_files_that_a_job_replaced(guest: Guest) -> None:
     """What START stores into mapped files must not go to a file that is no more."""
-    guest = boot().ready()
     script = "echo 192.0.2.1 mine > /etc/new; mv /etc/new /etc/hosts; : > /etc/hostname; rm /etc/machine-id"
     guest.start(["sh", "-c", script], extra=((12, b"dayfly-0123456789"), (16, b"a" * 32)))
     guest.follow()
@@ -479,9 +483,8 @@ def test_files_that_a_job_replaced(boot: Boot) -> None:
     assert outcome.stdout == b"192.0.2.1 mine\n127.0.1.1\t" + name + name + b"b" * 32 + b"\n" + name
 
 
-def test_random_seed_and_host_keys(boot: Boot) -> None:
+def test_random_seed_and_host_keys(guest: Guest) -> None:
     """An image with a server gets a key of its own at each START; here a script stands for the image's ssh-keygen."""
-    guest = boot().ready()
     prepare = r"""
         mkdir -p /var/lib/systemd /etc/ssh /usr/sbin; head -c 512 /dev/zero > /var/lib/systemd/random-seed
         touch /etc/ssh/ssh_host_rsa_key /etc/ssh/ssh_host_rsa_key.pub /etc/ssh/sshd_config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import random
 import signal
 import stat
 import tarfile
@@ -21,10 +21,9 @@ from dayfly.image.library import Library, OpenImage
 from dayfly.image.reference import parse
 from tests.framework.containers import file, folder, layout, link, tar
 from tests.framework.hostile import boot_modules, compiled, hostile_image
-from tests.framework.site import Finished, Site, eventually
+from tests.framework.site import Finished, Site, eventually, moments
 
 APPLETS = ("cat", "chmod", "cp", "echo", "find", "head", "ls", "mkdir", "mount", "rm", "sh", "sleep", "sort", "touch")
-ROUNDS = 8
 SMALL = tar(
     folder("bin"),
     file("bin/busybox", Path("/bin/busybox").read_bytes(), mode=0o755),
@@ -283,14 +282,12 @@ def test_a_job_that_ran_out_of_time_or_switched_its_machine_off(small: Site) -> 
 
 
 @pytest.mark.timeout(600)
-def test_ended_at_any_moment(small: Site) -> None:
+def test_ended_at_any_moment(small: Site, rounds: int) -> None:
     """Nothing half is left, whatever signal ends it and whenever; and the next one works."""
-    dice = random.Random("capture")
     saved(small, "true", name="first:1")
-    for round_ in range(ROUNDS):
-        number = (signal.SIGKILL, signal.SIGTERM)[round_ % 2]
+    for moment, number in itertools.product(moments(rounds, 1.6), (signal.SIGKILL, signal.SIGTERM)):
         with small.start("run", "small:1", "--save-as", "saved:1", "--", "sh", "-c", "true") as process:
-            time.sleep(dice.uniform(0.1, 1.6))
+            time.sleep(moment)
             process.send_signal(number)
             _, err = process.communicate(timeout=60)
         assert b"Traceback" not in err

@@ -12,14 +12,11 @@ import pytest
 from tests.framework.site import IMAGE, Site
 from tests.framework.templates import ready_template, start_of
 
-CLONES = 50
-
-
 # Strangers
 
 
 @pytest.mark.timeout(300)
-def test_fifty_clones_are_strangers(site: Site) -> None:
+def test_clones_are_strangers(site: Site, clones: int) -> None:
     script = """
         head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo
         cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; cat /etc/hostname; tail -n 1 /etc/hosts | cut -f 2
@@ -28,7 +25,7 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
     """
     seen: list[tuple[str, ...]] = []
     pids = set()
-    for _ in range(CLONES):
+    for _ in range(clones):
         with site.start("run", IMAGE, "--network", "nat", "--", "bash", "-c", script, before=site.networked) as process:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -44,8 +41,8 @@ def test_fifty_clones_are_strangers(site: Site) -> None:
         pids.add(pid)
     assert {record["machine"]["start"] for record in site.records()} == {"template"}
     for values in zip(*seen, strict=True):
-        assert len(set(values)) == CLONES
-    assert len(pids) > CLONES - 5  # of some 30 000, by chance: two may be the same
+        assert len(set(values)) == clones
+    assert len(pids) >= clones - clones // 10 - 1  # of some 30 000, by chance: two may be the same
 
 
 def test_cold_machines_are_strangers(site: Site) -> None:
@@ -57,18 +54,18 @@ def test_cold_machines_are_strangers(site: Site) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_fifty_clones_have_host_keys_of_their_own(site: Site, ssh_image: str) -> None:
+def test_clones_have_host_keys_of_their_own(site: Site, own_system_image: str, clones: int) -> None:
     """Of an image with an ssh server: the keys that were made when the image was built are nobody's any more."""
     seen = set()
     script = "ls /etc/ssh/ssh_host_*; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key | cut -d ' ' -f 2"
-    for _ in range(CLONES):
-        finished = site.dayfly("run", f"user/{ssh_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
+    for _ in range(clones):
+        finished = site.dayfly("run", f"user/{own_system_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
         assert finished.status == 0, finished.err
         *names, key = finished.out.decode().split()
         assert [Path(name).name for name in names] == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
         assert key.startswith("AAAAC3NzaC1lZDI1NTE5")
         seen.add(key)
-    assert len(seen) == CLONES
+    assert len(seen) == clones
     assert {record["machine"]["start"] for record in site.records()} == {"template"}
 
 
@@ -110,7 +107,7 @@ def dirty(site: Site, clones: int, at_once: int) -> None:
 @pytest.mark.timeout(300)
 def test_clones_that_dirty_all_their_memory(site: Site) -> None:
     before = digests(site)
-    dirty(site, 6, 2)
+    dirty(site, 2, 2)
     assert digests(site) == before
     assert {record["machine"]["start"] for record in site.records()} == {"template"}
 

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
@@ -25,14 +26,22 @@ def site(request: pytest.FixtureRequest, site: Site) -> Site:
     return site
 
 
+def on_both(values: Sequence[int], cold: Sequence[int]) -> pytest.MarkDecorator:
+    """Each value in a clone, and these in a machine that boots, which takes ten times as long; in a soak all of them."""
+    cloned = [pytest.param("clone", value) for value in values]
+    marks = {value: () if value in cold else (pytest.mark.soak,) for value in values}
+    booted = [pytest.param("cold", value, marks=marks[value]) for value in values]
+    return pytest.mark.parametrize(("site", "number"), [*cloned, *booted], indirect=["site"])
+
+
 def test_output_and_status(site: Site) -> None:
     finished = site.shell("echo out; echo err >&2; exit 7", stdin=b"")
     assert (finished.status, finished.out, finished.err) == (7, b"out\n", "err\n")
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 100, 124, 125, 126, 127, 128, 200, 255])
-def test_exit_codes(site: Site, code: int) -> None:
-    assert site.shell(f"exit {code}").status == code
+@on_both([0, 1, 2, 100, 124, 125, 126, 127, 128, 200, 255], cold=[0, 255])
+def test_exit_codes(site: Site, number: int) -> None:
+    assert site.shell(f"exit {number}").status == number
 
 
 @pytest.mark.soak
@@ -41,7 +50,7 @@ def test_every_exit_code(site: Site, code: int) -> None:
     assert site.shell(f"exit {code}").status == code
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE])
+@on_both([signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE], cold=[signal.SIGKILL])
 def test_death_by_a_signal(site: Site, number: signal.Signals) -> None:
     assert site.shell(f"kill -{int(number)} $$").status == 128 + number
     assert site.record()["end"] == {"status": 128 + number, "reason": "signal", "message": ""}
@@ -119,7 +128,7 @@ def test_an_ordinary_user_and_root_inside(site: Site) -> None:
     finished = site.shell("id -u; id -g; touch mine; ls -ln mine | cut -d' ' -f3,4; touch /usr/no 2>/dev/null || echo readonly")
     assert finished.out.decode().split("\n") == ["4242", "4242", "4242 4242", "readonly", ""], finished.err
     inside = site.shell("id -u; touch /usr/yes && echo root; touch roots", "--user", "root")
-    assert inside.out == b"0\nroot\n"
+    assert inside.out == b"0\nroot\n", (inside, site.records())
     assert (site.work / "roots").stat().st_uid == 4242
 
 
@@ -166,7 +175,7 @@ def test_cpus_and_memory_are_what_was_asked(site: Site) -> None:
     assert 200 * 1024 < int(total) < 300 * 1024
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@on_both([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2], cold=[signal.SIGTERM])
 def test_signals_reach_the_job(site: Site, number: signal.Signals) -> None:
     name = number.name.removeprefix("SIG")
     with site.start(
@@ -209,7 +218,7 @@ def test_ended_just_after_it_was_told_to_go_on(site: Site, rounds: int, numbers:
     for moment in range(rounds):
         with site.start("run", IMAGE, "--", "sleep", "600") as process:
             site.machine_of(process)
-            time.sleep(moment * 0.01)
+            time.sleep(moment * 0.15 / rounds)
             for number in (*numbers, signal.SIGTERM):
                 process.send_signal(number)
             told = process.communicate(timeout=30)[1].decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import resource
 import shutil
 import signal
@@ -21,7 +20,8 @@ from dayfly.image.library import Library
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
 from tests.framework.hostile import boot_modules, compiled, hostile_image
-from tests.framework.site import IMAGE, Finished, Site, eventually, kill
+from tests.framework.site import IMAGE, Finished, Site, eventually, kill, moments
+from tests.framework.templates import folder_of, lend_template
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
@@ -49,10 +49,9 @@ def works(site: Site) -> None:
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment(site: Site, victim: str, rounds: int) -> None:
     """kill -9, many times, from the first instruction to the machine's end: nothing is left, and the next run works."""
-    dice = random.Random(victim)
-    for _ in range(rounds):
+    for moment in moments(rounds, 1.5):  # a clone is there after 0.2 s, and the job takes one
         with site.start("run", IMAGE, "--", "sh", "-c", "echo x > made; sleep 1") as process:
-            time.sleep(dice.uniform(0, 1.5))  # a clone is there after 0.2 s, and the job takes one
+            time.sleep(moment)
             machines = [machine.pid for machine in running() if machine.owner == process.pid]
             if victim in ("qemu", "both"):
                 for pid in machines:
@@ -199,6 +198,7 @@ def test_a_limit_of_the_callers_is_named(site: Site, option: str) -> None:
 @pytest.mark.parametrize("option", ["v", "t"])
 def test_a_limit_of_the_callers_costs_no_template(site: Site, own_templates: Path, option: str) -> None:
     """It keeps a clone from starting, and the template is none the worse."""
+    made = lend_template(site, own_templates).stat().st_ino
     assert site.run("true").status == 0
     number, value, _ = LIMITS[option]
     value = 100_000 * 1024 if option == "v" else 1
@@ -207,6 +207,7 @@ def test_a_limit_of_the_callers_costs_no_template(site: Site, own_templates: Pat
     assert (finished.status, f"ulimit -{option}" in finished.err) == (125, True), finished.err
     assert site.run("true").status == 0
     assert site.record()["machine"]["start"] == "template"
+    assert folder_of(own_templates).stat().st_ino == made
 
 
 def test_one_template_by_whichever_path(site: Site, own_templates: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,7 @@ import pytest
 
 from tests.framework.site import IMAGE, Site
 from tests.framework.site_files import site_settings
-from tests.framework.templates import folder_of, refingerprint_only
-from tests.machine.test_faults import works
+from tests.framework.templates import copy_sparse, folder_of, lend_template, refingerprint_only
 
 NOBODY, SOMEBODY = 65534, 65533
 
@@ -25,15 +25,25 @@ def system_settings(site: Site, folder: Path) -> list[str]:
     return site_settings(site, f'[templates]\nsystem = "{folder}"\n')
 
 
-@pytest.fixture
-def site_templates(site: Site) -> Path:
-    """The folder of the site's templates, root's, with one for this site's jobs."""
+@pytest.fixture(scope="module")
+def made_by_root(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
+    """A folder of the site's templates with one for these tests' jobs."""
     if os.geteuid() != 0:
         pytest.skip("the site's templates are root's")
-    folder = site.folder / "work/site-templates"
+    site = Site(tmp_path_factory.mktemp("made") / "site", library, library / "templates")
+    folder = site.work / "site-templates"
     folder.mkdir(mode=0o755)
     built = site.dayfly("template", "build", IMAGE, "--system", before=system_settings(site, folder))
     assert built.status == 0, built.err
+    return folder
+
+
+@pytest.fixture
+def site_templates(site: Site, made_by_root: Path) -> Path:
+    """The folder of the site's templates, root's, with one for this site's jobs."""
+    folder = site.work / "site-templates"
+    shutil.copytree(made_by_root, folder, copy_function=copy_sparse)
+    refingerprint_only(folder_of(folder))
     return folder
 
 
@@ -54,7 +64,7 @@ def test_the_sites_is_for_all_and_in_nobody_elses_hands(site: Site, site_templat
         "run", IMAGE, "--", "sh", "-c", "id -u; dd if=/dev/urandom of=/dev/shm/x bs=1M count=100", before=before
     )
     assert (finished.status, finished.out) == (0, b"65534\n"), finished.err
-    assert site.record()["machine"]["start"] == "template"
+    assert site.record()["machine"]["start"] == "template", site.record()["machine"]["cold_reason"]
     if list(site.templates.rglob("template.json")):  # with QEMU before 8.2: a copy of the site's
         assert json.loads((folder_of(site.templates) / "template.json").read_text())["made"] == shown["template"]["made"]
     for part in ("memory", "state", "scratch", "template.json"):
@@ -123,8 +133,7 @@ def test_another_user_can_neither_read_nor_lend_one(site: Site, own_templates: P
     """A user's own is for him alone: others cannot read it, and one that somebody else owns is not used."""
     if os.geteuid() != 0:
         pytest.skip("two users need root")
-    works(site)
-    folder = folder_of(own_templates)
+    folder = lend_template(site, own_templates)
     for path in (own_templates, folder, folder / "memory"):
         attempt = subprocess.run(
             ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "cat", str(path)],

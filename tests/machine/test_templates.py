@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import time
@@ -16,8 +15,8 @@ import pytest
 from dayfly.image.library import Library, Source
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
-from tests.framework.site import IMAGE, Site, eventually, kill
-from tests.framework.templates import copy_sparse, folder_of, listed, ready_template, refingerprint, start_of
+from tests.framework.site import IMAGE, Site, eventually, kill, moments
+from tests.framework.templates import folder_of, lend_template, listed, refingerprint, start_of
 from tests.machine.test_faults import in_small_disk, works
 
 # Made, found, made again
@@ -57,6 +56,8 @@ def test_another_machine_has_another_template(site: Site, option: tuple[str, ...
 
 
 def test_an_image_that_was_rebuilt_under_its_name(site: Site, own_templates: Path, own_library: Library) -> None:
+    lend_template(site, own_templates)
+    site.configure(library_user=str(own_library.layout.folder))
     works(site)
     old = site.record()
     relabelled(own_library)
@@ -81,6 +82,7 @@ def relabelled(library: Library) -> None:
 
 
 def test_an_upgraded_qemu(site: Site, own_templates: Path) -> None:
+    lend_template(site, own_templates)
     works(site)
     qemu = site.work / "qemu"
     real = shutil.which(os.environ.get("DAYFLY_TEST_QEMU", "qemu-system-x86_64"))
@@ -115,8 +117,7 @@ def test_those_who_want_the_same_at_once_make_it_once(site: Site, own_templates:
 @pytest.mark.parametrize("part", ["memory", "state", "scratch", "template.json"])
 @pytest.mark.parametrize("how", ["removed", "truncated", "changed", "a link"])
 def test_a_damaged_one_is_noticed_and_made_again(site: Site, own_templates: Path, part: str, how: str) -> None:
-    shutil.copytree(ready_template(site), own_templates / ready_template(site).name, copy_function=copy_sparse)
-    refingerprint(folder_of(own_templates))
+    lend_template(site, own_templates)
     works(site)
     assert site.record()["phases"]["spawned"] < 1.5  # the copy was used
     path = folder_of(own_templates) / part
@@ -142,7 +143,7 @@ def test_a_damaged_one_is_noticed_and_made_again(site: Site, own_templates: Path
 
 def test_one_that_cannot_be_restored(site: Site, own_templates: Path) -> None:
     """Its fingerprints are right and its state is not: QEMU says so, the job boots, and the next one has a template again."""
-    shutil.copytree(ready_template(site), own_templates / ready_template(site).name, copy_function=copy_sparse)
+    lend_template(site, own_templates)
     with (folder_of(own_templates) / "state").open("r+b") as file:
         file.write(b"no migration stream")
     refingerprint(folder_of(own_templates))
@@ -222,11 +223,10 @@ def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Pa
 @pytest.mark.timeout(900)
 def test_killed_while_it_is_made(site: Site, own_templates: Path, victim: str, rounds: int) -> None:
     """kill -9 at random moments from the first instruction to the save: no half of it is left, or it is noticed."""
-    dice = random.Random(victim)
-    for _ in range(rounds // 2):
+    for moment in moments(rounds, 4):
         shutil.rmtree(own_templates, ignore_errors=True)
         with site.start("run", IMAGE, "--", "echo", "fine") as process:
-            time.sleep(dice.uniform(0, 4))
+            time.sleep(moment)
             machines = [machine.pid for machine in running() if machine.owner == process.pid]
             if victim == "qemu":
                 for pid in machines:
@@ -278,8 +278,8 @@ def waits_for_a_lock(pid: int) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_removed_while_it_is_cloned(site: Site, own_templates: Path) -> None:
-    works(site)
+def test_removed_while_it_is_cloned(site: Site, own_templates: Path, rounds: int) -> None:
+    lend_template(site, own_templates)
     with site.start(
         "run",
         IMAGE,
@@ -295,10 +295,9 @@ def test_removed_while_it_is_cloned(site: Site, own_templates: Path) -> None:
         out, err = process.communicate(b"\n", timeout=60)
         assert process.returncode == 0, err
         assert out.endswith(b"  -\n")
-    dice = random.Random("removed")
-    for _ in range(8):
+    for moment in moments(rounds, 0.4):
         with site.start("run", IMAGE, "--", "echo", "fine") as process:
-            time.sleep(dice.uniform(0, 0.4))
+            time.sleep(moment)
             for template in listed(site):
                 site.dayfly("template", "remove", template["name"])
             assert process.communicate(timeout=60) == (b"fine\n", b"")

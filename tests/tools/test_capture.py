@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.imagebuild.containerimage import archive, layer
@@ -106,7 +106,6 @@ def compare(path: Path, node: Node, found: list[int], seen: dict[int, int]) -> N
             compare(path / name, child, found, seen)
 
 
-@settings(max_examples=60)
 @given(TREES, TIMES)
 def test_any_tree_is_read_as_it_is(
     agent: Path, tmp_path_factory: pytest.TempPathFactory, tree: dict[bytes, object], times: list[int]

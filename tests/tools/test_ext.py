@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.framework.disks import ext, run
 from tests.framework.headers import opened
@@ -165,7 +165,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[int]]:
     return content, [match.start() for match in re.finditer(rb"[^\0]", content)]
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_damage_is_read_or_refused(small: tuple[bytes, list[int]], data: st.DataObject) -> None:
     content, places = bytearray(small[0]), small[1]

@@ -69,8 +69,6 @@ from dayfly.provision.templates import store as template_store
 
 NAMED = re.compile(r"(parse|read|load|recognise|examine|entries|members|records|contents|in_layout|in_docker|disk_in|vmlinux)")
 LIMITS = Limits(size=1 << 24, entries=1000, layers=8, depth=32)
-EXAMPLES = 40
-"""Damaged inputs of each reader; ten times as many in a soak."""
 
 
 def on_disk(read: Callable[[Path, Path], object]) -> Callable[[bytes], object]:
@@ -636,10 +634,6 @@ def _checksummed(content: bytes) -> bytes:
     return bytes(made)
 
 
-def count(config: pytest.Config) -> int:
-    return EXAMPLES * 10 if config.getoption("--soak") else EXAMPLES
-
-
 def only_words(read: Callable[[], object]) -> None:
     try:
         read()
@@ -648,10 +642,10 @@ def only_words(read: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_damage_is_told_in_words(name: str, pytestconfig: pytest.Config) -> None:
+def test_damage_is_told_in_words(name: str) -> None:
     reader, examples = READERS[name]
 
-    @settings(max_examples=count(pytestconfig), database=None)
+    @settings(database=None)
     @given(st.data())
     def damage(data: st.DataObject) -> None:
         content = damaged(data, examples)
@@ -665,10 +659,10 @@ def test_damage_is_told_in_words(name: str, pytestconfig: pytest.Config) -> None
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_whatever_a_user_writes_is_told_in_words(name: str, pytestconfig: pytest.Config) -> None:
+def test_whatever_a_user_writes_is_told_in_words(name: str) -> None:
     reader, examples = LINES[name]
 
-    @settings(max_examples=count(pytestconfig), database=None)
+    @settings(database=None)
     @given(st.data())
     def damage(data: st.DataObject) -> None:
         line = data.draw(st.one_of(st.text(max_size=30), st.just("")))
@@ -696,11 +690,11 @@ def filesystems(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]
 
 
 @pytest.mark.parametrize("name", BIG)
-def test_damaged_filesystems_are_told_in_words(name: str, filesystems: Mapping[str, bytes], pytestconfig: pytest.Config) -> None:
+def test_damaged_filesystems_are_told_in_words(name: str, filesystems: Mapping[str, bytes]) -> None:
     whole = filesystems[name]
     places = [match.start() for match in re.finditer(rb"[^\0]", whole)]
 
-    @settings(max_examples=count(pytestconfig), database=None)
+    @settings(database=None)
     @given(st.data())
     def damage(data: st.DataObject) -> None:
         made = bytearray(whole)

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.framework.condor import processes
 from tests.unit.batch.described import WHOLE
@@ -34,7 +34,6 @@ def starting(system: str, job: JobSpec, shell: str) -> tuple[list[str], bytes, d
 
 @pytest.mark.parametrize("shell", ["/bin/dash", "/bin/bash"])
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
-@settings(max_examples=40, deadline=None)
 @given(st.lists(TEXT, max_size=4), ENVIRONMENT)
 def test_a_job_gets_its_words_and_variables(system: str, shell: str, words: list[str], environment: dict[str, str]) -> None:
     environment = {f"X_{name}": value for name, value in environment.items()}  # no shell has a meaning for these

@@ -69,10 +69,15 @@ def parsers(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse
     return parser, words
 
 
+@pytest.fixture(scope="module")
+def whole() -> argparse.ArgumentParser:
+    return whole_parser()
+
+
 @ALL
-def test_options_exist(name: str) -> None:
+def test_options_exist(name: str, whole: argparse.ArgumentParser) -> None:
     for words in command_lines(name):
-        parser, rest = parsers(whole_parser(), words)
+        parser, rest = parsers(whole, words)
         own = rest[: rest.index("--")] if "--" in rest else rest
         for word in own:
             if word in ("|", ";", "&&", ">"):
@@ -106,11 +111,16 @@ def test_files_of_the_repository_exist(name: str) -> None:
         assert (ROOT / path).exists(), path
 
 
+@pytest.fixture(scope="module")
+def tests() -> set[str]:
+    """The names of all tests."""
+    return {name for path in ROOT.glob("tests/**/test_*.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+
+
 @ALL
-def test_tests_exist(name: str) -> None:
-    code = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+def test_tests_exist(name: str, tests: set[str]) -> None:
     for test in re.findall(r"`(test_\w+)`", TEXTS[name]):
-        assert f"def {test}(" in code, test
+        assert test in tests, test
 
 
 def test_every_page_is_on_the_map() -> None:

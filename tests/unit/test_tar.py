@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly import tar
@@ -107,7 +107,6 @@ KINDS = {
 }
 
 
-@settings(max_examples=150)
 @given(st.lists(ENTRIES, max_size=6), st.sampled_from(FORMATS[1:]))
 def test_whole_archives_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, entries: list[Entry], form: int
@@ -135,7 +134,6 @@ DAMAGES: list[Callable[[bytes, int, int], bytes]] = [
 ]
 
 
-@settings(max_examples=400)
 @given(
     st.lists(ENTRIES, min_size=1, max_size=4),
     st.sampled_from(FORMATS[1:]),
@@ -161,7 +159,6 @@ def test_of_a_damaged_archive_nothing_is_left_out_without_a_word(
     assert [(one.kind, one.size) for one in found] == [(KINDS[info.type], info.size) for info, _ in entries]
 
 
-@settings(max_examples=300)
 @given(st.binary(max_size=2048), st.lists(st.tuples(st.integers(0, 511), st.binary(min_size=1, max_size=12)), max_size=4))
 def test_noise_is_refused_in_words(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, changes: list[tuple[int, bytes]]
@@ -398,7 +395,6 @@ def test_maps_that_cannot_be_read(tmp_path: Path, archive: bytes, why: str) -> N
         read(archive, tmp_path)
 
 
-@settings(max_examples=200)
 @given(st.sampled_from(sorted(FORMS)), st.integers(0, 2**16), st.integers(1, 255), st.sampled_from(DAMAGES))
 def test_of_damaged_files_with_holes_nothing_is_left_out(
     tmp_path_factory: pytest.TempPathFactory,

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.framework.containers import TIME, Member, file, folder, hard, link, member, tar
 
@@ -312,7 +312,6 @@ MEMBERS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(MEMBERS, max_size=8), min_size=1, max_size=4))
 def test_whatever_layers_say_what_is_written_lies_inside(
     tmp_path_factory: pytest.TempPathFactory, layers: list[list[Member]]
@@ -345,7 +344,6 @@ def rewritten(tree: Tree, tmp_path: Path) -> list[tarfile.TarInfo]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=3000), st.integers(0, 4), st.integers(0, 2000))
 def test_damaged_archives_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, noise: bytes, kind: int, at: int) -> None:
     tmp_path = tmp_path_factory.mktemp("layers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.errors import Refused
@@ -29,7 +29,6 @@ def test_roots_map() -> None:
     assert mapped({1, 70_000}, ROOT, 65536) == ((0, 100_000, 2), (70_000, 100_002, 1))
 
 
-@settings(deadline=None)
 @given(st.sets(st.one_of(st.integers(0, 300), st.integers(0, 2**32 - 2)), max_size=60), st.sampled_from([USER, ROOT]))
 def test_each_id_is_there_and_becomes_one_of_ours_that_no_other_becomes(ids: set[int], owned: Owned) -> None:
     found = outside(mapped(ids, owned, 65536))

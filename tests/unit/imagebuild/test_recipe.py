@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.errors import FileMistakes, NotFound
@@ -410,7 +410,6 @@ _FIELDS = ("name", "distribution", "release", "date", "packages", "variant", "co
 _TABLES = ("kernel", "files", "users", "environment", "labels", "x")
 
 
-@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from([*_FIELDS, *_TABLES]), _values, max_size=4))
 def test_a_recipe_with_anything_in_it_is_read_or_told_its_mistakes(changes: dict[str, Any]) -> None:
     base: dict[str, Any] = {"name": "a:1", "distribution": "debian", "release": "bookworm", "kernel": {"release": "bookworm"}}
