@@ -134,6 +134,7 @@ class _Supervisor:
 
     def _started(self, machine: Machine) -> None:
         """The job runs. Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
+        gc.freeze()  # what was imported is no garbage
         gc.enable()  # which `start` has switched off for as long as nothing but imports happens
         if self._told is not None:
             self._told(replace(self._record, phases=_phases(self._prepared.begun, machine.times)))
