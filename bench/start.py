@@ -1,7 +1,7 @@
 """The time to start a job's machine, compared with the same machine started by a bare script.
 
     python -m bench.start [--image debian:12] [--system debian:12-system] [--runs 10]
-        [--only cold,warm,many,memory,system,imports]
+        [--only cold,warm,cpu,many,memory,system,imports]
 
 Floor and figure are measured in turn, so that other load affects both equally. The jobs `echo` and `true` run in machines of the
 shape in the settings.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import dayfly
@@ -33,6 +34,8 @@ IMPORTS = "import dayfly.cli.run, os; os._exit(0)"
 
 DAYFLY = str(Path(sys.executable).with_name("dayfly"))
 AT_ONCE = 16
+CPUCLOCK_SCHED = 2
+"""The kind of clock that counts the time on a CPU (Linux, include/linux/posix-timers.h)."""
 
 
 def whole_command(image: str, *options: str, env: dict[str, str] | None = None) -> float:
@@ -108,6 +111,45 @@ def python(code: str) -> float:
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.monotonic() - begun
+
+
+def own_cpu(argv: Sequence[str]) -> float:
+    """CPU milliseconds of a process alone, without its children: all its threads, from its fork to its end.
+
+    wait4(2) adds the children that it waited for, QEMU among them. Its CPU clock does not, and can still be read when the process
+    has ended and nobody has waited for it. The clock's number is made from the process's as by clock_getcpuclockid(3).
+    """
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    taken = time.clock_gettime(~process.pid << 3 | CPUCLOCK_SCHED)
+    if process.wait() != 0:
+        raise SystemExit(f"{' '.join(argv)} exited with {process.returncode}")
+    return taken * 1000
+
+
+def cpu(image: str, runs: int) -> None:
+    """The host's part of a start: the CPU time of our own process alone."""
+    commands = {
+        "dayfly run IMAGE -- true (warm), own process": [DAYFLY, "run", image, "--no-share", "--", "true"],
+        "dayfly --version": [DAYFLY, "--version"],
+        "dayfly run --help": [DAYFLY, "run", "--help"],
+        "dayfly ps": [DAYFLY, "ps"],
+        "dayfly image list": [DAYFLY, "image", "list"],
+    }
+    floor: list[float] = []
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for round_ in range(runs + 1):
+        bare = own_cpu([sys.executable, "-I", "-S", "-c", "pass"])
+        figures = {name: own_cpu(command) for name, command in commands.items()}
+        if round_ > 0:  # the first makes the template
+            floor.append(bare)
+            for name, figure in figures.items():
+                taken[name].append(figure)
+    print("\nCPU time (user and system) of our own process alone, without its children")
+    show(
+        Figure("python -I -S -c pass", tuple(floor), "ms"),
+        [Figure(name, tuple(values), "ms") for name, values in taken.items()],
+    )
 
 
 def cold(image: str, runs: int) -> None:
@@ -247,7 +289,7 @@ def main() -> None:
     parser.add_argument("--image", default="debian:12")
     parser.add_argument("--system", default="debian:12-system")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--only", default="cold,warm,many,memory,system,imports")
+    parser.add_argument("--only", default="cold,warm,cpu,many,memory,system,imports")
     arguments = parser.parse_args()
     image, runs, wanted = arguments.image, arguments.runs, arguments.only.split(",")
     compileall.compile_dir(Path(dayfly.__file__).parent, quiet=1)  # as in an installation, whatever the environment says
@@ -256,6 +298,8 @@ def main() -> None:
         cold(image, runs)
     if "warm" in wanted:
         warm(image, runs)
+    if "cpu" in wanted:
+        cpu(image, runs)
     if "many" in wanted:
         at_once(image, runs)
     if "memory" in wanted:

@@ -5,7 +5,6 @@ It is on the way to every job's start, so it stays with the cheap parts of the s
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import select
@@ -26,7 +25,6 @@ _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 20
 _LINE_LIMIT = 4096
 _CAPTURE_LIMIT = 64 * 1024 * 1024
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 RESOURCES = range(16)
 """The numbers of Linux's resource limits (getrlimit(2); include/uapi/asm-generic/resource.h)."""
@@ -114,13 +112,14 @@ def spawn(
     Raises `ProgramMissing` or `ProgramFailed` when it cannot be executed.
     """
     path = find(argv[0])
+    prctl = _prctl()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     report, child_report = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         streams = [null if stream is None else stream for stream in (stdin, stdout, stderr)]
-        _become(path, argv, streams, keep, env, cwd, shielded, grouped, parent, child_report)
+        _become(path, argv, streams, keep, env, cwd, shielded, grouped, parent, child_report, prctl)
     os.close(child_report)
     os.close(null)
     with os.fdopen(report, "rb") as pipe:
@@ -142,10 +141,11 @@ def _become(
     grouped: bool,
     parent: int,
     report: int,
+    prctl: Callable[..., int],
 ) -> NoReturn:
     """In the forked child: become the program, or write why not to `report` and exit."""
     try:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)  # the parent died before the line above took effect
         for target, stream in enumerate([os.dup(stream) for stream in streams]):
@@ -171,10 +171,18 @@ def _become(
         os._exit(127)
 
 
+def _prctl() -> Callable[..., int]:
+    """The C library's prctl(2)."""
+    import ctypes  # noqa: PLC0415 (a command that starts no program does without it)
+
+    function: Callable[..., int] = ctypes.CDLL(None).prctl
+    return function
+
+
 def die_with_parent() -> None:
     """End, without a word, when the process that started this one ends: nobody would hear of what comes after."""
     parent = os.getppid()
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl()(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from dayfly import process
 from dayfly import settings as site
-from dayfly.cli.importing import configure_import, import_image
 from dayfly.cli.libraries import add_image, add_system
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
-from dayfly.cli.parser import Parser, checked
-from dayfly.cli.progress import Progress
-from dayfly.cli.registry import configure_copy, configure_pull, configure_push, copy, pull, push
+from dayfly.cli.parser import Command, Parser, checked
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
 from dayfly.image.origin import Origin, origins
@@ -25,6 +19,7 @@ from dayfly.image.search import Libraries
 from dayfly.image.trust.provenance import Stopped
 from dayfly.settings import Settings
 from dayfly.units import format_size
+from dayfly.values import asdict
 
 DESCRIPTION = """\
 Build, import, push, pull, copy, list, inspect, check and remove images. There are two libraries: the system's, which the
@@ -35,55 +30,119 @@ one of them.
 
 def configure(parser: Parser) -> None:
     """Add the arguments of `dayfly image`."""
-    below = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", dest="image_command")
+    parser.add_commands(
+        "image_command",
+        (
+            Command("build", "build an image from a recipe", _build, _configure_build),
+            Command("import", "make an image from a container image or a disk", _import, _configure_import),
+            Command("push", "bring an image to a registry", _push, _configure_push),
+            Command("pull", "bring an image from a registry", _pull, _configure_pull),
+            Command("copy", "copy an image between libraries, registries, or the one and the other", _copy, _configure_copy),
+            Command("list", "list the images of both libraries", _list, add_json),
+            Command("show", "show what an image is made of", _show, _configure_show),
+            Command(
+                "inspect",
+                "show what is in an image: packages, accounts, keys, privileges, services; nothing is booted",
+                _inspect,
+                _configure_inspect,
+            ),
+            Command("verify", "read the files of images again and compare them with their digests", _verify, _configure_verify),
+            Command("remove", "remove an image's name, or by its digest the image under all its names", _remove, add_image),
+            Command("gc", "free the space of files that no image and no machine needs any more", _gc, _configure_gc),
+        ),
+    )
 
-    def add(name: str, help_: str, act: Callable[[argparse.Namespace, Settings], int]) -> argparse.ArgumentParser:
-        command = below.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
-        command.set_defaults(act=act)
-        return command
 
-    build = add("build", "build an image from a recipe", _build)
-    build.add_argument(
+def _configure_build(parser: Parser) -> None:
+    parser.add_argument(
         "recipe", metavar="RECIPE", nargs="?", help="a recipe that comes with Dayfly, like debian:12, or the path of a recipe"
     )
-    build.add_argument(
+    parser.add_argument(
         "--name", type=checked(parse_name), metavar="NAME:TAG", help="name the image so (default: as the recipe says)"
     )
-    build.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
-    add_system(build, "add it to the system library, not to your own")
-    configure_import(add("import", "make an image from a container image or a disk", import_image))
-    configure_push(add("push", "bring an image to a registry", push))
-    configure_pull(add("pull", "bring an image from a registry", pull))
-    configure_copy(add("copy", "copy an image between libraries, registries, or the one and the other", copy))
-    add_json(add("list", "list the images of both libraries", _list))
-    show = add("show", "show what an image is made of", _show)
-    add_image(show)
-    add_json(show)
-    inspect = add(
-        "inspect", "show what is in an image: packages, accounts, keys, privileges, services; nothing is booted", _inspect
-    )
-    add_image(inspect)
-    inspect.add_argument(
+    parser.add_argument("--list", action="store_true", help="list the recipes that come with Dayfly, and build nothing")
+    add_system(parser, "add it to the system library, not to your own")
+
+
+def _configure_import(parser: Parser) -> None:
+    from dayfly.cli.importing import configure_import  # noqa: PLC0415 (the other commands do without it)
+
+    configure_import(parser)
+
+
+def _import(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.cli.importing import import_image  # noqa: PLC0415 (the other commands do without it)
+
+    return import_image(arguments, settings)
+
+
+def _configure_push(parser: Parser) -> None:
+    from dayfly.cli.registry import configure_push  # noqa: PLC0415 (the other commands do without it)
+
+    configure_push(parser)
+
+
+def _push(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.cli.registry import push  # noqa: PLC0415 (the other commands do without it)
+
+    return push(arguments, settings)
+
+
+def _configure_pull(parser: Parser) -> None:
+    from dayfly.cli.registry import configure_pull  # noqa: PLC0415 (the other commands do without it)
+
+    configure_pull(parser)
+
+
+def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.cli.registry import pull  # noqa: PLC0415 (the other commands do without it)
+
+    return pull(arguments, settings)
+
+
+def _configure_copy(parser: Parser) -> None:
+    from dayfly.cli.registry import configure_copy  # noqa: PLC0415 (the other commands do without it)
+
+    configure_copy(parser)
+
+
+def _copy(arguments: argparse.Namespace, settings: Settings) -> int:
+    from dayfly.cli.registry import copy  # noqa: PLC0415 (the other commands do without it)
+
+    return copy(arguments, settings)
+
+
+def _configure_show(parser: Parser) -> None:
+    add_image(parser)
+    add_json(parser)
+
+
+def _configure_inspect(parser: Parser) -> None:
+    add_image(parser)
+    parser.add_argument(
         "--osv",
         metavar="PATH",
         type=Path,
         help="look for known problems of its packages in this file or folder, in the OSV format",
     )
-    inspect.add_argument(
+    parser.add_argument(
         "--fail-on",
         metavar="KIND[,KIND...]",
         help="exit with 3 where the image has any of: passwords, keys, host-keys, setuid, capabilities, listening, vulnerable, "
         "unsigned, stopped, or age>DAYS",
     )
-    add_json(inspect)
-    verify = add("verify", "read the files of images again and compare them with their digests", _verify)
-    verify.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
-    add_json(verify)
-    add_image(add("remove", "remove an image's name, or by its digest the image under all its names", _remove))
-    collect = add("gc", "free the space of files that no image and no machine needs any more", _gc)
-    collect.add_argument("--unnamed", action="store_true", help="remove the images that have no name too")
-    add_system(collect, "clean the system library, not your own")
-    add_json(collect)
+    add_json(parser)
+
+
+def _configure_verify(parser: Parser) -> None:
+    parser.add_argument("image", metavar="IMAGE", nargs="?", type=checked(parse), help="only this one (default: all)")
+    add_json(parser)
+
+
+def _configure_gc(parser: Parser) -> None:
+    parser.add_argument("--unnamed", action="store_true", help="remove the images that have no name too")
+    add_system(parser, "clean the system library, not your own")
+    add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -94,6 +153,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
     from dayfly.app.build import build  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.progress import Progress  # noqa: PLC0415 (the other commands do without it)
     from dayfly.imagebuild import recipe  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.list:
@@ -128,6 +188,8 @@ def _row(image: Listed) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
+    import shlex  # noqa: PLC0415 (the other commands do without it)
+
     library, _, notice = Libraries(settings).find(arguments.image)
     digest, manifest, config = library.inspect(arguments.image)
     layers = {

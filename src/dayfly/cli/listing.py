@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: object) -> None:
     """One JSON document. Bytes of names that are no UTF-8 are written as the escapes that JSON has for them."""
+    import json  # noqa: PLC0415 (tables do without it)
+
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     sys.stdout.write(text.encode(errors="backslashreplace").decode())
 

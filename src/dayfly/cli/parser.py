@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from dayfly.errors import DayflyError
+from dayfly.values import dataclass
+
+
+class _English(ModuleType):
+    """Stands for gettext while argparse is imported. Python has no translations of argparse's texts: at each start gettext would
+    look for them in vain, and import `locale` for that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("gettext")
+
+    @staticmethod
+    def gettext(message: str) -> str:
+        """The message itself."""
+        return message
+
+    @staticmethod
+    def ngettext(one: str, several: str, count: int) -> str:
+        """The message for this count."""
+        return one if count == 1 else several
+
+
+if "argparse" in sys.modules or "gettext" in sys.modules:
+    import argparse
+else:
+    sys.modules["gettext"] = _English()
+    import argparse
+
+    del sys.modules["gettext"]
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -17,6 +47,16 @@ IMAGE_HELP = "the image's name, like debian:12, or its digest; system/ or user/ 
 
 class UsageMistake(DayflyError):
     """The command line does not say anything that could be done."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command below a command. Its description is its help, as a sentence."""
+
+    name: str
+    help: str
+    act: Callable[..., int]
+    configure: Callable[[Parser], None]
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -35,10 +75,21 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UsageMistake`s. `surplus` is the hint for words that have no place."""
 
     surplus = ""
+    first_word = ""
+    """The first word of the command line that it is made for, where that is known."""
     _mixing = False
 
     def __init__(self, *, prog: str, description: str = "", epilog: str = "", help: str = "") -> None:  # noqa: A002, ARG002
         super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_Formatter)
+
+    def add_commands(self, dest: str, commands: Sequence[Command]) -> None:
+        """Add commands below this one: the one that the command line names, or all where it names none of them."""
+        below = self.add_subparsers(metavar="COMMAND", required=True, title="commands", dest=dest)
+        for command in [command for command in commands if command.name == self.first_word] or commands:
+            description = command.help[0].upper() + command.help[1:] + "."
+            parser: Parser = below.add_parser(command.name, help=command.help, description=description)
+            parser.set_defaults(act=command.act)
+            command.configure(parser)
 
     def parse_known_args(  # type: ignore[override]  # argparse's own signature is overloaded
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

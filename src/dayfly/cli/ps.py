@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import pwd
-from dataclasses import asdict
 
 from dayfly.cli.listing import add_json, print_json, print_table
 from dayfly.cli.parser import Parser
 from dayfly.machine.processes import Running, running
 from dayfly.units import format_duration, format_size
+from dayfly.values import asdict
 
 DESCRIPTION = """\
 Show the machines that run on this host, of all users. They are read from the process table: a machine is a process, a

@@ -6,7 +6,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly import files
@@ -16,6 +15,7 @@ from dayfly.image.fields import Fields, decode
 from dayfly.image.layout import Entry, Layout, changing, read_index
 from dayfly.image.manifest import INDEX_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
 from dayfly.image.work import forget_kept, sweep
+from dayfly.values import dataclass
 
 _MANIFESTS = frozenset(
     {

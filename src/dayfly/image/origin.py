@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from dayfly.image.layout import ORIGIN, Index
 from dayfly.units import format_time
+from dayfly.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Foreground(Frontend):
 
     def started(self) -> None:
         """Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
+        gc.freeze()  # what was imported is no garbage
         gc.enable()  # switched off for as long as nothing but imports happens
         if self._terminal is not None:
             self._terminal.take()

@@ -7,10 +7,10 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dayfly.machine.command import CPUS, NAME_PREFIX
+from dayfly.values import dataclass
 
 _NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):(.*)", re.DOTALL)
 _MEMORY = re.compile(r"(\d{1,12})K")
