@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dayfly.cli import COMMANDS, version
+from dayfly.cli.commands import COMMANDS, version
 from dayfly.cli.whole import DESCRIPTION, whole_parser
 
 FOLDER = Path(__file__).parent.parent / "docs/man"

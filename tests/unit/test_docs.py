@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dayfly import disknames, settings
-from dayfly.cli import COMMANDS
+from dayfly.cli.commands import COMMANDS
 from dayfly.cli.whole import whole_parser
 from dayfly.image.inspection import gate
 from dayfly.image.inspection.report import Contents

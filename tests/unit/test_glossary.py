@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.cli import COMMANDS
+from dayfly.cli.commands import COMMANDS
 from dayfly.cli.whole import whole_parser
 
 ROOT = Path(__file__).parent.parent.parent

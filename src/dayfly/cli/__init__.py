@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
-from dayfly import __version__, inherited, process
+from dayfly import inherited, process
+from dayfly.cli.commands import COMMANDS, command, version
 from dayfly.errors import DayflyError
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
     from typing import NoReturn
-
-COMMANDS = {
-    "run": "run a command in a fresh virtual machine",
-    "image": "build, import, move, list, inspect and remove images",
-    "template": "make, list and remove the booted machines that jobs are cloned from",
-    "trust": "follow and publish signed lists of images",
-    "policy": "show what the site's policy allows",
-    "ps": "show the machines that run on this host",
-    "usage": "show usage records: what jobs were and what they used",
-    "submit": "submit a job to this host's batch system",
-    "job": "show, wait for and cancel submitted jobs",
-    "batch": "set up a batch system whose jobs run in machines",
-    "doctor": "check everything that Dayfly depends on",
-    "completion": "print the completion script of a shell",
-}
-
-
-def command(name: str) -> ModuleType:
-    """The module of a command. It has a `DESCRIPTION`, `configure(parser)` and `execute(arguments)`, which returns a status."""
-    return importlib.import_module(f"dayfly.cli.{name}")
 
 
 def entry() -> NoReturn:
@@ -137,8 +116,3 @@ def _execute(name: str, words: list[str]) -> int:
     gc.enable()
     status: int = module.execute(arguments)
     return status
-
-
-def version() -> str:
-    """`dayfly 0.1.0`."""
-    return f"dayfly {__version__}"

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dayfly.cli import COMMANDS, command, version
+from dayfly.cli.commands import COMMANDS, command, version
 from dayfly.cli.parser import Parser
 
 DESCRIPTION = "Every batch job in a fresh virtual machine of its choice."

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from dayfly.app.diagnosis import OLDEST_QEMU, parse_version
 from dayfly.batch.submission import store
-from dayfly.cli import COMMANDS, main
+from dayfly.cli import main
+from dayfly.cli.commands import COMMANDS
 from dayfly.cli.listing import table
 from dayfly.cli.parser import Parser, UsageMistake
 from dayfly.cli.run import configure, description, environment

@@ -1,0 +1,37 @@
+"""What import-linter's contract of layers does not say: no circle of imports, in whatever function an import is."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent.parent / "src"
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCE.rglob("*.py")
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of Dayfly that a module needs when it runs."""
+    tree = ast.parse(path.read_text())
+    for_checkers = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node not in for_checkers:
+            found |= {
+                f"{node.module}.{name.name}" if f"{node.module}.{name.name}" in MODULES else node.module for name in node.names
+            }
+    return found & MODULES.keys()
+
+
+def test_no_circle_of_imports() -> None:
+    graph = {name: imported(path) - {name} for name, path in MODULES.items()}
+    assert len(graph) > 200
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
