@@ -31,6 +31,12 @@ def configure(parser: Parser) -> None:
     parser.usage = "dayfly run IMAGE [options] [-- COMMAND [ARGUMENT ...]]"
     parser.surplus = "the command comes after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
     parser.add_argument("image", metavar="IMAGE", help=IMAGE_HELP)
+    _configure_machine(parser)
+    _configure_job(parser)
+    _configure_saving(parser)
+
+
+def _configure_machine(parser: Parser) -> None:
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--cpus", type=positive, metavar="N", help="its CPUs (default: machine.cpus of the settings, 1)")
     machine.add_argument(
@@ -65,6 +71,9 @@ def configure(parser: Parser) -> None:
     machine.add_argument(
         "--cold", action="store_true", help="boot it, also where a template of the booted machine could be cloned in a moment"
     )
+
+
+def _configure_job(parser: Parser) -> None:
     job = parser.add_argument_group("the job")
     job.add_argument(
         "-t",
@@ -115,6 +124,9 @@ def configure(parser: Parser) -> None:
         help="end the job after this time, like 90s, 10m or 1h30m: exit status 124",
     )
     job.add_argument("--name", default="", metavar="TEXT", help="a name for its usage record")
+
+
+def _configure_saving(parser: Parser) -> None:
     saving = parser.add_argument_group("the image afterwards")
     saving.add_argument(
         "--save-as",

@@ -5,11 +5,10 @@ docs/reference/recipe.md describes them.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,8 +21,9 @@ from dayfly.image.fields import encode
 from dayfly.image.manifest import command_line_problem
 from dayfly.image.reference import Name, parse_name
 from dayfly.imagebuild.archives import DISTRIBUTIONS
+from dayfly.imagebuild.recipe_reader import Reader, shown
 from dayfly.machine.config import Network
-from dayfly.units import format_time, parse_size
+from dayfly.units import format_time
 
 _LIMIT = 1024**2
 _FILE_LIMIT = 64 * 1024**2
@@ -184,107 +184,11 @@ def parse(content: bytes, path: Path) -> Recipe:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
-    reader = _Reader(table, "", [])
+    reader = Reader(table, "", [])
     recipe = _recipe(reader, path.parent)
     if recipe is None or reader.mistakes:
         raise FileMistakes(path, reader.mistakes)
     return recipe
-
-
-class _Reader:
-    """Reads the fields of one table; each mistake is noted with its place, and reading goes on with something harmless."""
-
-    def __init__(self, table: Mapping[str, object], place: str, mistakes: list[Mistake]) -> None:
-        self.table = table
-        self.place = place
-        self.mistakes = mistakes
-
-    def wrong(self, name: str, message: str, hint: str = "") -> None:
-        self.mistakes.append(Mistake(f"{self.place}{name}", message, hint))
-
-    def only(self, *names: str) -> None:
-        """Note every field that is none of these."""
-        for name in self.table:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                self.wrong(
-                    name[:100], "no such field", f"did you mean {near[0]}?" if near else "docs/reference/recipe.md lists them"
-                )
-
-    def text(self, name: str, pattern: re.Pattern[str] | None, default: str | None = None, hint: str = "") -> str:
-        value = self.table.get(name, default)
-        if value is None:
-            self.wrong(name, "is missing", hint)
-        elif not isinstance(value, str) or (pattern and value != default and not pattern.fullmatch(value)):
-            self.wrong(name, f"cannot be {_shown(value)}", hint)
-        else:
-            return value
-        return default or ""
-
-    def choice(self, name: str, among: Iterable[str], default: str | None = None) -> str:
-        choices = tuple(among)
-        return self.text(name, re.compile("|".join(map(re.escape, choices))), default, f"one of {', '.join(choices)}")
-
-    def number(self, name: str, lowest: int, highest: int, default: int | None = None) -> int:
-        value = self.table.get(name, default)
-        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
-            return value
-        self.wrong(name, "is missing" if value is None else f"cannot be {_shown(value)}", f"a number from {lowest} to {highest}")
-        return lowest
-
-    def texts(self, name: str, pattern: re.Pattern[str], default: tuple[str, ...] = (), hint: str = "") -> tuple[str, ...]:
-        values = self.table.get(name, list(default))
-        if not isinstance(values, list):
-            self.wrong(name, "is not a list")
-            return default
-        good = []
-        for position, value in enumerate(values):
-            if not isinstance(value, str) or not pattern.fullmatch(value):
-                self.wrong(f"{name}[{position}]", f"cannot be {_shown(value)}", hint)
-            elif value in good:
-                self.wrong(f"{name}[{position}]", f"{value} is there twice")
-            else:
-                good.append(value)
-        return tuple(good)
-
-    def size(self, name: str) -> int:
-        """A size in bytes; 0 where there is none."""
-        text = self.text(name, None, "")
-        try:
-            return parse_size(text) if text else 0
-        except Refused as error:
-            self.wrong(name, error.message, error.hint)
-            return 0
-
-    def pairs(self, name: str, key_pattern: re.Pattern[str] | None, limit: int) -> dict[str, str]:
-        inner = self.section(name)
-        good = {}
-        for key, value in inner.table.items():
-            if key_pattern and not key_pattern.fullmatch(key):
-                inner.wrong(key[:100], "is not a name that it can have")
-            elif not isinstance(value, str) or len(value) > limit or not value.isprintable() or not key.isprintable():
-                inner.wrong(key[:100], f"is not a line of text of at most {limit} characters")
-            else:
-                good[key] = value
-        return good
-
-    def section(self, name: str) -> _Reader:
-        value = self.table.get(name, {})
-        if not isinstance(value, dict):
-            self.wrong(name, "is not a table", f"write [{name}]")
-            value = {}
-        return _Reader(value, f"{self.place}{name}.", self.mistakes)
-
-    def sections(self, name: str) -> list[_Reader]:
-        values = self.table.get(name, [])
-        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-            self.wrong(name, "is not a list of tables", f"write [[{name}]]")
-            values = []
-        return [_Reader(value, f"{self.place}{name}[{position}].", self.mistakes) for position, value in enumerate(values)]
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:100]
 
 
 _FIELDS = (
@@ -293,7 +197,7 @@ _FIELDS = (
 )
 
 
-def _recipe(reader: _Reader, folder: Path) -> Recipe | None:
+def _recipe(reader: Reader, folder: Path) -> Recipe | None:
     reader.only(*_FIELDS)
     distribution = reader.choice("distribution", (*DISTRIBUTIONS, RPM))
     rpm = distribution == RPM
@@ -336,7 +240,7 @@ def _with_system(packages: tuple[str, ...]) -> tuple[str, ...]:
     return (*packages, *(package for package in _SYSTEM_PACKAGES if package not in named))
 
 
-def _run(reader: _Reader) -> tuple[str, ...]:
+def _run(reader: Reader) -> tuple[str, ...]:
     """The steps, which may say the same twice."""
     values = reader.table.get("run", [])
     if not isinstance(values, list):
@@ -347,13 +251,13 @@ def _run(reader: _Reader) -> tuple[str, ...]:
     good = []
     for position, value in enumerate(values[:_MOST_STEPS]):
         if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _STEP_LIMIT:
-            reader.wrong(f"run[{position}]", f"cannot be {_shown(value)}", f"a shell script of at most {_STEP_LIMIT} characters")
+            reader.wrong(f"run[{position}]", f"cannot be {shown(value)}", f"a shell script of at most {_STEP_LIMIT} characters")
         else:
             good.append(value)
     return tuple(good)
 
 
-def _check_kind(reader: _Reader, recipe: Recipe) -> None:
+def _check_kind(reader: Reader, recipe: Recipe) -> None:
     """What goes with the one kind of distribution and not with the other."""
     if recipe.distribution != RPM:
         if "repository" in reader.table:
@@ -372,7 +276,7 @@ def _check_kind(reader: _Reader, recipe: Recipe) -> None:
             reader.wrong(f"repository[{number}].url", "needs a network", 'write [machine] network = "nat"')
 
 
-def _repositories(reader: _Reader, folder: Path) -> tuple[Repository, ...]:
+def _repositories(reader: Reader, folder: Path) -> tuple[Repository, ...]:
     found = tuple(_repository(inner, folder) for inner in reader.sections("repository"))
     if not found:
         reader.wrong("repository", "is missing", "write [[repository]] with name, url and gpgkey")
@@ -380,15 +284,15 @@ def _repositories(reader: _Reader, folder: Path) -> tuple[Repository, ...]:
     return found
 
 
-def _repository(inner: _Reader, folder: Path) -> Repository:
+def _repository(inner: Reader, folder: Path) -> Repository:
     inner.only("name", "url", "gpgkey", "gpgcheck")
     name = inner.text("name", _REPOSITORY, hint="letters, digits, - and _")
     url = inner.text("url", _URL, hint="http://…, https://…, or file:///… of a folder of this host")
     if {".", ".."} & set(unquote(url).split("/")):
-        inner.wrong("url", f"cannot be {_shown(url)}", "a path without . and .. in it")
+        inner.wrong("url", f"cannot be {shown(url)}", "a path without . and .. in it")
     check = inner.table.get("gpgcheck", True)
     if not isinstance(check, bool):
-        inner.wrong("gpgcheck", f"cannot be {_shown(check)}", "true or false")
+        inner.wrong("gpgcheck", f"cannot be {shown(check)}", "true or false")
         check = True
     source = inner.text("gpgkey", re.compile(r"[^\x00]+"), "")
     if check and not source:
@@ -399,7 +303,7 @@ def _repository(inner: _Reader, folder: Path) -> Repository:
     return Repository(name, url, key, check)
 
 
-def _machine(reader: _Reader, *, needed: bool) -> RecipeMachine:
+def _machine(reader: Reader, *, needed: bool) -> RecipeMachine:
     inner = reader.section("machine")
     inner.only("network", "memory", "scratch")
     if inner.table and not needed and not reader.table.get("run"):
@@ -407,12 +311,12 @@ def _machine(reader: _Reader, *, needed: bool) -> RecipeMachine:
     return RecipeMachine(Network(inner.choice("network", Network, "none") or "none"), inner.size("memory"), inner.size("scratch"))
 
 
-def _check_twice(reader: _Reader, name: str, values: list[str]) -> None:
+def _check_twice(reader: Reader, name: str, values: list[str]) -> None:
     for value in sorted({value for value in values if value and values.count(value) > 1}):
         reader.wrong(name, f"{value[:200]} is there twice")
 
 
-def _image_name(reader: _Reader) -> Name | None:
+def _image_name(reader: Reader) -> Name | None:
     text = reader.text("name", None, hint="what the image is to be called, like debian:12")
     try:
         return parse_name(text) if text else None
@@ -421,7 +325,7 @@ def _image_name(reader: _Reader) -> Name | None:
         return None
 
 
-def _date(reader: _Reader) -> int:
+def _date(reader: Reader) -> int:
     value = reader.table.get("date")
     hint = "a date like 2026-01-31: no file of the image will be younger"
     if isinstance(value, datetime):
@@ -429,7 +333,7 @@ def _date(reader: _Reader) -> int:
     elif isinstance(value, date):
         moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
     else:
-        reader.wrong("date", "is missing" if value is None else f"cannot be {_shown(value)}", hint)
+        reader.wrong("date", "is missing" if value is None else f"cannot be {shown(value)}", hint)
         return 0
     if not 1980 <= moment.year < 2100:
         reader.wrong("date", f"cannot be in the year {moment.year}", hint)
@@ -437,7 +341,7 @@ def _date(reader: _Reader) -> int:
     return int(moment.timestamp())
 
 
-def _kernel(reader: _Reader, packages: tuple[str, ...]) -> tuple[str, str]:
+def _kernel(reader: Reader, packages: tuple[str, ...]) -> tuple[str, str]:
     inner = reader.section("kernel")
     inner.only("release", "command_line")
     release = inner.text("release", _RELEASE, "")
@@ -453,7 +357,7 @@ def _kernel(reader: _Reader, packages: tuple[str, ...]) -> tuple[str, str]:
     return release, text
 
 
-def _user(inner: _Reader) -> RecipeUser:
+def _user(inner: Reader) -> RecipeUser:
     inner.only("name", "uid", "gid", "groups", "home", "shell")
     name = inner.text("name", _ACCOUNT, hint="small letters, digits, - and _")
     uid = inner.number("uid", 1, _LAST_ID)
@@ -467,15 +371,15 @@ def _user(inner: _Reader) -> RecipeUser:
     )
 
 
-def _checked_path(inner: _Reader, name: str, default: str | None = None) -> str:
+def _checked_path(inner: Reader, name: str, default: str | None = None) -> str:
     text = inner.text(name, _PATH, default, "an absolute path without .. in it")
     if {".", ".."} & set(text.split("/")) or len(text) > 1024 or len(text.encode(errors="replace")) > 1024:
-        inner.wrong(name, f"cannot be {_shown(text)}", "an absolute path without .. in it")
+        inner.wrong(name, f"cannot be {shown(text)}", "an absolute path without .. in it")
         return default or ""
     return text
 
 
-def _file(inner: _Reader, folder: Path) -> RecipeFile:
+def _file(inner: Reader, folder: Path) -> RecipeFile:
     inner.only("path", "content", "source", "mode", "owner")
     path = _checked_path(inner, "path")
     for place in _FORBIDDEN:
@@ -487,7 +391,7 @@ def _file(inner: _Reader, folder: Path) -> RecipeFile:
     return RecipeFile(path, _content(inner, folder), int(mode, 8), owner, group or owner)
 
 
-def _content(inner: _Reader, folder: Path) -> bytes:
+def _content(inner: Reader, folder: Path) -> bytes:
     if ("content" in inner.table) == ("source" in inner.table):
         inner.wrong(
             "content", "is missing" if "content" not in inner.table else "and source are both there", "write the one or the other"
@@ -499,7 +403,7 @@ def _content(inner: _Reader, folder: Path) -> bytes:
     return _attempt(inner, lambda: _read_source(folder, source)) if source else b""
 
 
-def _attempt(inner: _Reader, action: Callable[[], bytes], name: str = "source") -> bytes:
+def _attempt(inner: Reader, action: Callable[[], bytes], name: str = "source") -> bytes:
     try:
         return action()
     except OSError as error:
