@@ -26,7 +26,7 @@ class DayflyError(Exception):
 
 
 @dataclass(frozen=True)
-class Mistake:
+class FieldError:
     """One thing wrong in a file: where, what, and what to do."""
 
     place: str
@@ -37,14 +37,14 @@ class Mistake:
         return f"{self.place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
-class FileMistakes(DayflyError):
+class FileErrors(DayflyError):
     """Everything wrong with one file, reported at once."""
 
-    def __init__(self, path: object, mistakes: Iterable[Mistake]) -> None:
+    def __init__(self, path: object, mistakes: Iterable[FieldError]) -> None:
         self.mistakes = tuple(mistakes)
         count = len(self.mistakes)
         lines = "".join(f"\n  {mistake}" for mistake in self.mistakes)
-        super().__init__(f"{path}: {count} mistake{'' if count == 1 else 's'}{lines}")
+        super().__init__(f"{path}: {count} error{'' if count == 1 else 's'}{lines}")
 
 
 class ProgramFailed(DayflyError):

@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from dayfly import disknames, files
-from dayfly.errors import FileMistakes, Mistake, Refused
+from dayfly.errors import FieldError, FileErrors, Refused
 from dayfly.units import parse_duration, parse_size
 from dayfly.values import dataclass, field, replace
 
@@ -269,7 +269,7 @@ def whose(place: str) -> Whose:
 
 
 def parse(text: str, base: Settings, *, path: object, by: Whose) -> Settings:
-    """Read the text of a settings file of somebody's over `base`. Raises `FileMistakes` with everything that is wrong in it."""
+    """Read the text of a settings file of somebody's over `base`. Raises `FileErrors` with everything that is wrong in it."""
     return replace(base, **_values(text, path=path, by=by))
 
 
@@ -280,22 +280,22 @@ def _values(text: str, *, path: object, by: Whose) -> dict[str, Any]:
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
-        raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
+        raise FileErrors(path, [FieldError("syntax", str(error))]) from error
     values: dict[str, Any] = {}
-    mistakes: list[Mistake] = []
+    mistakes: list[FieldError] = []
     for place, value in _flat(tables):
         reader = _READERS.get(place)
         if reader is None:
-            mistakes.append(Mistake(place, "no such setting", _nearest(place)))
+            mistakes.append(FieldError(place, "no such setting", _nearest(place)))
         elif whose(place) > by:
-            mistakes.append(Mistake(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
+            mistakes.append(FieldError(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
         else:
             try:
                 values[place.replace(".", "_")] = reader(value)
             except Refused as error:
-                mistakes.append(Mistake(place, error.message, error.hint))
+                mistakes.append(FieldError(place, error.message, error.hint))
     if mistakes:
-        raise FileMistakes(path, mistakes)
+        raise FileErrors(path, mistakes)
     return values
 
 
@@ -328,7 +328,7 @@ def load(
 
     `user` is who `{user}` in paths stands for (empty: the caller). The site's file must belong to one of its `owners`, and nobody
     else may have been able to write it; a `required` one must be there.
-    Raises `FileMistakes`, and `Refused` where there is no home directory for what the files leave open.
+    Raises `FileErrors`, and `Refused` where there is no home directory for what the files leave open.
     """
     named = os.environ.get("DAYFLY_SETTINGS", "")
     values: dict[str, Any] = {}
@@ -337,22 +337,22 @@ def load(
     if text is not None:
         values, by = _values(text, path=site_file or SITE_FILE, by=Whose.SITE), Whose.USER
     elif required:
-        raise FileMistakes(site_file or SITE_FILE, [Mistake("file", "does not exist", "the batch system's hook names it")])
+        raise FileErrors(site_file or SITE_FILE, [FieldError("file", "does not exist", "the batch system's hook names it")])
     user_file = user_file or (Path(named) if named else _users_file())
     text = _users(user_file) if user_file is not None else None
     if user_file is not None and text is not None:
         values |= _values(text, path=user_file, by=by)
     elif named:
-        raise FileMistakes(named, [Mistake("file", "does not exist", "DAYFLY_SETTINGS names it")])
+        raise FileErrors(named, [FieldError("file", "does not exist", "DAYFLY_SETTINGS names it")])
     return _of_user(Settings(**values), user)
 
 
 def _sites(path: Path, owners: Collection[int]) -> str | None:
-    """The text of the site's file; None where there is none. Raises `FileMistakes` where others could have written it."""
+    """The text of the site's file; None where there is none. Raises `FileErrors` where others could have written it."""
     try:
         content = files.read_owned(str(path), owners, _LIMIT)
     except Refused as error:
-        raise FileMistakes(path, [Mistake("file", error.message, error.hint)]) from error
+        raise FileErrors(path, [FieldError("file", error.message, error.hint)]) from error
     return None if content is None else content.decode(errors="replace")
 
 
@@ -365,7 +365,7 @@ def _users_file() -> Path | None:
 
 
 def _users(path: Path) -> str | None:
-    """The text of the user's file, which may be /dev/null or a pipe; None where there is none. Raises `FileMistakes`."""
+    """The text of the user's file, which may be /dev/null or a pipe; None where there is none. Raises `FileErrors`."""
     try:
         with path.open("rb") as file:
             content = file.read(_LIMIT + 1)
@@ -373,9 +373,9 @@ def _users(path: Path) -> str | None:
         return None
     except OSError as error:
         hint = f"is HOME, which is {home() or 'not set'}, yours?" if isinstance(error, PermissionError) else ""
-        raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}", hint)]) from error
+        raise FileErrors(path, [FieldError("file", f"cannot be read: {error.strerror}", hint)]) from error
     if len(content) > _LIMIT:
-        raise FileMistakes(path, [Mistake("file", f"is larger than {_LIMIT} bytes")])
+        raise FileErrors(path, [FieldError("file", f"is larger than {_LIMIT} bytes")])
     return content.decode(errors="replace")
 
 

@@ -50,7 +50,7 @@ def test_settings_with_mistakes_are_told_in_one_answer_and_the_jsv_goes_on(grid:
         told = refused(grid, "-l", "vm_image=debian:12")
     finally:
         grid.settings.write_text(before)
-    assert "2 mistakes" in told
+    assert "2 errors" in told
     assert "nonsense" in told
     assert "is not allowed here" in refused(grid, "-l", "vm_image=el:9")
 

@@ -268,7 +268,7 @@ def test_a_mistake_in_the_settings(site: Site) -> None:
     site.configure(machine_memory="lots", scratch_where="/tmp")
     finished = site.run("true")
     assert finished.status == 125
-    assert finished.err.splitlines()[0].endswith("2 mistakes")
+    assert finished.err.splitlines()[0].endswith("2 errors")
     site.configure()
 
 

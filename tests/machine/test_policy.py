@@ -46,7 +46,7 @@ def test_a_job_that_is_allowed_runs_and_ends_when_the_rule_says(site: Site) -> N
         ('[[rule]]\naction = "allow"\n', 0o600, 0, "cannot be used: it cannot be read: Permission denied"),
         ('[[rule]]\naction = "allow"\n', 0o644, USER, "others than root could have written it"),
         ('[[rule]]\naction = "allow"\n', 0o664, 0, "others than root could have written it"),
-        ('[[rule]]\naction = "alow"\nimages = "x"\n', 0o644, 0, "2 mistakes\n  line 1: action: 'alow'"),
+        ('[[rule]]\naction = "alow"\nimages = "x"\n', 0o644, 0, "2 errors\n  line 1: action: 'alow'"),
     ],
 )
 def test_a_policy_that_cannot_be_used_denies(site: Site, text: str, mode: int, owner: int, told: str) -> None:
@@ -73,7 +73,7 @@ def test_settings_of_the_site_that_cannot_be_used_stop_everything(site: Site, mo
     for words in (("run", IMAGE, "--", "true"), ("usage", "list"), ("policy", "check"), ("job-shell", "slurm", "--", "true")):
         refused = site.dayfly(*words, before=before)
         assert refused.status == 125
-        assert refused.err == f"dayfly: /etc/dayfly/settings.toml: 1 mistake\n  file: {told}\n"
+        assert refused.err == f"dayfly: /etc/dayfly/settings.toml: 1 error\n  file: {told}\n"
     over = site.work / "etc/dayfly"
     os.chown(over / "settings.toml", 0, 0)
     (over / "settings.toml").chmod(0o644)

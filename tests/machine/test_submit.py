@@ -82,11 +82,11 @@ def test_what_is_said_of_mistakes(site: Site) -> None:
         assert done.status == 125
         return str(done.err)
 
-    assert "3 mistakes" in told("cpu = 1\n", "--batch", "local")
+    assert "3 errors" in told("cpu = 1\n", "--batch", "local")
     assert "there is no folder" in told('image = "x"\ncommand = ["y"]\ndirectory = "none"\n', "--batch", "local")
     (site.work / "folder").mkdir()
     wrong = told('image = "x"\ncommand = ["y"]\noutput = "none/out"\nerrors = "folder"\n', "--batch", "local")
-    assert "2 mistakes" in wrong
+    assert "2 errors" in wrong
     assert f"output: there is no folder {site.work}/none" in wrong
     assert f"errors: {site.work}/folder is a folder (name a file)" in wrong
     assert "no job local:00000000 was submitted from here" in site.dayfly("job", "status", "local:00000000").err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.errors import FileMistakes
+from dayfly.errors import FileErrors
 from dayfly.settings import _READERS, USER, Queue, Settings, Whose, load, parse, whose
 
 OURS = {0, os.getuid()}
@@ -71,7 +71,7 @@ def test_reads_a_file() -> None:
 def test_all_mistakes_at_once() -> None:
     machine = '[machine]\nmemory = "lots"\ncpu = 2\naccelerator = "xen"\ncpus = true\n'
     text = machine + '[library]\nsystem = "/mine"\n[scratch]\nfolder="relative"\n'
-    with pytest.raises(FileMistakes) as caught:
+    with pytest.raises(FileErrors) as caught:
         parse(text, Settings(), path="f", by=Whose.HOST)
     places = {mistake.place for mistake in caught.value.mistakes}
     assert places == {"machine.memory", "machine.cpu", "machine.accelerator", "machine.cpus", "library.system", "scratch.folder"}
@@ -79,7 +79,7 @@ def test_all_mistakes_at_once() -> None:
 
 
 def test_syntax_is_a_mistake_too() -> None:
-    with pytest.raises(FileMistakes, match="syntax"):
+    with pytest.raises(FileErrors, match="syntax"):
         parse("[machine", Settings(), path="f", by=Whose.SITE)
 
 
@@ -97,25 +97,25 @@ def test_no_files_are_no_mistake(tmp_path: Path) -> None:
 
 def test_a_named_file_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAYFLY_SETTINGS", str(tmp_path / "gone.toml"))
-    with pytest.raises(FileMistakes, match="DAYFLY_SETTINGS"):
+    with pytest.raises(FileErrors, match="DAYFLY_SETTINGS"):
         load(tmp_path / "none")
 
 
 def test_a_sites_file_that_a_hook_names_must_be_there(tmp_path: Path) -> None:
     """Else a filesystem that is not mounted would make every queue one without rules."""
-    with pytest.raises(FileMistakes, match="does not exist"):
+    with pytest.raises(FileErrors, match="does not exist"):
         load(tmp_path / "gone.toml", Path("/dev/null"), required=True)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(FileMistakes, match="cannot be read: Is a directory"):
+    with pytest.raises(FileErrors, match="cannot be read: Is a directory"):
         load(tmp_path / "none", tmp_path)
 
 
 def test_too_large_a_file(tmp_path: Path) -> None:
     large = tmp_path / "large.toml"
     large.write_bytes(b"#" * (1024 * 1024 + 1))
-    with pytest.raises(FileMistakes, match="larger"):
+    with pytest.raises(FileErrors, match="larger"):
         load(tmp_path / "none", large)
 
 
@@ -128,12 +128,12 @@ def test_queues() -> None:
 
 @pytest.mark.parametrize("queue", ["1", "[1]", "{a = 1}", '{a = {vm = "perhaps"}}', "{a = {v = 1}}"])
 def test_mistakes_in_queues(queue: str) -> None:
-    with pytest.raises(FileMistakes, match=r"batch\.queues"):
+    with pytest.raises(FileErrors, match=r"batch\.queues"):
         parse(f"[batch]\nqueues = {queue}\n", Settings(), path="f", by=Whose.SITE)
 
 
 def test_what_batch_jobs_get_is_the_sites_to_say() -> None:
-    with pytest.raises(FileMistakes, match="only the site's"):
+    with pytest.raises(FileErrors, match="only the site's"):
         parse('[batch]\nvm = "never"\n', Settings(), path="f", by=Whose.HOST)
 
 
@@ -200,7 +200,7 @@ def test_who_may_say_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     for there, least in ((site, Whose.USER), (absent, Whose.HOST)):
         for named in (user, None):
             if who > least:
-                with pytest.raises(FileMistakes) as caught:
+                with pytest.raises(FileErrors) as caught:
                     load(there, named, owners=OURS)
                 (mistake,) = caught.value.mistakes
                 assert (mistake.place, mistake.message) == (place, "only the site's settings may say this")
@@ -233,10 +233,10 @@ def test_a_sites_file_that_others_could_have_written_stops_everything(tmp_path: 
     ]:
         before = path.stat().st_mode & 0o7777
         path.chmod(mode)
-        with pytest.raises(FileMistakes, match=told):
+        with pytest.raises(FileErrors, match=told):
             load(site, Path("/dev/null"), owners=OURS)
         path.chmod(before)
-    with pytest.raises(FileMistakes, match="others than you and root could have written it"):
+    with pytest.raises(FileErrors, match="others than you and root could have written it"):
         load(site, Path("/dev/null"), owners={os.getuid() + 1})
 
 
@@ -246,7 +246,7 @@ def test_a_folder_from_which_others_could_have_removed_the_sites_file_stops_ever
     site = folder / "settings.toml"
     assert load(site, Path("/dev/null"), owners=OURS) == Settings()
     folder.chmod(0o777)
-    with pytest.raises(FileMistakes, match="could replace or remove it"):
+    with pytest.raises(FileErrors, match="could replace or remove it"):
         load(site, Path("/dev/null"), owners=OURS)
     folder.chmod(0o1777)  # with the sticky bit nobody takes away what is another's, and what another puts there is not root's
     assert load(site, Path("/dev/null"), owners=OURS) == Settings()
@@ -261,7 +261,7 @@ def test_folders_are_judged_that_links_lead_through(tmp_path: Path) -> None:
     site = tmp_path / "etc/settings.toml"
     assert load(site, Path("/dev/null"), owners=OURS) == Settings()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(FileMistakes) as caught:
+    with pytest.raises(FileErrors) as caught:
         load(site, Path("/dev/null"), owners=OURS)
     assert f"the folder {tmp_path}/open)" in str(caught.value)
 
@@ -269,5 +269,5 @@ def test_folders_are_judged_that_links_lead_through(tmp_path: Path) -> None:
 def test_the_sites_file_is_a_regular_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     for path, told in ((tmp_path, "regular"), (tmp_path / "link", "leads nowhere")):
-        with pytest.raises(FileMistakes, match=told):
+        with pytest.raises(FileErrors, match=told):
             load(path, Path("/dev/null"), owners=OURS)

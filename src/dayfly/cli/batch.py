@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dayfly import settings as site
-from dayfly.cli.parser import Parser, UsageMistake
+from dayfly.cli.parser import Parser, UsageError
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _program(arguments: argparse.Namespace) -> str:
 def _print(arguments: argparse.Namespace, texts: Mapping[str, str]) -> int:
     if arguments.show:
         if arguments.show not in texts:
-            raise UsageMistake(f"{arguments.show} is none of the files", f"these: {', '.join(texts)}")
+            raise UsageError(f"{arguments.show} is none of the files", f"these: {', '.join(texts)}")
         print(texts[arguments.show], end="")
         return 0
     for name, text in texts.items():
@@ -245,7 +245,7 @@ def _print(arguments: argparse.Namespace, texts: Mapping[str, str]) -> int:
 
 def _refuse_show(arguments: argparse.Namespace) -> None:
     if arguments.show:
-        raise UsageMistake("--apply writes all of the files, and --show prints one", "leave one of them out")
+        raise UsageError("--apply writes all of the files, and --show prints one", "leave one of them out")
 
 
 def _setup_slurm(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dayfly import process
 from dayfly.cli.libraries import add_system
-from dayfly.cli.parser import UsageMistake, checked
+from dayfly.cli.parser import UsageError, checked
 from dayfly.cli.progress import Progress
 from dayfly.cli.registry import access, add_access, add_max_size
 from dayfly.guest.boot import BootMode
@@ -95,7 +95,7 @@ def _of_disk(
     from dayfly.imagebuild import disk  # noqa: PLC0415 (the other commands do without it)
 
     if arguments.insecure or arguments.auth_file:
-        raise UsageMistake(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
+        raise UsageError(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
     options = disk.ImportOptions(
         source=source,
         name=arguments.name,
@@ -118,7 +118,7 @@ def _of_container(
 
     if arguments.checksum or arguments.boot or arguments.firmware:
         given = "--firmware" if arguments.firmware else "--boot" if arguments.boot else f"--{arguments.checksum.algorithm}"
-        raise UsageMistake(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
+        raise UsageError(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
     options = containerimage.ImportOptions(
         source=containerimage.parse(arguments.source),
         name=arguments.name,

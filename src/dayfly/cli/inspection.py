@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from dayfly import process
 from dayfly.cli.listing import print_fields, print_json, table
-from dayfly.cli.parser import UsageMistake
+from dayfly.cli.parser import UsageError
 from dayfly.image.inspection import gate
 from dayfly.image.inspection.accounts import Password
 from dayfly.image.inspection.gate import Failure
@@ -24,7 +24,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what the command says: 0, or `gate.EXIT_STATUS` where something is found that was to fail."""
     conditions = gate.parse(arguments.fail_on) if arguments.fail_on is not None else ()
     if any(condition.kind is gate.Kind.VULNERABLE for condition in conditions) and arguments.osv is None:
-        raise UsageMistake("--fail-on vulnerable needs a list of known problems", "name one by --osv PATH")
+        raise UsageError("--fail-on vulnerable needs a list of known problems", "name one by --osv PATH")
     library, _, notice = Libraries(settings).find(arguments.image)
     found = inspect(library, arguments.image, arguments.osv)
     failures = gate.judge(found, conditions)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 IMAGE_HELP = "the image's name, like debian:12, or its digest; system/ or user/ before it says which library"
 
 
-class UsageMistake(DayflyError):
+class UsageError(DayflyError):
     """The command line does not say anything that could be done."""
 
 
@@ -72,7 +72,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are `UsageMistake`s. `surplus` is the hint for words that have no place."""
+    """An argument parser whose mistakes are `UsageError`s. `surplus` is the hint for words that have no place."""
 
     surplus = ""
     first_word = ""
@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
         hint = f"`{self.prog} --help` shows what there is"
         if message.startswith("unrecognized arguments:"):
             hint = self.surplus or hint
-        raise UsageMistake(message, "" if message.endswith(")") else hint)
+        raise UsageError(message, "" if message.endswith(")") else hint)
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], object]:

@@ -137,7 +137,7 @@ def _files(policies: list[Policy], *, json: bool) -> int:
         return 0
     for policy in policies:
         rules = f"{len(policy.rules)} rule{'' if len(policy.rules) == 1 else 's'}"
-        sys.stdout.write(f"{policy.place}: {rules}" + ("\n" if policy.rules == WITHOUT_FILE.rules else ", no mistakes\n"))
+        sys.stdout.write(f"{policy.place}: {rules}" + ("\n" if policy.rules == WITHOUT_FILE.rules else ", no errors\n"))
     return 0
 
 

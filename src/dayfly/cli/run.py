@@ -7,7 +7,7 @@ import os
 
 from dayfly import inherited, process
 from dayfly import settings as site
-from dayfly.cli.parser import IMAGE_HELP, Parser, UsageMistake, checked, positive
+from dayfly.cli.parser import IMAGE_HELP, Parser, UsageError, checked, positive
 from dayfly.guest.boot import BootMode
 from dayfly.job.description import JobDescription, parse_folder
 from dayfly.job.start import run
@@ -172,11 +172,11 @@ def _run_and_save(job: JobDescription, name: Name, settings: Settings, *, failed
 
 
 def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:
-    """The job that the arguments and the settings describe. Raises `UsageMistake` when they describe none."""
+    """The job that the arguments and the settings describe. Raises `UsageError` when they describe none."""
     if arguments.workdir is not None and not arguments.workdir.startswith("/"):
-        raise UsageMistake(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
+        raise UsageError(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
     if arguments.save_failed and arguments.save_as is None:
-        raise UsageMistake("--save-failed saves nothing without --save-as", "name the image by --save-as NAME:TAG")
+        raise UsageError("--save-failed saves nothing without --save-as", "name the image by --save-as NAME:TAG")
     return JobDescription(
         image=arguments.image,
         command=tuple(arguments.after_dashes),
@@ -200,11 +200,11 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
 
 
 def environment(variables: dict[bytes, bytes], changes: list[str]) -> tuple[bytes, ...]:
-    """The job's environment: the caller's, with each `NAME=VALUE` set. Raises `UsageMistake` for what is not one."""
+    """The job's environment: the caller's, with each `NAME=VALUE` set. Raises `UsageError` for what is not one."""
     for change in changes:
         name, equals, value = change.partition("=")
         if not name or not equals:
-            raise UsageMistake(f"--env {change!r} sets no variable", "write it as NAME=VALUE")
+            raise UsageError(f"--env {change!r} sets no variable", "write it as NAME=VALUE")
         variables[os.fsencode(name)] = os.fsencode(value)
     return tuple(name + b"=" + value for name, value in variables.items())
 
@@ -213,4 +213,4 @@ def _working_directory() -> str:
     try:
         return inherited.directory(os.environ.get("PWD", ""))
     except FileNotFoundError:
-        raise UsageMistake("the working directory does not exist any more", "change to one that does") from None
+        raise UsageError("the working directory does not exist any more", "change to one that does") from None

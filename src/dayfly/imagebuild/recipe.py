@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from dayfly import files
-from dayfly.errors import FileMistakes, Mistake, NotFound, Refused
+from dayfly.errors import FieldError, FileErrors, NotFound, Refused
 from dayfly.guest.boot import BootMode
 from dayfly.image.fields import encode
 from dayfly.image.manifest import command_line_problem
@@ -158,7 +158,7 @@ def shipped() -> Mapping[str, Path]:
 
 
 def find(text: str) -> Recipe:
-    """The recipe in a file, or the one that comes with Dayfly under this name. Raises `NotFound` or `FileMistakes`."""
+    """The recipe in a file, or the one that comes with Dayfly under this name. Raises `NotFound` or `FileErrors`."""
     known = shipped()
     if text in known:
         return load(known[text])
@@ -168,26 +168,26 @@ def find(text: str) -> Recipe:
 
 
 def load(path: Path) -> Recipe:
-    """Read a recipe. Raises `FileMistakes` with everything that is wrong in it."""
+    """Read a recipe. Raises `FileErrors` with everything that is wrong in it."""
     try:
         content = files.read(path, _LIMIT)
     except OSError as error:
-        raise FileMistakes(path, [Mistake("file", f"cannot be read: {error.strerror}")]) from error
+        raise FileErrors(path, [FieldError("file", f"cannot be read: {error.strerror}")]) from error
     except Refused as error:
-        raise FileMistakes(path, [Mistake("file", error.message)]) from error
+        raise FileErrors(path, [FieldError("file", error.message)]) from error
     return parse(content, path)
 
 
 def parse(content: bytes, path: Path) -> Recipe:
-    """Read a recipe's text; files that it names as sources are looked for beside `path`. Raises `FileMistakes`."""
+    """Read a recipe's text; files that it names as sources are looked for beside `path`. Raises `FileErrors`."""
     try:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
-        raise FileMistakes(path, [Mistake("syntax", str(error))]) from error
+        raise FileErrors(path, [FieldError("syntax", str(error))]) from error
     reader = Reader(table, "", [])
     recipe = _recipe(reader, path.parent)
     if recipe is None or reader.mistakes:
-        raise FileMistakes(path, reader.mistakes)
+        raise FileErrors(path, reader.mistakes)
     return recipe
 
 

@@ -6,21 +6,21 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from dayfly.errors import Mistake, Refused
+from dayfly.errors import FieldError, Refused
 from dayfly.units import parse_size
 
 
 class Reader:
     """Reads the fields of one table; each mistake is noted with its place, and reading goes on with something harmless."""
 
-    def __init__(self, table: Mapping[str, object], place: str, mistakes: list[Mistake]) -> None:
+    def __init__(self, table: Mapping[str, object], place: str, mistakes: list[FieldError]) -> None:
         self.table = table
         self.place = place
         self.mistakes = mistakes
 
     def wrong(self, name: str, message: str, hint: str = "") -> None:
         """Note a mistake."""
-        self.mistakes.append(Mistake(f"{self.place}{name}", message, hint))
+        self.mistakes.append(FieldError(f"{self.place}{name}", message, hint))
 
     def only(self, *names: str) -> None:
         """Note every field that is none of these."""

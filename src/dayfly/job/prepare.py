@@ -88,7 +88,7 @@ def plan_of(prepared: Prepared, processor: Processor) -> Plan:
 
 
 def permitted(prepared: Prepared, settings: Settings) -> Prepared:
-    """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileMistakes`."""
+    """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileErrors`."""
     job = prepared.description
     shares = shared((share.source, share.readonly) for share in prepared.shares)
     request = MachineRequest(

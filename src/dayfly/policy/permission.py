@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from dayfly import files
-from dayfly.errors import FileMistakes, Mistake, Refused
+from dayfly.errors import FieldError, FileErrors, Refused
 from dayfly.image.library import OpenImage
 from dayfly.image.reference import LibraryKind
 from dayfly.image.search import Libraries
@@ -33,7 +33,7 @@ def permit(
     """Ask all policies: the seconds that a machine like this may be there (None: no end).
 
     `account` is a batch job's as its variables say, `checked` as the batch system itself does. An image of a user's that is
-    allowed for what it is, is that from now on: its open files are copies. Raises `Denied`, `FileMistakes`, or `Corrupt`.
+    allowed for what it is, is that from now on: its open files are copies. Raises `Denied`, `FileErrors`, or `Corrupt`.
     """
     what = described(image, settings, principal)
     ends = [] if request.time is None else [request.time]
@@ -73,7 +73,7 @@ def vouched(policy: Policy, who: Caller, what: Image, settings: Settings, accoun
 def policies(settings: Settings, principal: Principal) -> list[Policy]:
     """The site's policy, and the user's own where the settings name one: each has to allow a machine.
 
-    Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileMistakes`.
+    Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileErrors`.
     """
     site = _site(settings)
     if settings.policy_user is None:
@@ -107,7 +107,7 @@ def read(path: str, owners: set[int] | None) -> Policy | None:
     try:
         return parse(content.decode(), path)
     except UnicodeDecodeError:
-        raise FileMistakes(path, [Mistake("file", "is not UTF-8")]) from None
+        raise FileErrors(path, [FieldError("file", "is not UTF-8")]) from None
 
 
 def caller(principal: Principal, account: str = "", *, named: bool = True) -> Caller:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dayfly.errors import FileMistakes, Mistake, Refused
+from dayfly.errors import FieldError, FileErrors, Refused
 from dayfly.image.reference import is_digest
 from dayfly.machine.config import Network
 from dayfly.policy.rules import Conditions, Limits, Policy, Rule
@@ -22,28 +22,28 @@ _LIBRARIES = ("system", "own", "other")
 
 
 def parse(text: str, place: str) -> Policy:
-    """The policy in a file's text; `place` is the file. Raises `FileMistakes` with everything that is wrong in it."""
+    """The policy in a file's text; `place` is the file. Raises `FileErrors` with everything that is wrong in it."""
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
-        raise FileMistakes(place, [Mistake("syntax", str(error))]) from None
-    mistakes = [Mistake(name, "no such table", "a policy is made of [[rule]]") for name in tables if name != "rule"]
+        raise FileErrors(place, [FieldError("syntax", str(error))]) from None
+    mistakes = [FieldError(name, "no such table", "a policy is made of [[rule]]") for name in tables if name != "rule"]
     rules = tables.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise FileMistakes(place, [*mistakes, Mistake("rule", "is no list of tables", "write [[rule]] above each")])
+        raise FileErrors(place, [*mistakes, FieldError("rule", "is no list of tables", "write [[rule]] above each")])
     lines = [number for number, line in enumerate(text.splitlines(), 1) if _HEADER.fullmatch(line)]
     if len(lines) != len(rules):
         hint = "write [[rule]] above each, on a line of its own, and nowhere else"
-        raise FileMistakes(place, [*mistakes, Mistake("rule", f"{len(rules)} rules stand below {len(lines)} headers", hint)])
+        raise FileErrors(place, [*mistakes, FieldError("rule", f"{len(rules)} rules stand below {len(lines)} headers", hint)])
     if len(rules) > MOST_RULES:
-        raise FileMistakes(place, [*mistakes, Mistake("rule", f"{len(rules)} rules are more than {MOST_RULES}")])
+        raise FileErrors(place, [*mistakes, FieldError("rule", f"{len(rules)} rules are more than {MOST_RULES}")])
     parsed = tuple(_rule(table, line, mistakes) for table, line in zip(rules, lines, strict=True))
     if mistakes:
-        raise FileMistakes(place, mistakes)
+        raise FileErrors(place, mistakes)
     return Policy(parsed, place)
 
 
-def _rule(table: Mapping[str, object], line: int, mistakes: list[Mistake]) -> Rule:
+def _rule(table: Mapping[str, object], line: int, mistakes: list[FieldError]) -> Rule:
     """One rule; what is wrong with it is added to the mistakes."""
     place = f"line {line}"
     own = {name: value for name, value in table.items() if name in _WORDS}
@@ -51,15 +51,15 @@ def _rule(table: Mapping[str, object], line: int, mistakes: list[Mistake]) -> Ru
     conditions = {name: value for name, value in table.items() if name not in _WORDS and name != "limits"}
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
-        mistakes.append(Mistake(f"{place}: limits", "is no table", 'write it like limits = { network = "none", cpus = 4 }'))
+        mistakes.append(FieldError(f"{place}: limits", "is no table", 'write it like limits = { network = "none", cpus = 4 }'))
         limits = {}
     if "action" not in table:
-        mistakes.append(Mistake(place, "the rule has no action", 'write action = "allow" or action = "deny"'))
+        mistakes.append(FieldError(place, "the rule has no action", 'write action = "allow" or action = "deny"'))
     allow = words.pop("action", "allow") == "allow"
     if limits and not allow:
-        mistakes.append(Mistake(f"{place}: limits", "limit nothing in a rule that denies", "leave them out, or allow"))
+        mistakes.append(FieldError(f"{place}: limits", "limit nothing in a rule that denies", "leave them out, or allow"))
     if "reason" in words and allow:
-        mistakes.append(Mistake(f"{place}: reason", "is told to nobody by a rule that allows", "leave it out, or deny"))
+        mistakes.append(FieldError(f"{place}: reason", "is told to nobody by a rule that allows", "leave it out, or deny"))
     return Rule(
         allow=allow,
         conditions=Conditions(**_read(_CONDITIONS, conditions, place, mistakes)),
@@ -73,7 +73,7 @@ def _read(
     readers: Mapping[str, Callable[[object], object]],
     values: Mapping[str, object],
     place: str,
-    mistakes: list[Mistake],
+    mistakes: list[FieldError],
     between: str = ": ",
 ) -> dict[str, Any]:
     """The values as their readers give them. What cannot be read is left out, and is a mistake."""
@@ -82,12 +82,12 @@ def _read(
         where = f"{place}{between}{_shown(name)}"
         reader = readers.get(name)
         if reader is None:
-            mistakes.append(Mistake(where, "no such word", f"these: {', '.join(_known(readers))}"))
+            mistakes.append(FieldError(where, "no such word", f"these: {', '.join(_known(readers))}"))
             continue
         try:
             read[name] = reader(value)
         except Refused as error:
-            mistakes.append(Mistake(where, error.message, error.hint))
+            mistakes.append(FieldError(where, error.message, error.hint))
     return read
 
 

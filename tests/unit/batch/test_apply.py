@@ -9,7 +9,7 @@ import pytest
 from dayfly.batch.adapters.slurm.apply import BLOCK, Wanted, plan, task_prolog
 from dayfly.batch.adapters.slurm.setup import EPILOG, PROLOG
 from dayfly.batch.setup.site_files import END, write
-from dayfly.errors import FileMistakes
+from dayfly.errors import FileErrors
 from dayfly.settings import Settings
 
 CONF = "ClusterName=c\nProctrackType=proctrack/cgroup\nNodeName=n1\n"
@@ -33,7 +33,7 @@ def apply(wanted: Wanted, settings: Settings | None = None) -> list[Path]:
 
 def mistakes(wanted: Wanted) -> str:
     before = sorted(wanted.conf.parent.iterdir())
-    with pytest.raises(FileMistakes) as raised:
+    with pytest.raises(FileErrors) as raised:
         plan(wanted, Settings())
     assert sorted(wanted.conf.parent.iterdir()) == before
     return str(raised.value)
@@ -59,7 +59,7 @@ def test_a_prolog_where_the_settings_need_one(wanted: Wanted) -> None:
     assert f"\nProlog={folder}/{PROLOG}\n{END}" in wanted.conf.read_text()
     assert (folder / PROLOG).stat().st_mode & 0o777 == 0o755
     wanted.conf.write_text(CONF + "Prolog=/opt/prolog\n")
-    with pytest.raises(FileMistakes, match=f"let that call {folder}/{PROLOG}"):
+    with pytest.raises(FileErrors, match=f"let that call {folder}/{PROLOG}"):
         plan(wanted, settings)
     assert folder / "slurm.conf" in apply(wanted)  # no need of it, no trouble
 

@@ -9,7 +9,7 @@ import pytest
 from dayfly.batch.adapters.htcondor import apply as htcondor
 from dayfly.batch.adapters.torque import apply as torque
 from dayfly.batch.setup.site_files import END, Places, write
-from dayfly.errors import FileMistakes
+from dayfly.errors import FileErrors
 from dayfly.settings import Settings
 from dayfly.values import replace
 
@@ -60,7 +60,7 @@ def test_a_wrapper_of_the_sites_own_has_to_call_ours(places: Places, tmp_path: P
     site.write_text('#!/bin/sh\n# a wrapper\nexec "$@"\n')
     named = places.system / "config.d/10-site.conf"
     named.write_text(f"user_job_wrapper={site}\n")
-    with pytest.raises(FileMistakes, match=f"10-site.conf: has USER_JOB_WRAPPER {site} .let that call {places.hooks}/wrapper"):
+    with pytest.raises(FileErrors, match=f"10-site.conf: has USER_JOB_WRAPPER {site} .let that call {places.hooks}/wrapper"):
         htcondor.plan(places, Settings())
     site.write_text(f'#!/bin/sh\nexec {places.hooks}/wrapper "$@"\n')
     condor(places)
@@ -89,7 +89,7 @@ def test_a_starter_of_the_sites_own_has_to_call_ours(places: Places, tmp_path: P
     config, site = places.system / "mom_priv/config", tmp_path / "own"
     of_torque(places)
     config.write_text(config.read_text() + f"$job_starter {site}\n")
-    with pytest.raises(FileMistakes, match=r"config: has \$job_starter"):
+    with pytest.raises(FileErrors, match=r"config: has \$job_starter"):
         torque.plan(places, Settings())
     site.write_text(f'exec {places.hooks}/starter "$@"\n')
     assert of_torque(places) == ["config"]
@@ -102,7 +102,7 @@ def test_all_mistakes_at_once(places: Places, tmp_path: Path) -> None:
     for name in ("wrapper", "qsub_filter"):
         (places.hooks / name).write_text("#!/bin/sh\n# the site's\n")
     for planned, option, name in ((htcondor.plan, "--conf", "wrapper"), (torque.plan, "--home", "qsub_filter")):
-        with pytest.raises(FileMistakes) as raised:
+        with pytest.raises(FileErrors) as raised:
             planned(elsewhere, Settings())
         for said in (f"{option} names", "/none/dayfly: is not there", f"{name}: is the site's own"):
             assert said in str(raised.value)

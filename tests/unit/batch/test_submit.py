@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.batch.submission.description import _READERS, parse, read
-from dayfly.errors import FileMistakes, NotFound
+from dayfly.errors import FileErrors, NotFound
 from tests.unit.batch.described import WHOLE
 
 TEXT = b"""
@@ -43,7 +43,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         'imag = "x"\ncommand = []\ncpus = 0\nmemory = "much"\nname = "-x"\narray = "9-1"\nqueue = "a b"\noutput = "a b"\n'
         'network = "all"\nboot = "bios"\nshares = "x"\ntime = "0s"\nenvironment = { "A B" = "1" }\naccount = "$(id)"\n'
     )
-    with pytest.raises(FileMistakes) as found:
+    with pytest.raises(FileErrors) as found:
         read(path)
     assert [mistake.place for mistake in found.value.mistakes] == [
         *("imag", "command", "cpus", "memory", "name", "array", "queue", "output", "network", "boot", "shares", "time"),
@@ -56,5 +56,5 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"\xff", b"a = [", b"image = " + b"[" * 100_000])
 def test_what_is_no_toml(text: bytes) -> None:
-    with pytest.raises(FileMistakes):
+    with pytest.raises(FileErrors):
         parse(text, Path("/x"))

@@ -10,7 +10,7 @@ from dayfly.batch.submission import store
 from dayfly.cli import main
 from dayfly.cli.commands import COMMANDS
 from dayfly.cli.listing import table
-from dayfly.cli.parser import Parser, UsageMistake
+from dayfly.cli.parser import Parser, UsageError
 from dayfly.cli.run import configure, description, environment
 from dayfly.cli.usage import _row
 from dayfly.cli.whole import whole_parser
@@ -64,7 +64,7 @@ def test_options() -> None:
     ],
 )
 def test_mistakes_on_the_command_line(words: list[str]) -> None:
-    with pytest.raises(UsageMistake):
+    with pytest.raises(UsageError):
         job(*words)
 
 
@@ -156,7 +156,7 @@ def test_options_may_stand_between_the_arguments(parser: Parser) -> None:
     def parsed(words: list[str]) -> object:
         try:
             return vars(parser.parse_args(words))
-        except UsageMistake as error:
+        except UsageError as error:
             return str(error)  # of an option whose value is not one: the same wherever it stands
 
     for option in options:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.errors import FileMistakes, NotFound
+from dayfly.errors import FileErrors, NotFound
 from dayfly.guest.boot import BootMode
 from dayfly.image.reference import Name
 from dayfly.imagebuild import rpm
@@ -214,7 +214,7 @@ def test_an_rpm_distribution(tmp_path: Path) -> None:
 def test_mistakes_in_an_rpm_distribution(tmp_path: Path, text: str, instead: str, told: str) -> None:
     (tmp_path / "key.asc").write_bytes(b"a key\n")
     assert RPM.count(text) == 1
-    with pytest.raises(FileMistakes) as caught:
+    with pytest.raises(FileErrors) as caught:
         parse(RPM.replace(text, instead).encode(), tmp_path / "r.toml")
     assert told in str(caught.value)
 
@@ -247,7 +247,7 @@ def test_a_recipe_is_found_by_its_name_or_path(tmp_path: Path) -> None:
     assert find(str(tmp_path / "mine.toml")).name == Name("el", "test")
     with pytest.raises(NotFound, match=r"no recipe debian:99.*debian:12"):
         find("debian:99")
-    with pytest.raises(FileMistakes, match="cannot be read: No such file"):
+    with pytest.raises(FileErrors, match="cannot be read: No such file"):
         find(str(tmp_path / "none.toml"))
 
 
@@ -330,7 +330,7 @@ TABLES = [
 
 
 def mistakes(text: str) -> str:
-    with pytest.raises(FileMistakes) as caught:
+    with pytest.raises(FileErrors) as caught:
         parse(text.encode(), PATH)
     assert str(caught.value).startswith(f"{PATH}: ")
     return str(caught.value)
@@ -363,7 +363,7 @@ def test_a_kernel_must_come_from_somewhere() -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     text = "nmae = 'x'\nrelease = 3\npackages = ['A', 'b!']\n[[files]]\npath = 'x'\n[[users]]\nuid = -1\n"
-    with pytest.raises(FileMistakes) as caught:
+    with pytest.raises(FileErrors) as caught:
         parse(text.encode(), PATH)
     places = [mistake.place for mistake in caught.value.mistakes]
     assert {"nmae", "name", "distribution", "release", "date", "packages[0]", "packages[1]", "kernel.release"} <= set(places)
@@ -372,19 +372,19 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("content", [b"name = ", b"\xff", b"a = [" + b"[" * 5000, b"a = 1\na = 2"])
 def test_what_is_not_toml_is_said(content: bytes) -> None:
-    with pytest.raises(FileMistakes, match="syntax: "):
+    with pytest.raises(FileErrors, match="syntax: "):
         parse(content, PATH)
 
 
 def test_a_recipe_that_is_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_bytes(b"#" * (1024**2 + 1))
-    with pytest.raises(FileMistakes, match="larger than"):
+    with pytest.raises(FileErrors, match="larger than"):
         load(tmp_path / "recipe.toml")
 
 
 def test_a_link_out_of_the_recipes_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
-    with pytest.raises(FileMistakes, match="outside of the recipe's folder"):
+    with pytest.raises(FileErrors, match="outside of the recipe's folder"):
         parse(f"{HEAD}[[files]]\npath = '/a'\nsource = 'link'\n".encode(), tmp_path / "recipe.toml")
 
 
@@ -418,6 +418,6 @@ def test_a_recipe_with_anything_in_it_is_read_or_told_its_mistakes(changes: dict
     tomllib.loads(text)
     try:
         recipe = parse(text.encode(), PATH)
-    except FileMistakes:
+    except FileErrors:
         return
     assert recipe.digest.startswith("sha256:")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dayfly import principal
 from dayfly.cli import main
-from dayfly.errors import DayflyError, FileMistakes
+from dayfly.errors import DayflyError, FileErrors
 from dayfly.image.reference import LibraryKind
 from dayfly.policy import permission
 from dayfly.policy.rules import (
@@ -249,7 +249,7 @@ def test_people_are_looked_up_only_where_a_rule_names_them() -> None:
     ],
 )
 def test_mistakes_are_told_all_at_once_with_their_places(text: str, mistakes: list[str] | None) -> None:
-    with pytest.raises(FileMistakes) as caught:
+    with pytest.raises(FileErrors) as caught:
         rules(text)
     places = [mistake.place for mistake in caught.value.mistakes]
     assert places == (mistakes or ["line 2: action", "line 2: user", "line 2: bogus", "line 6: limits"])
@@ -260,7 +260,7 @@ def test_mistakes_are_told_all_at_once_with_their_places(text: str, mistakes: li
 def test_a_pattern_that_means_not_in_other_programs_is_a_mistake(condition: str) -> None:
     """Each condition that takes patterns: it would hold for nobody, and a deny above all others would deny nobody."""
     for value in ('"!root"', '["a", "!root"]') if condition != "label" else ('{ checked = "!root" }',):
-        with pytest.raises(FileMistakes) as caught:
+        with pytest.raises(FileErrors) as caught:
             rules(f"[[rule]]\naction = 'deny'\n{condition} = {value}")
         (mistake,) = caught.value.mistakes
         assert (mistake.place, mistake.message) == (f"line 1: {condition}", "'!root' begins with !")
@@ -289,7 +289,7 @@ def test_whatever_a_file_says_it_is_a_policy_or_mistakes(tables: list[dict[str, 
     text = "".join("[[rule]]\n" + "".join(f"{name} = {toml(value)}\n" for name, value in table.items()) for table in tables)
     try:
         policy = rules(text)
-    except FileMistakes:
+    except FileErrors:
         return
     decision = decide(policy, ADA, SYSTEM, WISH)
     assert decision.allowed or str(decision.denied())
@@ -297,7 +297,7 @@ def test_whatever_a_file_says_it_is_a_policy_or_mistakes(tables: list[dict[str, 
 
 @given(st.text(max_size=200))
 def test_any_text_is_a_policy_or_mistakes(text: str) -> None:
-    with contextlib.suppress(FileMistakes):
+    with contextlib.suppress(FileErrors):
         assert rules(text).rules == ()
 
 
@@ -390,7 +390,7 @@ def test_what_cannot_be_read_denies(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="regular"):
         permission.read(str(tmp_path / "fifo"), {os.getuid()})
     (tmp_path / "latin").write_bytes(b"# \xff")
-    with pytest.raises(FileMistakes, match="UTF-8"):
+    with pytest.raises(FileErrors, match="UTF-8"):
         permission.read(str(tmp_path / "latin"), None)
     with pytest.raises(Denied, match="larger"):
         permission.read(written(tmp_path / "long", "#" * (POLICY_LIMIT + 1)), None)
@@ -444,7 +444,7 @@ def test_check_says_what_would_happen(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_check_reads_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path, ALLOWS) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/p.toml: 1 rule, no mistakes\n"
+    assert capsys.readouterr().out == f"{tmp_path}/p.toml: 1 rule, no errors\n"
     assert check(tmp_path, "[[rule]]\nx = 1") == 125
     assert "line 1: x: no such word" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.states import NoAnswer, State, first_failure
 from dayfly.batch.submission.store import SubmittedJob
 from dayfly.batch.submission.system import LOCAL, System, Systems, Words, check_command
-from dayfly.errors import FileMistakes, Mistake, ProgramFailed, Refused
+from dayfly.errors import FieldError, FileErrors, ProgramFailed, Refused
 from dayfly.job.usage import Records
 from dayfly.settings import Settings
 from dayfly.values import dataclass
@@ -45,7 +45,7 @@ class Client:
     def submit(self, job: JobSpec, system: System | None) -> SubmittedJob:
         """Submit a job; without a system, start it on this host.
 
-        Raises `Refused` for what the batch system refuses, and `FileMistakes` for folders that are not there.
+        Raises `Refused` for what the batch system refuses, and `FileErrors` for folders that are not there.
         """
         _check_folders(job)
         store.prepare()
@@ -111,14 +111,14 @@ class Client:
 
 
 def _check_folders(job: JobSpec) -> None:
-    """Refuse, with `FileMistakes`, a job that could not run, or write, where it says: few batch systems tell anybody of that."""
+    """Refuse, with `FileErrors`, a job that could not run, or write, where it says: few batch systems tell anybody of that."""
     folder = Path(job.directory)
     written = {word: folder / path for word, path in (("output", job.output), ("errors", job.errors)) if path}
     wanted = {"directory": folder, **{word: path.parent for word, path in written.items()}}
-    mistakes = [Mistake(word, f"there is no folder {path}") for word, path in wanted.items() if not path.is_dir()]
-    mistakes += [Mistake(word, f"{path} is a folder", "name a file") for word, path in written.items() if path.is_dir()]
+    mistakes = [FieldError(word, f"there is no folder {path}") for word, path in wanted.items() if not path.is_dir()]
+    mistakes += [FieldError(word, f"{path} is a folder", "name a file") for word, path in written.items() if path.is_dir()]
     if mistakes:
-        raise FileMistakes("the job's description", mistakes)
+        raise FileErrors("the job's description", mistakes)
 
 
 def _status(job: SubmittedJob, words: Words, settings: Settings) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dayfly import files
-from dayfly.errors import FileMistakes, Mistake, NotFound, Refused
+from dayfly.errors import FieldError, FileErrors, NotFound, Refused
 from dayfly.image.reference import parse as parse_reference
 from dayfly.machine.config import BOOT_CHOICES, Network
 from dayfly.units import parse_duration, parse_size
@@ -64,7 +64,7 @@ class JobSpec:
 
 
 def read(path: Path) -> JobSpec:
-    """Read a description. Raises `NotFound`, or `FileMistakes` with everything that is wrong with it."""
+    """Read a description. Raises `NotFound`, or `FileErrors` with everything that is wrong with it."""
     try:
         content = files.read(path, _LIMIT)
     except FileNotFoundError:
@@ -73,28 +73,28 @@ def read(path: Path) -> JobSpec:
 
 
 def parse(content: bytes, path: Path) -> JobSpec:
-    """Read a description's text; paths in it are relative to the file's folder. Raises `FileMistakes`."""
+    """Read a description's text; paths in it are relative to the file's folder. Raises `FileErrors`."""
     try:
         tables = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
-        raise FileMistakes(path, [Mistake("syntax", str(error))]) from None
+        raise FileErrors(path, [FieldError("syntax", str(error))]) from None
     values: dict[str, object] = {"directory": str(path.absolute().parent)}
-    mistakes: list[Mistake] = []
+    mistakes: list[FieldError] = []
     for name, value in tables.items():
         reader = _READERS.get(name)
         if reader is None:
             near = difflib.get_close_matches(name, _READERS, n=1)
             mistakes.append(
-                Mistake(name, "no such word", f"did you mean {near[0]}?" if near else "docs/reference/job.md lists them")
+                FieldError(name, "no such word", f"did you mean {near[0]}?" if near else "docs/reference/job.md lists them")
             )
             continue
         try:
             values |= reader(value, path.absolute().parent)
         except Refused as error:
-            mistakes.append(Mistake(name, error.message, error.hint))
-    mistakes += [Mistake(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
+            mistakes.append(FieldError(name, error.message, error.hint))
+    mistakes += [FieldError(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
     if mistakes:
-        raise FileMistakes(path, mistakes)
+        raise FileErrors(path, mistakes)
     return JobSpec(**values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
 
 

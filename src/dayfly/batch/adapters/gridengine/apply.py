@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dayfly import files, process
 from dayfly.batch.adapters.gridengine import setup
-from dayfly.errors import FileMistakes, Mistake
+from dayfly.errors import FieldError, FileErrors
 from dayfly.settings import Settings
 from dayfly.values import dataclass
 
@@ -51,8 +51,8 @@ class Plan:
 
 
 def plan(wanted: Wanted, settings: Settings) -> Plan:
-    """See what is missing. Raises `FileMistakes` with all that stands against it, `ProgramFailed` without a Grid Engine."""
-    mistakes: list[Mistake] = []
+    """See what is missing. Raises `FileErrors` with all that stands against it, `ProgramFailed` without a Grid Engine."""
+    mistakes: list[FieldError] = []
     texts = setup.files(settings, wanted.program, wanted.settings_file, wanted.root)
     there = {wanted.folder / name: text for name, text in texts.items()}
     known = {line.split()[0] for line in _qconf("-sc").splitlines() if line.split()}
@@ -63,9 +63,9 @@ def plan(wanted: Wanted, settings: Settings) -> Plan:
     said = _attributes(_qconf("-sconf", "global"))
     configuration = _missing("the global configuration", said, setup.configuration(wanted.folder), mistakes)
     if not Path(wanted.program).is_file():
-        mistakes.append(Mistake(wanted.program, "is not there", "--program says where the hosts have dayfly"))
+        mistakes.append(FieldError(wanted.program, "is not there", "--program says where the hosts have dayfly"))
     if mistakes:
-        raise FileMistakes("Grid Engine's configuration", mistakes)
+        raise FileErrors("Grid Engine's configuration", mistakes)
     return Plan(
         {path: text for path, text in there.items() if not path.is_file() or path.read_text() != text},
         tuple(line for name, line in setup.complexes().items() if name not in known),
@@ -74,7 +74,7 @@ def plan(wanted: Wanted, settings: Settings) -> Plan:
     )
 
 
-def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[Mistake]) -> dict[str, str]:
+def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[FieldError]) -> dict[str, str]:
     """What is not said yet; a mistake for what is said otherwise."""
     missing = {}
     for name, value in wanted.items():
@@ -82,7 +82,7 @@ def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mis
             missing[name] = value
         elif said[name] != value:
             hint = f"let that call {value.partition(' ')[0].removeprefix('script:').removeprefix('root@')}, or remove it"
-            mistakes.append(Mistake(where, f"has {name} {said[name]}", hint))
+            mistakes.append(FieldError(where, f"has {name} {said[name]}", hint))
     return missing
 
 

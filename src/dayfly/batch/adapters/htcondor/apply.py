@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dayfly.batch.adapters.htcondor import setup
 from dayfly.batch.setup.site_files import Made, Places, changed, check_made, check_there, is_free, read
-from dayfly.errors import FileMistakes, Mistake
+from dayfly.errors import FieldError, FileErrors
 from dayfly.settings import Settings
 
 _NAME = "USER_JOB_WRAPPER"
@@ -23,14 +23,14 @@ _SAID = re.compile(rf"^\s*{_NAME}\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
     """The files to write; those that are as they should be are left out.
 
-    Raises `FileMistakes` with everything that stands against it.
+    Raises `FileErrors` with everything that stands against it.
     """
-    mistakes: list[Mistake] = []
+    mistakes: list[FieldError] = []
     texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
     wrapper, folder = places.hooks / setup.WRAPPER, places.system / "config.d"
     new = {wrapper: Made(texts[setup.WRAPPER], 0o755), folder / setup.SUBMIT: Made(texts[setup.SUBMIT])}
     if not folder.is_dir():
-        mistakes.append(Mistake(str(folder), "is not there", "--conf names the folder of HTCondor's configuration"))
+        mistakes.append(FieldError(str(folder), "is not there", "--conf names the folder of HTCondor's configuration"))
     check_there(places.program, "--program says where the hosts have dayfly", mistakes)
     ours = folder / setup.CONFIGURATION
     named = [is_free(_NAME, said, wrapper, path.name, mistakes) for path, said in _named(places.system, ours, mistakes)]
@@ -38,11 +38,11 @@ def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
     for path in new:
         check_made(path, "htcondor", mistakes)
     if mistakes:
-        raise FileMistakes(places.system, mistakes)
+        raise FileErrors(places.system, mistakes)
     return changed(new)
 
 
-def _named(conf: Path, ours: Path, mistakes: list[Mistake]) -> Iterator[tuple[Path, str]]:
+def _named(conf: Path, ours: Path, mistakes: list[FieldError]) -> Iterator[tuple[Path, str]]:
     """The wrappers that the site's own files name, and where."""
     main = (conf / "condor_config", conf / "condor_config.local")
     for path in (*main, *sorted((conf / "config.d").glob("*"))):

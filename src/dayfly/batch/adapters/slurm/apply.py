@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dayfly.batch.adapters.slurm import setup
 from dayfly.batch.setup.site_files import Block, Made, changed, check_made, check_there, is_free, read
-from dayfly.errors import FileMistakes, Mistake
+from dayfly.errors import FieldError, FileErrors
 from dayfly.settings import Settings
 from dayfly.values import dataclass
 
@@ -31,9 +31,9 @@ class Wanted:
 def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, Made]:
     """The files to write, slurm.conf last; those that are as they should be are left out.
 
-    Raises `FileMistakes` with everything that stands against it.
+    Raises `FileErrors` with everything that stands against it.
     """
-    folder, mistakes = wanted.conf.parent, list[Mistake]()
+    folder, mistakes = wanted.conf.parent, list[FieldError]()
     text = read(wanted.conf, mistakes, _CONF)
     said = _said(BLOCK.without(text, wanted.conf, mistakes), folder, mistakes)
     plugstack = Path(said.get("plugstackconfig", str(folder / "plugstack.conf")))
@@ -52,16 +52,16 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, Made]:
     new[plugstack] = Made(_plugstack(wanted, settings, plugstack, said.get("taskprolog", ""), mistakes))
     new[wanted.conf] = Made(BLOCK.within(text, lines))
     if mistakes:
-        raise FileMistakes(folder, mistakes)
+        raise FileErrors(folder, mistakes)
     return changed(new)
 
 
-def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[Mistake]) -> list[str]:
+def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[FieldError]) -> list[str]:
     """What slurm.conf lacks of what is wanted."""
     lacking = [name for name in wanted if not said.get(name.lower())]
     plugins = said.get("jobsubmitplugins", "")
     if plugins and "lua" not in [plugin.removeprefix("job_submit/") for plugin in plugins.split(",")]:
-        mistakes.append(Mistake("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
+        mistakes.append(FieldError("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
     for name in ("Prolog", "Epilog"):
         if name in wanted:
             ours = Path(wanted[name])
@@ -69,7 +69,7 @@ def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[Mi
     tracking = said.get("proctracktype", "")
     if tracking != "proctrack/cgroup":
         hint = "with ProctrackType=proctrack/cgroup, suspending and killing reach everything"
-        mistakes.append(Mistake("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not said", hint))
+        mistakes.append(FieldError("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not said", hint))
     return [f"{name}={wanted[name]}" for name in lacking]
 
 
@@ -78,15 +78,15 @@ def task_prolog(conf: Path) -> str:
     return _said(read(conf, []), conf.parent, []).get("taskprolog", "")
 
 
-def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, mistakes: list[Mistake]) -> str:
+def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, mistakes: list[FieldError]) -> str:
     text = read(path, mistakes)
     if "dayfly_spank.so" in BLOCK.without(text, path, mistakes):
-        mistakes.append(Mistake(path.name, "names dayfly_spank.so already", "remove that line"))
+        mistakes.append(FieldError(path.name, "names dayfly_spank.so already", "remove that line"))
     line = setup.plugstack(settings, wanted.plugin, wanted.program, wanted.settings_file, task_prolog)
     return BLOCK.within(text, [line.rstrip("\n")])
 
 
-def _said(text: str, folder: Path, mistakes: list[Mistake]) -> dict[str, str]:
+def _said(text: str, folder: Path, mistakes: list[FieldError]) -> dict[str, str]:
     """The settings outside of our block, also those of included files, by their names in small letters."""
     said: dict[str, str] = {}
     for line in text.splitlines():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dayfly.batch.adapters.torque import setup
 from dayfly.batch.setup.site_files import Block, Made, Places, changed, check_made, check_there, is_free, read
-from dayfly.errors import FileMistakes, Mistake
+from dayfly.errors import FieldError, FileErrors
 from dayfly.settings import Settings
 
 BLOCK = Block("torque")
@@ -17,12 +17,12 @@ BLOCK = Block("torque")
 def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
     """The files to write; those that are as they should be are left out. A host that runs jobs has a folder `mom_priv`.
 
-    Raises `FileMistakes` with everything that stands against it.
+    Raises `FileErrors` with everything that stands against it.
     """
-    mistakes: list[Mistake] = []
+    mistakes: list[FieldError] = []
     texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
     if not places.system.is_dir():
-        mistakes.append(Mistake(str(places.system), "is not there", "--home names Torque's folder"))
+        mistakes.append(FieldError(str(places.system), "is not there", "--home names Torque's folder"))
     check_there(places.program, "--program says where the hosts have dayfly", mistakes)
     new = {places.hooks / setup.FILTER: Made(texts[setup.FILTER], 0o755)}
     lines = {setup.SUBMIT: places.hooks / setup.FILTER}
@@ -38,11 +38,11 @@ def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
         path = places.system / name
         new[path] = Made(_with_line(read(path, mistakes), texts[name], program, path, mistakes))
     if mistakes:
-        raise FileMistakes(places.system, mistakes)
+        raise FileErrors(places.system, mistakes)
     return changed(new)
 
 
-def _with_line(text: str, line: str, ours: Path, path: Path, mistakes: list[Mistake]) -> str:
+def _with_line(text: str, line: str, ours: Path, path: Path, mistakes: list[FieldError]) -> str:
     """A file of the site's with our line, `NAME PROGRAM`, in it; without, where the site's own program calls ours."""
     name = line.split()[0]
     said = re.findall(rf"^\s*{re.escape(name)}\s+(\S+)", BLOCK.without(text, path, mistakes), re.MULTILINE)
