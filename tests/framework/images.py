@@ -27,8 +27,9 @@ def build(recipe: str, library: Path = TEST_LIBRARY) -> str:
     wanted = find(recipe)
     library.mkdir(parents=True, exist_ok=True)
     settings = library / "settings.toml"
-    if not settings.exists():
-        files.write(settings, f'[library]\nuser = "{library}"\n'.encode())
+    said = f'[library]\nuser = "{library}"\n'
+    if not settings.exists() or settings.read_text() != said:  # a library may have been copied from another checkout
+        files.write(settings, said.encode())
     environment = {**os.environ, "DAYFLY_SETTINGS": str(settings)}
     command = [sys.executable, "-m", "dayfly", "image"]
     with (library / f"{wanted.name}.lock").open("w") as lock:
