@@ -19,6 +19,7 @@ TEST_LIBRARY = Path(__file__).parent.parent.parent / "build/test-library"
 PLAIN = "debian:12"
 SYSTEM = "debian:12-system"
 OWN_SYSTEM = str(Path(__file__).parent / "debian-12-own-system.toml")
+SSH = str(Path(__file__).parent / "debian-12-ssh.toml")
 RPM_BUILDER = str(rpm.BUILDER)
 
 
@@ -44,5 +45,5 @@ def build(recipe: str, library: Path = TEST_LIBRARY) -> str:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(2) as builders:  # a build computes on one core most of the time
-        for name in builders.map(build, (PLAIN, SYSTEM, OWN_SYSTEM, RPM_BUILDER)):
+        for name in builders.map(build, (PLAIN, SYSTEM, OWN_SYSTEM, SSH, RPM_BUILDER)):
             sys.stdout.write(f"{name}\n")
