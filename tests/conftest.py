@@ -83,8 +83,14 @@ def system_image(library: Path) -> str:
 
 @pytest.fixture(scope="session")
 def own_system_image(library: Path) -> str:
-    """The name of an image with its own systemd and an ssh server that was built as a user would do it."""
+    """The name of an image with its own systemd that was built as a user would do it."""
     return images.build(images.OWN_SYSTEM)
+
+
+@pytest.fixture(scope="session")
+def ssh_image(library: Path) -> str:
+    """The name of an image with an ssh server."""
+    return images.build(images.SSH)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ TEST_LIBRARY = Path(__file__).parent.parent.parent / "build/test-library"
 PLAIN = "debian:12"
 SYSTEM = "debian:12-system"
 OWN_SYSTEM = str(Path(__file__).parent / "debian-12-own-system.toml")
+SSH = str(Path(__file__).parent / "debian-12-ssh.toml")
 RPM_BUILDER = str(rpm.BUILDER)
 
 
@@ -27,8 +28,9 @@ def build(recipe: str, library: Path = TEST_LIBRARY) -> str:
     wanted = find(recipe)
     library.mkdir(parents=True, exist_ok=True)
     settings = library / "settings.toml"
-    if not settings.exists():
-        files.write(settings, f'[library]\nuser = "{library}"\n'.encode())
+    said = f'[library]\nuser = "{library}"\n'
+    if not settings.exists() or settings.read_text() != said:  # a library may have been copied from another checkout
+        files.write(settings, said.encode())
     environment = {**os.environ, "DAYFLY_SETTINGS": str(settings)}
     command = [sys.executable, "-m", "dayfly", "image"]
     with (library / f"{wanted.name}.lock").open("w") as lock:
@@ -43,5 +45,5 @@ def build(recipe: str, library: Path = TEST_LIBRARY) -> str:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(2) as builders:  # a build computes on one core most of the time
-        for name in builders.map(build, (PLAIN, SYSTEM, OWN_SYSTEM, RPM_BUILDER)):
+        for name in builders.map(build, (PLAIN, SYSTEM, OWN_SYSTEM, SSH, RPM_BUILDER)):
             sys.stdout.write(f"{name}\n")

@@ -202,8 +202,8 @@ def copy_library(source: Path, target: Path) -> None:
     (target / "blobs/sha256").mkdir(parents=True)
     shutil.copy(source / "oci-layout", target / "oci-layout")
     index = json.loads((source / "index.json").read_bytes())
-    name = IMAGE.removeprefix("user/")
-    index["manifests"] = [one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] == name]
+    named = {"org.opencontainers.image.ref.name": IMAGE.removeprefix("user/")}
+    index["manifests"] = [one for one in index["manifests"] if one.get("annotations") == named]
     (target / "index.json").write_text(json.dumps(index))
 
     def copied(blob: dict[str, Any]) -> Path:

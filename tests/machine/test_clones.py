@@ -54,12 +54,12 @@ def test_cold_machines_are_strangers(site: Site) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_clones_have_host_keys_of_their_own(site: Site, own_system_image: str, clones: int) -> None:
+def test_clones_have_host_keys_of_their_own(site: Site, ssh_image: str, clones: int) -> None:
     """Of an image with an ssh server: the keys that were made when the image was built are nobody's any more."""
     seen = set()
     script = "ls /etc/ssh/ssh_host_*; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key | cut -d ' ' -f 2"
     for _ in range(clones):
-        finished = site.dayfly("run", f"user/{own_system_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
+        finished = site.dayfly("run", f"user/{ssh_image}", "--user", "root", "--no-share", "--", "sh", "-c", script)
         assert finished.status == 0, finished.err
         *names, key = finished.out.decode().split()
         assert [Path(name).name for name in names] == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
