@@ -155,3 +155,17 @@ def test_a_digest_is_of_the_data_and_not_of_how_it_lies_on_disk(pieces: list[tup
             file.flush()
             digests.append(digest_of(file.fileno()))
     assert digests[0] == digests[1]
+
+
+def test_a_digest_does_not_depend_on_holes_within_a_piece() -> None:
+    """Filesystems make holes of 4 KiB, and programs that copy make others."""
+    digests = []
+    for dense in (True, False):
+        with tempfile.TemporaryFile() as file:
+            if dense:
+                file.write(bytes(65536))
+            file.truncate(65536)
+            for at in (0, 8192, 40960):
+                os.pwrite(file.fileno(), b"data", at)
+            digests.append(digest_of(file.fileno()))
+    assert digests[0] == digests[1]

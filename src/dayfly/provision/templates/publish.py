@@ -102,8 +102,10 @@ def digest_of(descriptor: int) -> str:
     """The digest of an open sparse file's data: of its size, and of each piece that is not zeros and where it is."""
     size = os.fstat(descriptor).st_size
     checksum = hashlib.sha256(size.to_bytes(8, "little"))
+    done = 0
     for start, end in files.data_of(descriptor, size):
-        for at in range(start - start % _CHUNK, end, _CHUNK):
+        for at in range(max(done, start - start % _CHUNK), end, _CHUNK):
+            done = at + _CHUNK  # a piece with holes in it has data in several ranges
             piece = os.pread(descriptor, _CHUNK, at)
             if piece != _ZEROS[: len(piece)]:
                 checksum.update(at.to_bytes(8, "little"))
