@@ -125,6 +125,7 @@ def test_out_of_memory_in_the_guest(batch: BatchSystem) -> None:
 
 
 @pytest.mark.needs(Ability.MEMORY_LIMIT)
+@pytest.mark.timeout(900)
 def test_a_machine_that_uses_all_its_memory_and_disk_stays_within_the_allocation(batch: BatchSystem) -> None:
     script = (
         SHELL
@@ -150,7 +151,7 @@ echo end
 """
     )
     job = batch.submit(script, JobRequest(memory=700))
-    assert batch.ended(job).why is Why.DONE, batch.errors(job)
+    assert batch.ended(job, 800).why is Why.DONE, batch.errors(job)
     assert batch.output(job).split() == [b"used", b"end"]
 
 

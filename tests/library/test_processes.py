@@ -126,9 +126,7 @@ def test_somebody_who_locks_a_blob_does_not_hinder_its_use(library: Library) -> 
         path = image.root.path
     with path.open("rb") as hostile:
         fcntl.flock(hostile, fcntl.LOCK_EX)
-        started = time.monotonic()
-        library.open(parse("image:1")).close()
-        assert time.monotonic() - started < 1
+        library.open(parse("image:1")).close()  # would wait for ever
 
 
 def test_opening_while_others_collect_and_add_gives_the_image_or_says_that_it_is_gone(library: Library) -> None:

@@ -164,8 +164,8 @@ def test_a_second_term_ends_the_machine(site: Site) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.terminate()
-        assert process.stdout.readline() == b"term\n"
         process.terminate()
+        assert process.stdout.readline() == b"term\n"
         time.sleep(4)
         assert process.poll() is None
         process.terminate()

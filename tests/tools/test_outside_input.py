@@ -84,6 +84,13 @@ def on_disk(read: Callable[[Path, Path], object]) -> Callable[[bytes], object]:
     return reader
 
 
+def _json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Refused("not JSON") from error
+
+
 def by_file(read: Callable[[int], object]) -> Callable[[bytes], object]:
     """A reader of an open file."""
 
@@ -381,11 +388,11 @@ READERS: Mapping[str, Reader] = {
         [SETTINGS],
     ),
     "dayfly.machine.serialized.parse": (
-        lambda content: serialized.parse(decode(content, "it")),
+        lambda content: serialized.parse(_json(content)),
         [json.dumps(serialized.render(MACHINE)).encode()],
     ),
     "dayfly.machine.snapshot.description.parse": (
-        lambda content: snapshots.parse(decode(content, "it")),
+        lambda content: snapshots.parse(_json(content)),
         [json.dumps(snapshots.render(snapshots.Snapshot(MACHINE, "7.2.22", snapshots.AgentState.IDLE))).encode()],
     ),
     "dayfly.provision.templates.store.parse_about": (
