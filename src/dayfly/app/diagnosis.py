@@ -16,7 +16,7 @@ from dayfly.errors import DayflyError, in_words
 from dayfly.image.search import Libraries
 from dayfly.image.trust.judging import list_problem
 from dayfly.image.trust.subscriptions import known
-from dayfly.job.usage import Records
+from dayfly.job.records import Records
 from dayfly.machine.config import CpuModel
 from dayfly.machine.processes import running
 from dayfly.policy.permission import policies

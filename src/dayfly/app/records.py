@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dayfly import settings as site
 from dayfly.errors import Refused
-from dayfly.job.usage import Records, UsageRecord, by_id
+from dayfly.job.records import Records, by_id
+from dayfly.job.usage import UsageRecord
 
 
 def of_everybody() -> list[Records]:

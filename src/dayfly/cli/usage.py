@@ -14,7 +14,8 @@ from dayfly.app.records import Filter, find, matching, of_everybody
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
 from dayfly.cli.parser import Parser
 from dayfly.errors import NotFound
-from dayfly.job.usage import MachineUsed, Records, UsageRecord
+from dayfly.job.records import Records
+from dayfly.job.usage import MachineUsed, UsageRecord
 from dayfly.units import format_duration, format_size
 
 DESCRIPTION = "Show the usage records of jobs. Each job has one, including those that failed or were killed."

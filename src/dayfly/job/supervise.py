@@ -13,10 +13,11 @@ from dayfly.errors import Corrupt, DayflyError, MachineFailed, NotFound, Refused
 from dayfly.image.library import OpenImage
 from dayfly.job.frontend import Frontend
 from dayfly.job.prepare import Prepared, plan_of
+from dayfly.job.records import Records
 from dayfly.job.request import request
 from dayfly.job.result import JobResult
 from dayfly.job.run import Outcome, Run, ended_before
-from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord, Used, shortened
+from dayfly.job.usage import End, ImageUsed, MachineUsed, UsageRecord, Used, shortened
 from dayfly.machine import ends
 from dayfly.machine.config import Processor
 from dayfly.machine.failure import ExitInfo, StartFailed

@@ -13,7 +13,8 @@ from dayfly.batch.adapters.slurm.reap import job_of
 from dayfly.batch.jobshell.allocation import Allocation
 from dayfly.batch.jobshell.job import BatchJob
 from dayfly.batch.jobshell.report import Reporter, summary
-from dayfly.job.usage import End, ImageUsed, MachineUsed, Records, UsageRecord
+from dayfly.job.records import Records
+from dayfly.job.usage import End, ImageUsed, MachineUsed, UsageRecord
 from dayfly.provision import image_failures
 from dayfly.settings import Settings
 from dayfly.values import replace

@@ -15,7 +15,8 @@ from dayfly.cli.run import configure, description, environment
 from dayfly.cli.usage import _row
 from dayfly.cli.whole import whole_parser
 from dayfly.job.description import JobDescription
-from dayfly.job.usage import ImageUsed, MachineUsed, Records, UsageRecord
+from dayfly.job.records import Records
+from dayfly.job.usage import ImageUsed, MachineUsed, UsageRecord
 from dayfly.machine.config import Network, Shape
 from dayfly.settings import Settings
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dayfly.app.records import Filter
 from dayfly.errors import NotFound, Refused
-from dayfly.job.usage import SCHEMA_FILE, End, ImageUsed, MachineUsed, Records, UsageRecord, Used, by_id, parse, shortened
+from dayfly.job.records import Records, by_id
+from dayfly.job.usage import SCHEMA_FILE, End, ImageUsed, MachineUsed, UsageRecord, Used, parse, shortened
 from dayfly.units import timestamp
 
 RECORD = UsageRecord(

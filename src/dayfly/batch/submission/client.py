@@ -14,7 +14,7 @@ from dayfly.batch.submission.states import NoAnswer, State, first_failure
 from dayfly.batch.submission.store import SubmittedJob
 from dayfly.batch.submission.system import LOCAL, System, Systems, Words, check_command
 from dayfly.errors import FieldError, FileErrors, ProgramFailed, Refused
-from dayfly.job.usage import Records
+from dayfly.job.records import Records
 from dayfly.settings import Settings
 from dayfly.values import dataclass
 
