@@ -191,7 +191,8 @@ class Site:
     def _belongs(self, path: Path) -> bool:
         top = path.relative_to(self.folder).parts[0] if path.is_relative_to(self.folder) else ""
         if top == "records":
-            return path.suffix in (".json", ".console") and not path.name.startswith(".")
+            noted = path.is_relative_to(self.folder / "records/index") and path.stat().st_size == 0
+            return noted or (path.suffix in (".json", ".console") and not path.name.startswith("."))
         if top == "cache":
             return not path.name.startswith(".")
         return top in ("work", "code", "settings.toml")
