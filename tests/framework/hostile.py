@@ -75,7 +75,7 @@ def hostile_image(
     config = ImageConfig(OperatingSystem("debian", "12"), Kernel("6.1"))
     library.add(config, layers, parse(name).name)
     good.close()
-    site.configure(library_user=str(site.folder / "work/library"), machine_boot_timeout="15s", **settings)
+    site.configure(library_user=str(site.folder / "work/library"), machine_boot_timeout="60s", **settings)
 
 
 def boot_modules(site: Site) -> bytes:

@@ -273,7 +273,7 @@ def test_a_job_that_failed(small: Site) -> None:
 
 
 def test_a_job_that_ran_out_of_time_or_switched_its_machine_off(small: Site) -> None:
-    done = saved(small, "touch /etc/new; sleep 60", "--timeout", "1s", "--save-failed")
+    done = saved(small, "touch /etc/new; sleep 60", "--timeout", "10s", "--save-failed")
     assert done.status == 124
     assert "etc/new" in files_of(small, "saved:1")
     done = saved(small, "echo o > /proc/sysrq-trigger; sleep 60", "--save-failed", name="off:1")

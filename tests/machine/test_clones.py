@@ -33,7 +33,7 @@ def test_clones_are_strangers(site: Site, clones: int) -> None:
             apart = max(_apart(process) for _ in range(5))
             process.stdin.close()
             assert process.wait(30) == 0
-        assert apart < 0.05
+        assert apart < 0.5  # a clock of its template would be hours off
         random_bytes, uuid, machine_id, host, hostname_file, hosts, mac, boot, filesystem, pid = found
         assert host == hostname_file == hosts
         assert (len(random_bytes), len(machine_id)) == (64, 32)
