@@ -30,10 +30,10 @@ def test_clones_are_strangers(site: Site, clones: int) -> None:
             assert process.stdin is not None
             assert process.stdout is not None
             found = tuple(process.stdout.readline().decode().strip() for _ in range(10))
-            apart = max(_apart(process) for _ in range(5))
+            apart = min(_apart(process) for _ in range(5))  # what a busy host adds is no fault of the clock
             process.stdin.close()
             assert process.wait(30) == 0
-        assert apart < 0.5  # a clock of its template would be hours off
+        assert apart < 0.05
         random_bytes, uuid, machine_id, host, hostname_file, hosts, mac, boot, filesystem, pid = found
         assert host == hostname_file == hosts
         assert (len(random_bytes), len(machine_id)) == (64, 32)
