@@ -37,6 +37,10 @@ RECORD_SUFFIX = ".json"
 CONSOLE_SUFFIX = ".console"
 RECORD_INDEX = "index"
 
+# In a folder of detached machines: `ID.json`
+INSTANCES = "instances"
+INSTANCE_SUFFIX = ".json"
+
 # In a folder of templates: `NAME/…`, and a note beside it
 TEMPLATE_DESCRIPTION = "template.json"
 MEMORY, STATE, SCRATCH = "memory", "state", "scratch"

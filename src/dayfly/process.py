@@ -1,4 +1,4 @@
-"""The one way Dayfly starts other programs: argv lists, children that die with us, failures with their last lines.
+"""The one way Dayfly starts other programs: argv lists, children whose lifetime is said, failures with their last lines.
 
 It is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
 """
@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 
 from dayfly import inherited
 from dayfly.errors import ProgramFailed, ProgramMissing
@@ -31,6 +32,17 @@ RESOURCES = range(16)
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 """What a terminal or a batch system sends to a whole process group, and a shielded child must not act upon by itself."""
+
+
+class Lifetime(StrEnum):
+    """How long a child lives.
+
+    An `OWNED` one is killed when this process ends, however it ends. A `DETACHED` one goes on: it leads a session of its own,
+    without a terminal, and inherits no descriptors and no ignored or blocked signals but those that it is given.
+    """
+
+    OWNED = "owned"
+    DETACHED = "detached"
 
 
 @dataclass(frozen=True)
@@ -101,8 +113,9 @@ def spawn(
     cwd: str | None = None,
     shielded: bool = False,
     grouped: bool = False,
+    lifetime: Lifetime = Lifetime.OWNED,
 ) -> Child:
-    """Start a program that is killed when this process ends, whatever it ends of.
+    """Start a program.
 
     `env` is its environment (None: the caller's of Dayfly).
     `stdin`, `stdout`, `stderr` are descriptors (None: /dev/null), `keep` are further descriptors it inherits under their numbers.
@@ -119,7 +132,9 @@ def spawn(
     pid = os.fork()
     if pid == 0:
         streams = [null if stream is None else stream for stream in (stdin, stdout, stderr)]
-        _become(path, argv, streams, keep, env, cwd, shielded, grouped, parent, child_report, prctl)
+        owned = lifetime is Lifetime.OWNED
+        live = (lambda: _tie(parent, prctl)) if owned else (lambda: _detach({*keep, *streams, child_report}))
+        _become(path, argv, streams, keep, env, cwd, live, shielded, grouped, child_report)
     os.close(child_report)
     os.close(null)
     with os.fdopen(report, "rb") as pipe:
@@ -130,6 +145,26 @@ def spawn(
     return Child(pid, os.pidfd_open(pid), tuple(argv))
 
 
+def _tie(parent: int, prctl: Callable[..., int]) -> None:
+    """In the forked child: be killed when the parent ends."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent died before the line above took effect
+
+
+def _detach(keep: set[int]) -> None:
+    """In the forked child: keep nothing of the parent but these descriptors."""
+    os.setsid()
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (a hot path)
+        if descriptor > 2 and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:  # the one that listed them
+                continue
+
+
 def _become(
     path: str,
     argv: Sequence[str],
@@ -137,17 +172,14 @@ def _become(
     keep: Sequence[int],
     env: Environment | None,
     cwd: str | None,
+    live: Callable[[], None],
     shielded: bool,
     grouped: bool,
-    parent: int,
     report: int,
-    prctl: Callable[..., int],
 ) -> NoReturn:
     """In the forked child: become the program, or write why not to `report` and exit."""
     try:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # the parent died before the line above took effect
+        live()
         for target, stream in enumerate([os.dup(stream) for stream in streams]):
             os.dup2(stream, target)
         for descriptor in keep:

@@ -66,6 +66,37 @@ def zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+def test_a_detached_child_outlives_us_and_has_nothing_of_ours(tmp_path: Path) -> None:
+    """Of a parent that ignores signals, has a descriptor open for its children, and is killed."""
+    script = f"""
+import os, signal
+from dayfly import process
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.set_inheritable(os.open("/etc/passwd", os.O_RDONLY), True)
+kept = os.open({str(tmp_path / "said")!r}, os.O_WRONLY | os.O_CREAT)
+words = f"(grep -e ^SigBlk -e ^SigIgn /proc/self/status; ls -l /proc/$$/fd; echo end) >&{{kept}}; exec sleep 600"
+child = process.spawn(["bash", "-c", words], keep=[kept], lifetime=process.Lifetime.DETACHED)
+print(child.pid, flush=True)
+child.wait()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        eventually(lambda: (tmp_path / "said").read_text().endswith("end\n"))
+        parent.kill()
+        parent.wait()
+        said = (tmp_path / "said").read_text()
+        assert said.count("0000000000000000") == 2
+        assert "/etc/passwd" not in said
+        assert os.getsid(child) == os.getpgid(child) == child
+        assert not zombie(child)
+    finally:
+        parent.stdout.close()
+        os.kill(child, signal.SIGKILL)
+
+
 def test_children_die_with_us() -> None:
     """Of a parent that is killed with SIGKILL, and so can do nothing about it."""
     script = "from dayfly import process; c = process.spawn(['sleep', '600']); print(c.pid, flush=True); c.wait()"

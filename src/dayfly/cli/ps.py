@@ -12,8 +12,8 @@ from dayfly.units import format_duration, format_size
 from dayfly.values import asdict
 
 DESCRIPTION = """\
-Show the machines that run on this host, of all users. They are read from the process table: a machine is a process, a
-child of its job.
+Show the machines that run on this host, of all users. They are read from the process table: a machine is a process. An owned
+machine ends with the process that started it; a detached one has a keeper process of its own and outlives its caller.
 """
 
 
@@ -28,7 +28,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([asdict(machine) | {"user": user_name(machine.uid)} for machine in machines])
     else:
-        titles = ("ID", "IMAGE", "USER", "PID", "CPUS", "MEMORY", "ACCEL", "CPU MODEL", "AGE", "CPU")
+        titles = ("ID", "IMAGE", "USER", "PID", "CPUS", "MEMORY", "ACCEL", "CPU MODEL", "LIFETIME", "AGE", "CPU")
         print_table(titles, [_row(machine) for machine in machines], "no machines run on this host")
     return 0
 
@@ -43,6 +43,7 @@ def _row(machine: Running) -> tuple[str, ...]:
         format_size(machine.memory),
         machine.accelerator,
         machine.cpu_model,
+        machine.lifetime,
         format_duration(machine.age),
         format_duration(machine.cpu),
     )

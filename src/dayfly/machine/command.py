@@ -48,7 +48,7 @@ def render(qemu: str, config: MachineConfig, resources: OpenResources, ends: End
     return [
         qemu,
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-name", f"guest={escape(f'{NAME_PREFIX}{config.identity}:{config.label}')}"),
+        *("-name", f"guest={escape(f'{NAME_PREFIX}{config.identity}:{config.lifetime}:{config.label}')}"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-machine", "q35,usb=off,vmport=off,sata=off,smbus=off,hpet=off,memory-backend=memory"),
         *("-accel", _ACCELERATORS[config.accelerator]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dayfly.guest.boot import BootMode
+from dayfly.process import Lifetime
 from dayfly.settings import CPU_MODELS
 from dayfly.values import dataclass
 
@@ -100,6 +101,9 @@ class MachineConfig:
 
     `identity` is the machine's own name, at most 64 characters; `label` says what it was made from, for `dayfly ps`. `disks`
     appear in the guest in this order as vda, vdb, …
+
+    A machine whose `lifetime` is OWNED ends with the process of its caller. A DETACHED one outlives the caller: it belongs to a
+    keeper, a process that does nothing else, and is listed in `dayfly.machine.instances`.
     """
 
     identity: str
@@ -114,3 +118,4 @@ class MachineConfig:
     network: Network
     mac: str
     start: Start = Start.BOOT
+    lifetime: Lifetime = Lifetime.OWNED

@@ -20,6 +20,8 @@ class Ability(StrEnum):
     SAVE = "save"
     PAUSE = "pause"
     CONSOLE = "console"
+    DETACH = "detach"
+    """Its machines outlive the process that starts them by themselves, without a keeper."""
 
 
 class Driver(ABC):

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dayfly.machine.command import CPUS, NAME_PREFIX
+from dayfly.process import Lifetime
 from dayfly.values import dataclass
 
-_NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):(.*)", re.DOTALL)
+_LIFETIMES = "|".join(Lifetime)
+_NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):({_LIFETIMES}):(.*)", re.DOTALL)
 _MEMORY = re.compile(r"(\d{1,12})K")
 
 
@@ -31,6 +33,7 @@ class Running:
     cpu: float
     accelerator: str
     cpu_model: str
+    lifetime: str
 
 
 def running() -> Iterator[Running]:
@@ -50,14 +53,17 @@ def _read(entry: Path) -> Running | None:
     if machine is None:
         return None
     ticks = os.sysconf("SC_CLK_TCK")
-    identity, label, cpus, memory, accelerator, cpu_model = machine
+    identity, lifetime, label, cpus, memory, accelerator, cpu_model = machine
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) / ticks
     cpu = (int(stat[11]) + int(stat[12])) / ticks
-    return Running(identity, label, int(entry.name), int(stat[1]), uid, cpus, memory, age, cpu, accelerator, cpu_model)
+    return Running(identity, label, int(entry.name), int(stat[1]), uid, cpus, memory, age, cpu, accelerator, cpu_model, lifetime)
 
 
-def parse_command(words: list[str]) -> tuple[str, str, int, int, str, str] | None:
-    """Identity, label, CPUs, memory, accelerator and CPU model from an argv of `dayfly.machine.command`; None for any other."""
+def parse_command(words: list[str]) -> tuple[str, str, str, int, int, str, str] | None:
+    """Identity, lifetime, label, CPUs, memory, accelerator and CPU model from an argv of `dayfly.machine.command`.
+
+    None for any other argv.
+    """
     values = dict(itertools.pairwise(words[1:]))
     name = _NAME.fullmatch(values.get("-name", ""))
     memory = _MEMORY.fullmatch(values.get("-m", ""))
@@ -66,4 +72,4 @@ def parse_command(words: list[str]) -> tuple[str, str, int, int, str, str] | Non
         return None
     accelerator = values.get("-accel", "").partition(",")[0]
     cpu_model = next((str(model) for model, words in CPUS.items() if words == values.get("-cpu")), "")
-    return name[1], name[2].replace(",,", ","), int(cpus), int(memory[1]) * 1024, accelerator, cpu_model
+    return name[1], name[2], name[3].replace(",,", ","), int(cpus), int(memory[1]) * 1024, accelerator, cpu_model

@@ -64,7 +64,7 @@ class Launched:
 class Qemu(Driver):
     """QEMU, spawned as a child that dies with us and has nothing on disk."""
 
-    abilities = frozenset(Ability)
+    abilities = frozenset(Ability) - {Ability.DETACH}
 
     def __init__(self, program: str) -> None:
         """`program` is a name on PATH, or a path."""

@@ -9,12 +9,13 @@ from typing import TypeVar
 from dayfly.errors import Refused
 from dayfly.guest.boot import BootMode
 from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape, Share, Start
+from dayfly.process import Lifetime
 
-VERSION = 1
+VERSION = 2
 Kind = TypeVar("Kind", bound=StrEnum)
 _FIELDS = {
     *("version", "identity", "label", "accelerator", "cpu", "cpus", "memory", "boot", "command_line"),
-    *("disks", "shares", "network", "mac", "start"),
+    *("disks", "shares", "network", "mac", "start", "lifetime"),
 }
 
 
@@ -41,6 +42,7 @@ def render(config: MachineConfig) -> dict[str, object]:
         "network": str(config.network),
         "mac": config.mac,
         "start": str(config.start),
+        "lifetime": str(config.lifetime),
     }
 
 
@@ -64,6 +66,7 @@ def parse(value: object) -> MachineConfig:
         network=_choice(fields, "network", Network),
         mac=_text(fields, "mac"),
         start=_choice(fields, "start", Start),
+        lifetime=_choice(fields, "lifetime", Lifetime),
     )
 
 

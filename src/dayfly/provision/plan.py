@@ -10,6 +10,7 @@ from dayfly.guest.boot import BootMode
 from dayfly.image.library import OpenImage
 from dayfly.machine import scratch
 from dayfly.machine.config import Disk, MachineConfig, Network, Processor, Shape, Share
+from dayfly.process import Lifetime
 from dayfly.values import dataclass
 
 USER_NETWORK = "10.0.2.15/24 10.0.2.2 10.0.2.3"
@@ -46,6 +47,7 @@ def configuration(
     boot: BootMode,
     shares: tuple[Share, ...],
     network: Network,
+    lifetime: Lifetime = Lifetime.OWNED,
 ) -> MachineConfig:
     """The configuration of a machine of this image."""
     return MachineConfig(
@@ -60,6 +62,7 @@ def configuration(
         shares=shares,
         network=network,
         mac=mac(identity),
+        lifetime=lifetime,
     )
 
 

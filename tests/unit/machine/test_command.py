@@ -5,6 +5,7 @@ from dayfly.machine.command import kernel_command_line, render
 from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape, Share
 from dayfly.machine.processes import parse_command
 from dayfly.machine.resources import DiskFile, Endpoints, OpenResources
+from dayfly.process import Lifetime
 
 CONFIG = MachineConfig(
     identity="0123456789",
@@ -86,7 +87,14 @@ def test_no_two_devices_in_one_slot() -> None:
 
 def test_a_machine_is_recognised_by_its_command() -> None:
     argv = render("/usr/bin/qemu-system-x86_64", replace(CONFIG, label="odd,name:1"), FILES, ENDS)
-    assert parse_command(argv) == ("0123456789", "odd,name:1", 2, 1 << 30, "tcg", "x86-64-v3")
+    assert parse_command(argv) == ("0123456789", "owned", "odd,name:1", 2, 1 << 30, "tcg", "x86-64-v3")
+
+
+def test_a_machine_says_its_lifetime() -> None:
+    argv = render("qemu", replace(CONFIG, label="owned:1", lifetime=Lifetime.DETACHED), FILES, ENDS)
+    read = parse_command(argv)
+    assert read is not None
+    assert read[:3] == ("0123456789", "detached", "owned:1")
 
 
 def test_other_processes_are_no_machines() -> None:

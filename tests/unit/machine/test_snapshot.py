@@ -13,6 +13,7 @@ from dayfly.machine import serialized
 from dayfly.machine.config import Accelerator, CpuModel, Disk, MachineConfig, Network, Shape, Share, Start
 from dayfly.machine.snapshot import description
 from dayfly.machine.snapshot.description import AgentState, Snapshot
+from dayfly.process import Lifetime
 from tests.unit.machine.test_command import CONFIG
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -30,6 +31,7 @@ CONFIGS = st.builds(
     network=st.sampled_from(Network),
     mac=TEXT,
     start=st.sampled_from(Start),
+    lifetime=st.sampled_from(Lifetime),
 )
 SNAPSHOT = Snapshot(replace(CONFIG, shares=(Share("share0", "/a", "/b", readonly=True),)), "7.2.22", AgentState.RUNNING)
 
@@ -68,5 +70,5 @@ def test_a_later_version_is_refused() -> None:
     fields = description.render(SNAPSHOT)
     with pytest.raises(Refused, match="version 2"):
         description.parse({**fields, "version": 2})
-    with pytest.raises(Refused, match="version 2"):
-        description.parse({**fields, "config": {**serialized.render(SNAPSHOT.config), "version": 2}})
+    with pytest.raises(Refused, match="version 3"):
+        description.parse({**fields, "config": {**serialized.render(SNAPSHOT.config), "version": 3}})

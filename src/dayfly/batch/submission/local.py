@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from dayfly.batch.submission.rendering import TASK, outputs
 from dayfly.batch.submission.states import State
 from dayfly.errors import DayflyError, NotFound, Refused, in_words
 from dayfly.image.fields import decode
+from dayfly.process import Lifetime
 from dayfly.settings import xdg
 
 _LIMIT = 64 * 1024 * 1024
@@ -43,23 +43,17 @@ def start(job: JobSpec) -> str:
     told = os.open(folder / disknames.LOCAL_NOTICE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
-    with subprocess.Popen(  # not by dayfly.process: what that starts ends with us
-        command,
-        env=inherited.environment_for_dayfly(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=told,
-        start_new_session=True,
-        pass_fds=[writer],
-    ) as started:
-        os.close(writer)
-        os.close(told)
-        ready = os.read(reader, 1)
-        os.close(reader)
-        if not ready:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise DayflyError(f"the job's process ended before it had begun, with status {started.wait()}")
-        started.returncode = 0  # it is nobody's to wait for
+    environment = inherited.environment_for_dayfly()
+    child = process.spawn(command, stderr=told, keep=[writer], env=environment, lifetime=Lifetime.DETACHED)
+    os.close(writer)
+    os.close(told)
+    ready = os.read(reader, 1)
+    os.close(reader)
+    if not ready:
+        status, _ = child.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DayflyError(f"the job's process ended before it had begun, with status {status}")
+    os.close(child.pidfd)  # nobody waits for it
     return number
 
 

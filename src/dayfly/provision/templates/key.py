@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dayfly.machine.command import render
 from dayfly.machine.config import Accelerator, MachineConfig, Share, Start
 from dayfly.machine.resources import DiskFile, Endpoints, OpenResources
+from dayfly.process import Lifetime
 from dayfly.values import dataclass, replace
 
 _FORMAT = "1"
@@ -30,7 +31,7 @@ def key(config: MachineConfig, qemu: str, content: Mapping[str, str]) -> Key:
     or the kernel's command line makes another template.
     """
     shares = tuple(Share(share.tag, "", "", readonly=False) for share in config.shares)
-    alike = replace(config, identity="", label="", shares=shares, mac="", start=Start.BOOT)
+    alike = replace(config, identity="", label="", shares=shares, mac="", start=Start.BOOT, lifetime=Lifetime.OWNED)
     no_files = OpenResources(tuple(DiskFile(0) for _ in config.disks), kernel=0, initramfs=0)
     facts = {
         "format": _FORMAT,
