@@ -17,7 +17,7 @@ from tests.framework.slurm import CGROUPS, Cluster
 
 SHELL = "#!/bin/sh\n"
 GONE = "99999"
-_NAMED = ["-name", "guest=dayfly:00000000ff:debian,,12", "-m", "1024K", "-smp", "1", "-accel", "tcg"]
+_NAMED = ["-name", "guest=dayfly:00000000ff:owned:debian,,12", "-m", "1024K", "-smp", "1", "-accel", "tcg"]
 
 
 @pytest.fixture
