@@ -6,3 +6,7 @@ from collections.abc import Callable
 
 Notify = Callable[[str], None]
 """Takes one notice, a line. Raises nothing."""
+
+
+def ignore(_: str) -> None:
+    """A `Notify` for callers that want to hear nothing."""

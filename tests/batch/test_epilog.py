@@ -51,7 +51,9 @@ def test_a_machine_whose_job_is_gone(
     machine, folders = orphan
     running = batch.submit(SHELL + "echo up; sleep 4; echo end\n")
     eventually(lambda: batch.machine_of(running), "a job's machine runs", 30)
-    assert epilog(cluster) == [f"machine 00000000ff of job {GONE}, process {machine.pid}"]
+    # Empty cgroups of earlier jobs, which Slurm has left behind, may go with it.
+    machines = [line for line in epilog(cluster) if not line.startswith("cgroup ")]
+    assert machines == [f"machine 00000000ff of job {GONE}, process {machine.pid}"]
     assert machine.wait() == -signal.SIGKILL
     assert all(folder.exists() for folder in folders), "an empty cgroup may be of a job that is about to start"
     assert {f"cgroup {folder.parent}" for folder in folders} <= set(epilog(cluster, "--age", "0"))

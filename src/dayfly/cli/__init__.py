@@ -91,7 +91,7 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] == "local-job" and len(words) == 3:  # what `dayfly submit --batch local` starts
         from dayfly.batch.submission import local  # noqa: PLC0415 (the other commands do without it)
 
-        return local.run(words[1], int(words[2]))
+        return local.run(words[1], int(words[2]), process.warn)
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
         return _execute(words[0], words[1:])
     if words and words[0] == "--version" and "_ARGCOMPLETE" not in os.environ:

@@ -54,7 +54,7 @@ def access(arguments: argparse.Namespace) -> Access:
     """What `add_access` was told."""
     from dayfly.imagebuild.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
 
-    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout)
+    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout, process.warn)
 
 
 def _file(text: str) -> Path:

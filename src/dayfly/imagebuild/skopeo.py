@@ -19,6 +19,7 @@ from typing import Any
 
 from dayfly import inherited, process
 from dayfly.errors import DayflyError, NotFound, Refused
+from dayfly.notices import Notify, ignore
 from dayfly.settings import home
 from dayfly.units import format_duration, format_size
 
@@ -55,12 +56,13 @@ _CAUSES = (
 
 @dataclass(frozen=True)
 class Access:
-    """How a registry is spoken to. `timeout` is in seconds: how long it may send (next to) nothing."""
+    """How a registry is spoken to. `timeout` is in seconds: how long it may send (next to) nothing. `notify` hears of retries."""
 
     ca: Path | None = None
     auth_file: Path | None = None
     insecure: bool = False
     timeout: float = 60.0
+    notify: Notify = ignore
 
     def options(self, prefix: str, certificates: Path) -> list[str]:
         """The options of a skopeo command, whose names begin with `prefix`."""
@@ -102,7 +104,7 @@ class Skopeo:
             try:
                 return self._attempt(words, output, largest, moved, most)
             except _Passing as error:
-                process.warn(f"{error.message}; trying again")
+                self.access.notify(f"{error.message}; trying again")
                 time.sleep(pause)
         try:
             return self._attempt(words, output, largest, moved, most)

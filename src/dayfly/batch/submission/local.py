@@ -26,6 +26,7 @@ from dayfly.batch.submission.rendering import TASK, outputs
 from dayfly.batch.submission.states import State
 from dayfly.errors import DayflyError, NotFound, Refused, in_words
 from dayfly.image.fields import decode
+from dayfly.notices import Notify
 from dayfly.process import Lifetime
 from dayfly.settings import xdg
 
@@ -57,8 +58,8 @@ def start(job: JobSpec) -> str:
     return number
 
 
-def run(number: str, ready: int) -> int:
-    """Be the job's process: run its tasks, and keep how they ended."""
+def run(number: str, ready: int, notify: Notify) -> int:
+    """Be the job's process: run its tasks, and keep how they ended. `notify` hears why a task could not be started."""
     folder = _folder(number)
     fields = decode(files.read(folder / "job.json", _LIMIT), "job.json").values
     job = JobSpec(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
@@ -68,7 +69,7 @@ def run(number: str, ready: int) -> int:
         owner.flush()
         os.write(ready, b".")
         os.close(ready)
-        statuses = _Tasks(job, number).run()
+        statuses = _Tasks(job, number, notify).run()
         status = next((status for status in statuses if status), 0)
         files.write(folder / disknames.LOCAL_STATUS, f"{status}\n".encode(), 0o600)
     return 0
@@ -77,9 +78,10 @@ def run(number: str, ready: int) -> int:
 class _Tasks:
     """Runs tasks one after the other, until one is told to end."""
 
-    def __init__(self, job: JobSpec, number: str) -> None:
+    def __init__(self, job: JobSpec, number: str, notify: Notify) -> None:
         self._job = job
         self._number = number
+        self._notify = notify
         self._child: process.Child | None = None
         self._ended = 0
         for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -103,7 +105,7 @@ class _Tasks:
         try:
             return self._ran(task)
         except (DayflyError, OSError) as error:
-            process.warn(in_words(error))
+            self._notify(in_words(error))
             return DayflyError.exit_status
 
     def _ran(self, task: int) -> int:
