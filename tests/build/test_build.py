@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.framework import images
+from tests.framework.images import TEST_LIBRARY
 from tests.framework.site import eventually
 
 from dayfly.errors import DayflyError, NoSpace, NotFound, ProgramFailed, Refused
@@ -103,19 +105,20 @@ def as_another_user() -> str:
 
 @pytest.mark.timeout(900)
 def test_the_same_recipe_gives_the_same_image_bit_for_bit(library: Library, scratch: Path, tmp_path: Path) -> None:
-    """The second time another user builds it, where we can become one."""
+    """The tests' own image is built again, by another user where we can become one."""
 
     def again() -> str:
         if os.geteuid() == 0:
             return as_another_user()
         return build(find("debian:12"), Library(tmp_path / "second"), settings(scratch), silent)
 
-    lines: list[str] = []
-    first = build(find("debian:12"), library, settings(scratch), lines.append)
-    assert any(line.startswith("packages: ") for line in lines)
-    nothing_left(library)
-    assert library.verify().bad == ()
-    assert again() == first
+    tests_own = Library(TEST_LIBRARY)
+    images.build(images.PLAIN)
+    first, second = tests_own.inspect(parse("debian:12"))[0], again()
+    if first == second:
+        library = tests_own
+    else:  # the archive may have had newer packages since
+        assert build(find("debian:12"), library, settings(scratch), silent) == second
     with library.open(parse("debian:12")) as image:
         assert image.config.os.pretty_name == "Debian GNU/Linux 12 (bookworm)"
         assert image.config.boot is BootMode.AGENT
@@ -145,7 +148,11 @@ def test_a_root_with_a_kernel_files_and_users_of_its_own(library: Library, scrat
         users=(RecipeUser("worker", 1000, 1000, "/home/worker", "/bin/bash", ("cdrom",)),),
         environment={"SITE": "here"},
     )
-    build(recipe, library, settings(scratch), silent, name=Name("other", "name"))
+    lines: list[str] = []
+    build(recipe, library, settings(scratch), lines.append, name=Name("other", "name"))
+    assert any(line.startswith("packages: ") for line in lines)
+    nothing_left(library)
+    assert library.verify().bad == ()
     _, manifest, config = library.inspect(parse("other:name"))
     assert manifest.find(Role.MODULES) is None
     assert manifest.find(Role.BOOT_MODULES)

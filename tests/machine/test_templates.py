@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ import pytest
 from dayfly.image.library import Library, Source
 from dayfly.image.reference import parse
 from dayfly.machine.processes import running
+from dayfly.provision.templates.key import Key
+from dayfly.provision.templates.store import Kind, Store, Unusable
 from tests.framework.site import IMAGE, Site, eventually, kill, moments
 from tests.framework.templates import folder_of, lend_template, listed, refingerprint, start_of
 from tests.machine.test_faults import in_small_disk, works
@@ -114,13 +117,12 @@ def test_those_who_want_the_same_at_once_make_it_once(site: Site, own_templates:
     assert min(record["phases"]["spawned"] for record in site.records()) > 0.5  # all of them waited for it
 
 
-@pytest.mark.parametrize("part", ["memory", "state", "scratch", "template.json"])
-@pytest.mark.parametrize("how", ["removed", "truncated", "changed", "a link"])
-def test_a_damaged_one_is_noticed_and_made_again(site: Site, own_templates: Path, part: str, how: str) -> None:
-    lend_template(site, own_templates)
-    works(site)
-    assert site.record()["phases"]["spawned"] < 1.5  # the copy was used
-    path = folder_of(own_templates) / part
+PARTS = ("memory", "state", "scratch", "template.json")
+DAMAGES = ("removed", "truncated", "changed", "a link")
+
+
+def damage(path: Path, how: str, elsewhere: Path) -> None:
+    """Do this to a file of a template."""
     if how == "removed":
         path.unlink()
     elif how == "truncated":
@@ -130,15 +132,40 @@ def test_a_damaged_one_is_noticed_and_made_again(site: Site, own_templates: Path
             file.seek(path.stat().st_size // 3)
             file.write(b"changed")
     else:
-        path.rename(site.work / "elsewhere")
-        path.symlink_to(site.work / "elsewhere")
-    made = folder_of(own_templates).stat().st_ino
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+
+
+def test_a_damaged_one_is_noticed(site: Site, own_templates: Path) -> None:
+    """Whichever part it is, and whatever was done to it, by what opens a job's template. An unfinished one is none."""
+    lent = lend_template(site, own_templates)
+    key = Key(json.loads((lent / "template.json").read_text())["facts"], lent.name)
+    store = Store(own_templates, Kind.USER)
+    for part, how in itertools.product(PARTS, DAMAGES):
+        shutil.rmtree(lent)
+        lend_template(site, own_templates)
+        found = store.find(key)
+        assert found is not None
+        found.close()
+        damage(lent / part, how, site.work / f"{part}-{how}")
+        if (part, how) == ("template.json", "removed"):
+            assert store.find(key) is None
+        else:
+            with pytest.raises(Unusable):
+                store.find(key)
+
+
+@pytest.mark.parametrize(("part", "how"), zip(PARTS, DAMAGES, strict=True))
+def test_a_damaged_one_is_made_again(site: Site, own_templates: Path, part: str, how: str) -> None:
+    lent = lend_template(site, own_templates)
+    works(site)
+    assert site.record()["phases"]["spawned"] < 1.5  # the copy was used
+    damage(lent / part, how, site.work / "elsewhere")
     works(site)
     assert start_of(site) == ("template", "")
     (template,) = listed(site)
     assert template["state"] == "ready"
     assert site.dayfly("template", "show", template["name"]).out.count(b"ready") == 1
-    assert made
 
 
 def test_one_that_cannot_be_restored(site: Site, own_templates: Path) -> None:
