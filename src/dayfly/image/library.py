@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dayfly.image.maintenance import Collected, Verified
 
 
-_ATTACHED = re.compile(r"sha256-[0-9a-f]{64}\.[a-z]+")
+_ATTACHED = r"sha256-[0-9a-f]{64}\.[a-z]+"
 """The names under which cosign keeps what belongs to an image."""
 
 
@@ -288,7 +288,7 @@ class Library:
 
     def images(self) -> list[Listed]:
         """All images, by name; also those that cannot be run."""
-        listed = [self._listed(entry) for entry in self.index().entries if not _ATTACHED.fullmatch(entry.name)]
+        listed = [self._listed(entry) for entry in self.index().entries if not re.fullmatch(_ATTACHED, entry.name)]
         return sorted(listed, key=lambda image: (not image.name, image.name, image.digest))
 
     def _listed(self, entry: Entry) -> Listed:

@@ -12,8 +12,8 @@ from pathlib import Path
 from dayfly.machine.command import CPUS, NAME_PREFIX
 from dayfly.values import dataclass
 
-_NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):(.*)", re.DOTALL)
-_MEMORY = re.compile(r"(\d{1,12})K")
+_NAME = rf"(?s:guest={NAME_PREFIX}([0-9a-f]{{10}}):(.*))"
+_MEMORY = r"(\d{1,12})K"
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _read(entry: Path) -> Running | None:
 def parse_command(words: list[str]) -> tuple[str, str, int, int, str, str] | None:
     """Identity, label, CPUs, memory, accelerator and CPU model from an argv of `dayfly.machine.command`; None for any other."""
     values = dict(itertools.pairwise(words[1:]))
-    name = _NAME.fullmatch(values.get("-name", ""))
-    memory = _MEMORY.fullmatch(values.get("-m", ""))
+    name = re.fullmatch(_NAME, values.get("-name", ""))
+    memory = re.fullmatch(_MEMORY, values.get("-m", ""))
     cpus = values.get("-smp", "")
     if name is None or memory is None or not cpus.isdecimal():
         return None
