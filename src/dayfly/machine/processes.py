@@ -41,13 +41,12 @@ def running() -> Iterator[Running]:
 
 def _read(entry: Path) -> Running | None:
     try:
-        words = entry.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+        machine = parse_command(entry.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0"))
+        if machine is None:
+            return None
         stat = entry.joinpath("stat").read_text().rpartition(")")[2].split()
         uid = entry.stat().st_uid
     except OSError:  # it ended meanwhile
-        return None
-    machine = parse_command(words)
-    if machine is None:
         return None
     ticks = os.sysconf("SC_CLK_TCK")
     identity, label, cpus, memory, accelerator, cpu_model = machine
