@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dayfly.errors import Refused
 
@@ -58,6 +58,13 @@ class Fields:
         text = line(value, place, limit)
         if pattern is not None and not re.fullmatch(pattern, text):
             raise Refused(f"{place} is {text[:100]!r}, which it cannot be")
+        return text
+
+    def one_of(self, name: str, values: Collection[str]) -> str:
+        """One of these texts."""
+        text = self.text(name)
+        if text not in values:
+            raise Refused(f"{self.place}.{name} is {text[:100]!r}, which it cannot be")
         return text
 
     def number(self, name: str, lowest: int, highest: int) -> int:

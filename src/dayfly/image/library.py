@@ -217,15 +217,22 @@ class Library:
 
     def resolve(self, reference: Reference) -> Entry:
         """The image meant. Raises `NotFound`, or `Refused` for a beginning of more than one digest."""
-        return resolve(self.index(), str(reference.name), reference.digest, self.title)
+        return self.resolve_in(self.index(), reference)
 
     def open(self, reference: Reference, notice: str = "") -> OpenImage:
         """Open an image to run it: every blob checked and locked.
 
         Raises `NotFound`, `Corrupt`, `Stopped` where no list vouches for it any more, or `Refused` for what is no Dayfly image.
         """
-        index = self.index()
-        entry = resolve(index, str(reference.name), reference.digest, self.title)
+        return self.open_in(self.index(), reference, notice)
+
+    def resolve_in(self, index: Index, reference: Reference) -> Entry:
+        """As `resolve`, in an index that was read before."""
+        return resolve(index, str(reference.name), reference.digest, self.title)
+
+    def open_in(self, index: Index, reference: Reference, notice: str = "") -> OpenImage:
+        """As `open`, in an index that was read before."""
+        entry = self.resolve_in(index, reference)
         digest = entry.descriptor.digest
         try:
             stands = provenance_of(self.layout, digest, _label(entry), index.sources(digest), weak=self.weak_lists)

@@ -208,13 +208,13 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
     schema = own.number("schema", 1, 1_000_000)
     if schema != SCHEMA:
         raise Refused(f"{place} has the format {schema}, and this Dayfly knows {SCHEMA} only", "use a newer Dayfly")
-    fields.text("os", "linux")
-    boots = BootMode(own.text("boot", "|".join(BootMode)))
+    fields.one_of("os", ["linux"])
+    boots = BootMode(own.one_of("boot", list(BootMode)))
     process, system, kernel = fields.section("config"), own.section("os"), own.section("kernel")
     return ImageConfig(
         os=_operating_system(system),
         kernel=Kernel() if boots.by_firmware else Kernel(kernel.text("version", _WORD), _command_line(kernel)),
-        architecture=fields.text("architecture", "amd64"),
+        architecture=fields.one_of("architecture", ["amd64"]),
         boot=boots,
         size=own.number("size", 0, BLOB_LIMIT),
         created=fields.text("created", _TIME),
