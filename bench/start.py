@@ -1,10 +1,10 @@
 """The time to start a job's machine, compared with the same machine started by a bare script.
 
     python -m bench.start [--image debian:12] [--system debian:12-system] [--runs 10]
-        [--only cold,warm,cpu,many,memory,system,imports]
+        [--only cold,warm,cpu,many,memory,system,imports,instructions]
 
 Floor and figure are measured in turn, so that other load affects both equally. The jobs `echo` and `true` run in machines of the
-shape in the settings.
+shape in the settings. `instructions` is measured only when it is named, and needs valgrind.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import argparse
 import compileall
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dayfly
@@ -29,7 +30,7 @@ from dayfly.guest.boot import BootMode
 from dayfly.image.search import Libraries
 from dayfly.settings import load
 
-IMPORTS = "import dayfly.cli.run, os; os._exit(0)"
+IMPORTS = "import dayfly.cli.run, dayfly.job.start, os; os._exit(0)"
 """The imports before QEMU is spawned, without the interpreter's own cleanup at exit."""
 
 DAYFLY = str(Path(sys.executable).with_name("dayfly"))
@@ -119,7 +120,7 @@ def own_cpu(argv: Sequence[str]) -> float:
     wait4(2) adds the children that it waited for, QEMU among them. Its CPU clock does not, and can still be read when the process
     has ended and nobody has waited for it. The clock's number is made from the process's as by clock_getcpuclockid(3).
     """
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     taken = time.clock_gettime(~process.pid << 3 | CPUCLOCK_SCHED)
     if process.wait() != 0:
@@ -127,29 +128,58 @@ def own_cpu(argv: Sequence[str]) -> float:
     return taken * 1000
 
 
-def cpu(image: str, runs: int) -> None:
-    """The host's part of a start: the CPU time of our own process alone."""
-    commands = {
-        "dayfly run IMAGE -- true (warm), own process": [DAYFLY, "run", image, "--no-share", "--", "true"],
-        "dayfly --version": [DAYFLY, "--version"],
-        "dayfly run --help": [DAYFLY, "run", "--help"],
-        "dayfly ps": [DAYFLY, "ps"],
-        "dayfly image list": [DAYFLY, "image", "list"],
+def instructions(argv: Sequence[str]) -> float:
+    """Millions of instructions in user mode of a process alone, counted by valgrind. Other load does not change them."""
+    tool = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
+    process = subprocess.Popen(
+        [*tool, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    told = process.communicate()[1]
+    found = re.search(rf"=={process.pid}== I\s+refs:\s+([\d,]+)", told)
+    if process.returncode != 0 or found is None:
+        raise SystemExit(f"{' '.join(argv)} exited with {process.returncode}: {told}")
+    return int(found[1].replace(",", "")) / 1e6
+
+
+def start_commands(dayfly: Sequence[str], image: str) -> dict[str, list[str]]:
+    """The commands whose own process is measured."""
+    return {
+        "dayfly run IMAGE -- true, warm": [*dayfly, "run", image, "--no-share", "--", "true"],
+        "dayfly --version": [*dayfly, "--version"],
+        "dayfly run --help": [*dayfly, "run", "--help"],
+        "dayfly ps": [*dayfly, "ps"],
+        "dayfly image list": [*dayfly, "image", "list"],
     }
+
+
+def own_process(unit: str, measure: Callable[[Sequence[str]], float], dayfly: Sequence[str], image: str, runs: int) -> None:
+    """The host's part of a start: our own process alone, without its children."""
+    commands = start_commands(dayfly, image)
     floor: list[float] = []
     taken: dict[str, list[float]] = {name: [] for name in commands}
     for round_ in range(runs + 1):
-        bare = own_cpu([sys.executable, "-I", "-S", "-c", "pass"])
-        figures = {name: own_cpu(command) for name, command in commands.items()}
+        bare = measure([sys.executable, "-I", "-S", "-c", "pass"])
+        figures = {name: measure(command) for name, command in commands.items()}
         if round_ > 0:  # the first makes the template
             floor.append(bare)
             for name, figure in figures.items():
                 taken[name].append(figure)
-    print("\nCPU time (user and system) of our own process alone, without its children")
     show(
-        Figure("python -I -S -c pass", tuple(floor), "ms"),
-        [Figure(name, tuple(values), "ms") for name, values in taken.items()],
+        Figure("python -I -S -c pass", tuple(floor), unit),
+        [Figure(name, tuple(values), unit) for name, values in taken.items()],
     )
+
+
+def cpu(image: str, runs: int) -> None:
+    """CPU time of our own process."""
+    print("\nCPU time (user and system) of our own process alone, without its children")
+    own_process("ms", own_cpu, [DAYFLY], image, runs)
+
+
+def count(image: str, runs: int) -> None:
+    """Instructions of our own process. The launcher, which is a program of its own, does not count."""
+    print("\nmillions of instructions in user mode of our own process alone, without its children")
+    own_process("M", instructions, [sys.executable, f"{DAYFLY}-main"], image, runs)
 
 
 def cold(image: str, runs: int) -> None:
@@ -300,6 +330,8 @@ def main() -> None:
         warm(image, runs)
     if "cpu" in wanted:
         cpu(image, runs)
+    if "instructions" in wanted:
+        count(image, runs)
     if "many" in wanted:
         at_once(image, runs)
     if "memory" in wanted:

@@ -19,8 +19,12 @@ _MOST_LINKS = 40
 _UNKNOWN = 65534
 """Whom files belong to whose owner a user namespace has no number for (user_namespaces(7), overflowuid)."""
 
-DRAFT = re.compile(r"\.draft-\d+-[0-9a-f]{12}")
-"""The name of a file that a process was killed while it gave it its own."""
+_DRAFT = r"\.draft-\d+-[0-9a-f]{12}"
+
+
+def is_draft(name: str) -> bool:
+    """Whether this is the name of a file that a process was killed while it gave it its own."""
+    return re.fullmatch(_DRAFT, name) is not None
 
 
 @contextlib.contextmanager
@@ -73,7 +77,7 @@ class Draft:
 
 @contextlib.contextmanager
 def drafting(folder: Path, mode: int = 0o644) -> Iterator[Draft]:
-    """A new file without a name; where there are no such files (NFS), one whose name `DRAFT` matches. Raises `NoSpace`."""
+    """A new file without a name; where there are no such files (NFS), one that `is_draft` tells by its name. Raises `NoSpace`."""
     with full_disk_told(folder):
         draft = _draft(folder, mode)
     try:

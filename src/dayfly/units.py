@@ -7,8 +7,8 @@ import time
 
 from dayfly.errors import Refused
 
-_SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))?\s*([KMGT]?)(i?B)?", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", re.IGNORECASE | re.ASCII)
+_SIZE = r"(?ai)(\d{1,15})(?:\.(\d{1,3}))?\s*([KMGT]?)(i?B)?"
+_DURATION = r"(?ai)(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?"
 _NAMES = ("B", "KiB", "MiB", "GiB", "TiB")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -18,7 +18,7 @@ def parse_size(text: str) -> int:
 
     Raises `Refused` for anything else and for zero.
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise Refused(f"{text!r} is not a size", "write it like 512M or 2G")
     whole, fraction, unit, _ = match.groups()
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
 
     Raises `Refused` for anything else and for zero.
     """
-    match = _DURATION.fullmatch(text.strip())
+    match = re.fullmatch(_DURATION, text.strip())
     groups = match.groups() if match else ()
     if not any(groups):
         raise Refused(f"{text!r} is not a duration", "write it like 90s, 10m or 1h30m")

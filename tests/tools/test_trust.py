@@ -323,7 +323,7 @@ def test_a_list_that_expires_stops_its_images(
 
 def test_a_job_without_lists_and_policy_imports_nothing_of_them() -> None:
     """What is imported before QEMU delays every job."""
-    code = "import dayfly.cli.run, sys; print(*sys.modules)"
+    code = "import dayfly.cli.run, dayfly.job.start, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "dayfly.policy.permission" in loaded
     lists = {f"dayfly.image.trust.{name}" for name in ("judging", "state", "smime", "imagelist", "subscriptions")}

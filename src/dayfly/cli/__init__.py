@@ -16,6 +16,9 @@ TYPE_CHECKING = False  # typing's own costs an import at every start, and checke
 if TYPE_CHECKING:
     from typing import NoReturn
 
+UNUSED = ("inspect", "ipaddress", "linecache", "locale", "ntpath", "textwrap")
+"""What asyncio and pathlib import, with what these import in turn, and what hardly any command uses (docs/decisions/0180)."""
+
 
 def entry() -> NoReturn:
     """The command `dayfly`. Ends at once: tidying up memory that ends with the process takes 8 ms."""
@@ -84,6 +87,12 @@ def _status(words: list[str]) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words and words[0] == "--version" and "_ARGCOMPLETE" not in os.environ:
+        sys.stdout.write(f"{version()}\n")
+        return 0
+    from dayfly import lazily  # noqa: PLC0415 (the version does without it)
+
+    lazily.load(*UNUSED)
     if words and words[0] == "job-shell":  # a batch system's to call: it is not among the commands that people are shown
         from dayfly.cli.job_shell import serve  # noqa: PLC0415 (the other commands do without it)
 
@@ -94,9 +103,6 @@ def _dispatch(words: list[str]) -> int:
         return local.run(words[1], int(words[2]), process.warn)
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
         return _execute(words[0], words[1:])
-    if words and words[0] == "--version" and "_ARGCOMPLETE" not in os.environ:
-        sys.stdout.write(f"{version()}\n")
-        return 0
     from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)
 
     return parse_whole(words)

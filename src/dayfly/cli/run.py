@@ -10,7 +10,6 @@ from dayfly import settings as site
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageError, checked, positive
 from dayfly.guest.boot import BootMode
 from dayfly.job.description import JobDescription, parse_folder
-from dayfly.job.start import run
 from dayfly.machine.config import BOOT_CHOICES, CPU_CHOICES, CpuModel, Network, Shape
 from dayfly.settings import Settings
 from dayfly.units import parse_duration, parse_size
@@ -151,6 +150,8 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = site.load()
     job = description(arguments, settings)
     if arguments.save_as is None:
+        from dayfly.job.start import run  # noqa: PLC0415 (help does without it)
+
         return run(job, settings, process.warn).status
     return _run_and_save(job, arguments.save_as, settings, failed_too=arguments.save_failed)
 

@@ -19,7 +19,7 @@ _WINDOW = struct.Struct("<HHHH")
 _LIMIT = struct.Struct("<IIQQ")
 _EXITED = struct.Struct("<BBHIQQQQQ")
 _SIGNALS = struct.Struct("<QQ")
-_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+_MAC = r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}"
 UNLIMITED = 2**64 - 1
 
 
@@ -198,7 +198,7 @@ class StartRequest:
 
 
 def _mac(text: str) -> bytes:
-    if not _MAC.fullmatch(text):
+    if not re.fullmatch(_MAC, text):
         raise Refused(f"{text} is not the address of a network interface", "write it like 52:54:00:12:34:56")
     address = bytes.fromhex(text.replace(":", ""))
     if address[0] & 1 or not any(address):

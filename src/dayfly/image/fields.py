@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dayfly.errors import Refused
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 
 
 def decode(content: bytes, place: str) -> Fields:
@@ -47,15 +47,24 @@ class Fields:
         """Whether the field is there and not null."""
         return self.values.get(name) is not None
 
-    def text(self, name: str, pattern: re.Pattern[str] | None = None, *, limit: int = 1024, default: str | None = None) -> str:
+    def text(
+        self, name: str, pattern: str | re.Pattern[str] | None = None, *, limit: int = 1024, default: str | None = None
+    ) -> str:
         """A line of text, at most `limit` characters, that matches all of `pattern`."""
         value = self.values.get(name)
         if value is None and default is not None:
             return default
         place = f"{self.place}.{name}"
         text = line(value, place, limit)
-        if pattern is not None and not pattern.fullmatch(text):
+        if pattern is not None and not re.fullmatch(pattern, text):
             raise Refused(f"{place} is {text[:100]!r}, which it cannot be")
+        return text
+
+    def one_of(self, name: str, values: Collection[str]) -> str:
+        """One of these texts."""
+        text = self.text(name)
+        if text not in values:
+            raise Refused(f"{self.place}.{name} is {text[:100]!r}, which it cannot be")
         return text
 
     def number(self, name: str, lowest: int, highest: int) -> int:
@@ -94,6 +103,6 @@ def line(value: object, place: str, limit: int) -> str:
         raise Refused(f"{place} is not text")
     if len(value) > limit:
         raise Refused(f"{place} is longer than {limit} characters")
-    if _UNPRINTABLE.search(value):
+    if not value.isprintable() and re.search(_UNPRINTABLE, value):
         raise Refused(f"{place} has a control character or half a character in it")
     return value

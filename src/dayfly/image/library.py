@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dayfly.image.maintenance import Collected, Verified
 
 
-_ATTACHED = re.compile(r"sha256-[0-9a-f]{64}\.[a-z]+")
+_ATTACHED = r"sha256-[0-9a-f]{64}\.[a-z]+"
 """The names under which cosign keeps what belongs to an image."""
 
 
@@ -217,15 +217,22 @@ class Library:
 
     def resolve(self, reference: Reference) -> Entry:
         """The image meant. Raises `NotFound`, or `Refused` for a beginning of more than one digest."""
-        return resolve(self.index(), str(reference.name), reference.digest, self.title)
+        return self.resolve_in(self.index(), reference)
 
     def open(self, reference: Reference, notice: str = "") -> OpenImage:
         """Open an image to run it: every blob checked and locked.
 
         Raises `NotFound`, `Corrupt`, `Stopped` where no list vouches for it any more, or `Refused` for what is no Dayfly image.
         """
-        index = self.index()
-        entry = resolve(index, str(reference.name), reference.digest, self.title)
+        return self.open_in(self.index(), reference, notice)
+
+    def resolve_in(self, index: Index, reference: Reference) -> Entry:
+        """As `resolve`, in an index that was read before."""
+        return resolve(index, str(reference.name), reference.digest, self.title)
+
+    def open_in(self, index: Index, reference: Reference, notice: str = "") -> OpenImage:
+        """As `open`, in an index that was read before."""
+        entry = self.resolve_in(index, reference)
         digest = entry.descriptor.digest
         try:
             stands = provenance_of(self.layout, digest, _label(entry), index.sources(digest), weak=self.weak_lists)
@@ -288,7 +295,7 @@ class Library:
 
     def images(self) -> list[Listed]:
         """All images, by name; also those that cannot be run."""
-        listed = [self._listed(entry) for entry in self.index().entries if not _ATTACHED.fullmatch(entry.name)]
+        listed = [self._listed(entry) for entry in self.index().entries if not re.fullmatch(_ATTACHED, entry.name)]
         return sorted(listed, key=lambda image: (not image.name, image.name, image.digest))
 
     def _listed(self, entry: Entry) -> Listed:

@@ -144,7 +144,7 @@ def collect(layout: Layout, *, unnamed: bool) -> Collected:
             needed = _needed(layout)
             removed, freed, in_use = _remove_blobs(layout, needed)
             for path in (*layout.folder.iterdir(), *layout.blobs.iterdir(), *_names_in(layout.verified)):
-                if files.DRAFT.fullmatch(path.name):
+                if files.is_draft(path.name):
                     path.unlink(missing_ok=True)
             for path in _names_in(layout.verified):
                 if not (layout.blobs / path.name).exists():

@@ -28,16 +28,16 @@ BLOB_LIMIT = 1024**4
 SCHEMA = 1
 _WORD_LIMIT = 128 * 1024
 
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
-_LAYER_TYPE = re.compile(r"application/vnd\.dayfly\.image\.(root|kernel|modules|boot-modules|disk)\.v1\.([a-z0-9]+)")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
-_OS_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?|")
-_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,255})=(.*)", re.DOTALL)
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
-_COMMAND_LINE = re.compile(r"[\x20-\x7e]{0,1024}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_OPTIONAL_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64})?")
+_MEDIA_TYPE = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_LAYER_TYPE = r"application/vnd\.dayfly\.image\.(root|kernel|modules|boot-modules|disk)\.v1\.([a-z0-9]+)"
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}"
+_OS_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?|"
+_VARIABLE = r"(?s:([A-Za-z_][A-Za-z0-9_]{0,255})=(.*))"
+_TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
+_COMMAND_LINE = r"[\x20-\x7e]{0,1024}"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_OPTIONAL_DIGEST = r"(?:sha256:[0-9a-f]{64})?"
 
 
 class Role(StrEnum):
@@ -84,7 +84,7 @@ class Descriptor:
     @property
     def role(self) -> Role | None:
         """What the layer is for; None for a layer that is not Dayfly's."""
-        match = _LAYER_TYPE.fullmatch(self.media_type)
+        match = re.fullmatch(_LAYER_TYPE, self.media_type)
         return Role(match[1]) if match else None
 
     @property
@@ -208,13 +208,13 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
     schema = own.number("schema", 1, 1_000_000)
     if schema != SCHEMA:
         raise Refused(f"{place} has the format {schema}, and this Dayfly knows {SCHEMA} only", "use a newer Dayfly")
-    fields.text("os", re.compile("linux"))
-    boots = BootMode(own.text("boot", re.compile("|".join(BootMode))))
+    fields.one_of("os", ["linux"])
+    boots = BootMode(own.one_of("boot", list(BootMode)))
     process, system, kernel = fields.section("config"), own.section("os"), own.section("kernel")
     return ImageConfig(
         os=_operating_system(system),
         kernel=Kernel() if boots.by_firmware else Kernel(kernel.text("version", _WORD), _command_line(kernel)),
-        architecture=fields.text("architecture", re.compile("amd64")),
+        architecture=fields.one_of("architecture", ["amd64"]),
         boot=boots,
         size=own.number("size", 0, BLOB_LIMIT),
         created=fields.text("created", _TIME),
@@ -247,7 +247,7 @@ def os_problem(system: OperatingSystem) -> str:
 
 def is_user(text: str) -> bool:
     """Whether an image can name this as its user."""
-    return _USER.fullmatch(text) is not None
+    return re.fullmatch(_USER, text) is not None
 
 
 def _operating_system(system: Fields) -> OperatingSystem:
@@ -260,7 +260,7 @@ def _operating_system(system: Fields) -> OperatingSystem:
 
 def command_line_problem(text: str) -> str:
     """What is wrong with what an image wants on its kernel's command line (may be empty)."""
-    if not _COMMAND_LINE.fullmatch(text):
+    if not re.fullmatch(_COMMAND_LINE, text):
         return "is longer than 1024 characters, or has some that are not printable ASCII"
     if any(word.startswith(("dayfly.", "init=", "rdinit=")) for word in text.replace('"', " ").split()):
         return "has words that are Dayfly's own: dayfly.*, init=, rdinit="
@@ -278,7 +278,7 @@ def _command_line(kernel: Fields) -> str:
 def _environment(process: Fields) -> dict[str, str]:
     environment: dict[str, str] = {}
     for element in process.items("Env", 1024):
-        match = _VARIABLE.fullmatch(element) if isinstance(element, str) and len(element) <= 32768 else None
+        match = re.fullmatch(_VARIABLE, element) if isinstance(element, str) and len(element) <= 32768 else None
         if match is None or not _passable(match[2]):
             raise Refused(f"{process.place}.Env: {str(element)[:100]!r} is not NAME=value")
         environment[match[1]] = match[2]

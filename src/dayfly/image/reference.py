@@ -12,12 +12,12 @@ from dayfly.values import dataclass
 
 DEFAULT_TAG = "latest"
 _LIMIT = 512
-_CHARACTERS = re.compile(r"[A-Za-z0-9._:/@+-]+")
+_CHARACTERS = r"[A-Za-z0-9._:/@+-]+"
 """What may be in a reference at all; Slurm's plugin asks the same before a job is submitted."""
-_NAME = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_DIGEST_PREFIX = re.compile(r"sha256:[0-9a-f]{12,64}")
+_NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_DIGEST_PREFIX = r"sha256:[0-9a-f]{12,64}"
 _NAME_LIMIT = 128
 _HINT = "write NAME:TAG, NAME@sha256:DIGEST or sha256:DIGEST, with system/ or user/ before it to name the library"
 
@@ -63,17 +63,17 @@ def parse(text: str) -> Reference:
     """Read a reference. Raises `Refused` for anything that is not one."""
     if len(text) > _LIMIT:
         raise Refused(f"an image's name may not be longer than {_LIMIT} characters")
-    if not _CHARACTERS.fullmatch(text):
+    if not re.fullmatch(_CHARACTERS, text):
         raise Refused(f"{text!r} is no image's name or digest", "write it like debian:12")
     library, slash, rest = text.rpartition("/")
     kind = _library(library, text) if slash else None
     if rest.startswith("sha256:"):
-        if not _DIGEST_PREFIX.fullmatch(rest):
+        if not re.fullmatch(_DIGEST_PREFIX, rest):
             raise Refused(f"{text!r} names no image: a digest has 64 hexadecimal digits, or its first 12 or more", _HINT)
         return Reference(None, rest, kind)
     name, at, digest = rest.partition("@")
     if at:
-        if not _DIGEST.fullmatch(digest):
+        if not re.fullmatch(_DIGEST, digest):
             raise Refused(f"{text!r} names no image: after @ comes sha256: and 64 hexadecimal digits", _HINT)
         return Reference(parse_name(name), digest, kind)
     return Reference(parse_name(rest), "", kind)
@@ -89,9 +89,9 @@ def _library(prefix: str, text: str) -> LibraryKind:
 def parse_name(text: str) -> Name:
     """Read `NAME[:TAG]`, with nothing before or after it. Raises `Refused`."""
     name, colon, tag = text.partition(":")
-    if not _NAME.fullmatch(name) or len(name) > _NAME_LIMIT or name == "sha256":
+    if not re.fullmatch(_NAME, name) or len(name) > _NAME_LIMIT or name == "sha256":
         raise Refused(f"{text!r} names no image: the name is small letters and digits, with single . _ or - between them", _HINT)
-    if colon and not _TAG.fullmatch(tag):
+    if colon and not re.fullmatch(_TAG, tag):
         raise Refused(f"{text!r} names no image: the tag is at most 128 letters, digits, . _ or -", _HINT)
     return Name(name, tag if colon else DEFAULT_TAG)
 
@@ -103,4 +103,4 @@ def named_by(name: str, patterns: Sequence[str]) -> bool:
 
 def is_digest(text: object) -> bool:
     """Whether this is a whole sha256 digest, from which a file's name can safely be made."""
-    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+    return isinstance(text, str) and re.fullmatch(_DIGEST, text) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dayfly.errors import DayflyError, NotFound, Refused
-from dayfly.image.layout import Entry
+from dayfly.image.layout import Entry, Index
 from dayfly.image.library import Library, Listed, OpenImage
 from dayfly.image.reference import LibraryKind, Name, Reference, parse
 from dayfly.settings import Settings
@@ -25,14 +25,17 @@ class Libraries:
 
     def find(self, reference: Reference | str) -> tuple[Library, Entry, str]:
         """Where the image meant is, and a notice (may be empty) for the user. Raises `NotFound`, `Refused` or `Corrupt`."""
-        wanted = parse(reference) if isinstance(reference, str) else reference
+        (library, _, entry), notice = self._search(parse(reference) if isinstance(reference, str) else reference)
+        return library, entry, notice
+
+    def _search(self, wanted: Reference) -> tuple[tuple[Library, Index, Entry], str]:
+        """As `find`, and the index that the library had."""
         if wanted.library is not None:
-            library = self.library(wanted.library)
-            return library, library.resolve(wanted), ""
-        found: list[tuple[Library, Entry]] = []
+            return _look_up(self.library(wanted.library), wanted), ""
+        found: list[tuple[Library, Index, Entry]] = []
         for library in (self.system, self.user):
             try:
-                found.append((library, library.resolve(wanted)))
+                found.append(_look_up(library, wanted))
             except NotFound:
                 continue
             except (DayflyError, OSError):
@@ -40,12 +43,12 @@ class Libraries:
                     raise
         if not found:
             raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all, `dayfly image build` makes one")
-        digests = {entry.descriptor.digest for _, entry in found}
+        digests = {entry.descriptor.digest for _, _, entry in found}
         if len(digests) == 1:
-            return *found[0], ""
+            return found[0], ""
         if wanted.digest:
             raise Refused(f"{wanted.digest} is the beginning of {len(digests)} digests", "write more digits of it")
-        return *found[0], f"{wanted} is the system library's image; write user/{wanted} for the one in your own"
+        return found[0], f"{wanted} is the system library's image; write user/{wanted} for the one in your own"
 
     def both_have(self, name: Name) -> bool:
         """Whether both libraries have an image of this name, the same one or not."""
@@ -54,8 +57,8 @@ class Libraries:
     def open(self, reference: Reference | str) -> OpenImage:
         """Open an image to run it, see `Library.open`."""
         wanted = parse(reference) if isinstance(reference, str) else reference
-        library, _, notice = self.find(wanted)
-        return library.open(wanted, notice)
+        (library, index, _), notice = self._search(wanted)
+        return library.open_in(index, wanted, notice)
 
     def warning(self, name: Name, target: LibraryKind) -> str:
         """What to tell somebody who gives an image of this library that name (may be empty)."""
@@ -66,3 +69,8 @@ class Libraries:
     def images(self) -> list[Listed]:
         """All images of both."""
         return [*self.system.images(), *self.user.images()]
+
+
+def _look_up(library: Library, wanted: Reference) -> tuple[Library, Index, Entry]:
+    index = library.index()
+    return library, index, library.resolve_in(index, wanted)

@@ -41,12 +41,13 @@ class Foreground(Frontend):
         self._suspended = self._paused = False
         self._obeying = asyncio.Lock()
         self._obedience: asyncio.Task[None] | None = None
+        self._listening: signals.Listening | None = None
 
     def attach(self, control: Control) -> None:
         """Pass on the signals that were held until now, and all that come."""
         self._control = control
-        for number in signals.heeded(signals.HANDLED):
-            self._loop.add_signal_handler(number, self._signalled, control, number)
+        heeded = signals.heeded(signals.HANDLED)
+        self._listening = signals.Listening(self._loop, heeded, lambda number: self._signalled(control, number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HANDLED)
 
     def started(self) -> None:
@@ -73,8 +74,11 @@ class Foreground(Frontend):
             self._terminal.give_back()
 
     def detach(self) -> None:
-        """Hold the signals, or one more of them ends us before the record is written: the loop takes its handlers with it."""
+        """Hold the signals, or one more of them ends us before the record is written: nobody listens to them any more."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD)
+        if self._listening is not None:
+            self._listening.stop()
+            self._listening = None
 
     def _at_terminal(self) -> None:
         if self._terminal is not None and not self._control.is_over:

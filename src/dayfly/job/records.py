@@ -12,8 +12,8 @@ from dayfly import disknames, files
 from dayfly.errors import NotFound, Refused
 from dayfly.job.usage import UsageRecord, alive, is_sound, lost, parse
 
-_ID = re.compile(r"[0-9a-f]{1,10}")
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_ID = r"[0-9a-f]{1,10}"
+_DIGITS = r"[0-9]{1,18}"
 _LIMIT = 1024 * 1024
 
 
@@ -74,7 +74,7 @@ class Records:
 
     def beginning(self, prefix: str) -> Iterator[UsageRecord]:
         """Those whose id begins so."""
-        paths = sorted(self._folder.glob(f"????-??-??/{prefix}*.json")) if _ID.fullmatch(prefix) else []
+        paths = sorted(self._folder.glob(f"????-??-??/{prefix}*.json")) if re.fullmatch(_ID, prefix) else []
         return (record for record in map(self._read, paths) if record)
 
     def _noted(self, place: str) -> Iterator[UsageRecord]:
@@ -114,7 +114,7 @@ def _batch_places(record: UsageRecord) -> set[str]:
 
 def _batch_place(system: str, number: str) -> str:
     """The folder of a batch job's notes, by the digits that its number begins with: those of an array's tasks are in one."""
-    digits = _DIGITS.match(number)
+    digits = re.match(_DIGITS, number)
     return f"batch/{system if system.isalnum() else 'other'}-{digits[0] if digits else 'other'}"
 
 

@@ -14,8 +14,8 @@ from dayfly.process import Lifetime
 from dayfly.values import dataclass
 
 _LIFETIMES = "|".join(Lifetime)
-_NAME = re.compile(rf"guest={NAME_PREFIX}([0-9a-f]{{10}}):({_LIFETIMES}):(.*)", re.DOTALL)
-_MEMORY = re.compile(r"(\d{1,12})K")
+_NAME = rf"(?s:guest={NAME_PREFIX}([0-9a-f]{{10}}):({_LIFETIMES}):(.*))"
+_MEMORY = r"(\d{1,12})K"
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,12 @@ def running() -> Iterator[Running]:
 
 def _read(entry: Path) -> Running | None:
     try:
-        words = entry.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+        machine = parse_command(entry.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0"))
+        if machine is None:
+            return None
         stat = entry.joinpath("stat").read_text().rpartition(")")[2].split()
         uid = entry.stat().st_uid
     except OSError:  # it ended meanwhile
-        return None
-    machine = parse_command(words)
-    if machine is None:
         return None
     ticks = os.sysconf("SC_CLK_TCK")
     identity, lifetime, label, cpus, memory, accelerator, cpu_model = machine
@@ -65,8 +64,8 @@ def parse_command(words: list[str]) -> tuple[str, str, str, int, int, str, str] 
     None for any other argv.
     """
     values = dict(itertools.pairwise(words[1:]))
-    name = _NAME.fullmatch(values.get("-name", ""))
-    memory = _MEMORY.fullmatch(values.get("-m", ""))
+    name = re.fullmatch(_NAME, values.get("-name", ""))
+    memory = re.fullmatch(_MEMORY, values.get("-m", ""))
     cpus = values.get("-smp", "")
     if name is None or memory is None or not cpus.isdecimal():
         return None

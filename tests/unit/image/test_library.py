@@ -15,6 +15,7 @@ from tests.unit.image.examples import CONFIG, LAYERS
 from dayfly.errors import Corrupt, NotFound, Refused
 from dayfly.guest.boot import BootMode
 from dayfly.image import blobs
+from dayfly.image.layout import Index, Layout, read_index
 from dayfly.image.library import Library, Source
 from dayfly.image.manifest import INDEX_TYPE, ImageConfig, OperatingSystem, Role
 from dayfly.image.origin import Origin, parse_origin
@@ -451,6 +452,20 @@ def test_the_same_image_in_both_needs_no_notice(libraries: Libraries) -> None:
     libraries.system.add(CONFIG, LAYERS, NAME)
     libraries.user.add(CONFIG, LAYERS, NAME)
     assert libraries.open("debian:12").notice == ""
+
+
+def test_an_image_is_opened_with_one_look_at_each_index(libraries: Libraries, monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries.user.add(CONFIG, LAYERS, NAME)
+    libraries.system.add(CONFIG, LAYERS, NAME)
+    read: list[Path] = []
+
+    def reading(layout: Layout) -> Index:
+        read.append(layout.folder)
+        return read_index(layout)
+
+    monkeypatch.setattr("dayfly.image.library.read_index", reading)
+    libraries.open("debian:12")
+    assert read == [libraries.system.layout.folder, libraries.user.layout.folder]
 
 
 def test_what_no_library_has_is_not_found(libraries: Libraries) -> None:

@@ -242,7 +242,7 @@ def _sweep(folder: Path, state: State) -> None:
     """Remove signed lists that are in force no more, and what a kill left."""
     kept = {f"{subscription.accepted.signed}{disknames.SIGNED_LIST_SUFFIX}" for subscription in state.lists.values()}
     for path in folder.iterdir():
-        if files.DRAFT.fullmatch(path.name) or (path.suffix == disknames.SIGNED_LIST_SUFFIX and path.name not in kept):
+        if files.is_draft(path.name) or (path.suffix == disknames.SIGNED_LIST_SUFFIX and path.name not in kept):
             path.unlink(missing_ok=True)
 
 

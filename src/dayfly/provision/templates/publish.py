@@ -51,7 +51,7 @@ def clear(folder: Path) -> None:
     for name in (ABOUT, *FILES):
         (folder / name).unlink(missing_ok=True)
     for path in folder.iterdir():
-        if files.DRAFT.fullmatch(path.name):
+        if files.is_draft(path.name):
             path.unlink(missing_ok=True)
     folder.rmdir()
 
