@@ -100,7 +100,7 @@ def test_the_devices_of_a_system_that_a_user_built(site: Site, own_system_image:
 def test_a_timeout_and_a_power_off(site: Site, system_image: str) -> None:
     site.configure(job_grace="1s")
     script = "trap '' TERM; echo up; while :; do sleep 1; done"
-    finished = site.dayfly("run", f"user/{system_image}", "--timeout", "3s", "--", "sh", "-c", script)
+    finished = site.dayfly("run", f"user/{system_image}", "--timeout", "10s", "--", "sh", "-c", script)
     assert (finished.status, finished.out) == (124, b"up\n")
     off = site.dayfly("run", f"user/{system_image}", "--user", "root", "--", "sh", "-c", "systemctl poweroff; sleep 100")
     assert off.status == 125

@@ -364,7 +364,7 @@ def test_one_is_made_where_nobody_knows_yet_whether_kvm_works(site: Site, own_te
     assert (finished.status, finished.out, finished.err) == (0, b"fine\n", "")
     assert site.record()["machine"]["template"] == built.out.decode().strip()
     (template,) = listed(site)
-    assert template["template"]["machine"]["accelerator"] == site.record()["machine"]["accelerator"]
+    assert template["template"]["snapshot"]["config"]["accelerator"] == site.record()["machine"]["accelerator"]
 
 
 def test_the_command_line(site: Site, own_templates: Path) -> None:
