@@ -155,7 +155,7 @@ def test_a_damaged_one_is_noticed(site: Site, own_templates: Path) -> None:
                 store.find(key)
 
 
-@pytest.mark.parametrize(("part", "how"), zip(PARTS, DAMAGES, strict=True))
+@pytest.mark.parametrize(("part", "how"), list(zip(PARTS, DAMAGES, strict=True)))
 def test_a_damaged_one_is_made_again(site: Site, own_templates: Path, part: str, how: str) -> None:
     lent = lend_template(site, own_templates)
     works(site)
