@@ -61,13 +61,11 @@ def test_it_outlives_its_starter_and_ends_with_its_keeper(site: Site, number: si
         (machine,) = machine_of(instance)
         assert machine.owner == instance.keeper.pid
         assert os.getsid(instance.keeper.pid) == instance.keeper.pid
-        with_job = site.start("run", IMAGE, "--no-share", "--", "sleep", "60")
-        site.machine_of(with_job)
-        shown = {one["identity"]: one["lifetime"] for one in json.loads(site.dayfly("ps", "--json").out)}
-        assert shown[instance.config.identity] == "detached"
-        assert sorted(shown[one.identity] for one in running() if one.owner == with_job.pid) == ["owned"]
-        with_job.terminate()
-        with_job.wait()
+        with site.start("run", IMAGE, "--no-share", "--", "sleep", "60") as job:
+            owned = site.machine_of(job)
+            shown = {one["identity"]: one["lifetime"] for one in json.loads(site.dayfly("ps", "--json").out)}
+            assert (shown[instance.config.identity], shown[owned.identity]) == ("detached", "owned")
+            job.terminate()
         os.kill(instance.keeper.pid, number)
         eventually(lambda: not machine_of(instance))
         eventually(lambda: store.all() == [])
