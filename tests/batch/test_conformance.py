@@ -339,7 +339,7 @@ def test_requeue(batch: BatchSystem) -> None:
     started(batch, job)
     (batch.work / "second").touch()
     batch.requeue(job)
-    assert batch.ended(job, 150).why is Why.DONE, (batch.output(job), batch.errors(job), batch.records())
+    assert batch.ended(job, 150).why is Why.DONE, f"{batch.output(job).decode()}\n{batch.errors(job)}"
     (batch.work / "second").unlink()
     assert len(set(batch.output(job).split(b"\n")) - {b""}) == 2
 
