@@ -40,10 +40,10 @@ class FieldError:
 class FileErrors(DayflyError):
     """Everything wrong with one file, reported at once."""
 
-    def __init__(self, path: object, mistakes: Iterable[FieldError]) -> None:
-        self.mistakes = tuple(mistakes)
-        count = len(self.mistakes)
-        lines = "".join(f"\n  {mistake}" for mistake in self.mistakes)
+    def __init__(self, path: object, errors: Iterable[FieldError]) -> None:
+        self.errors = tuple(errors)
+        count = len(self.errors)
+        lines = "".join(f"\n  {mistake}" for mistake in self.errors)
         super().__init__(f"{path}: {count} error{'' if count == 1 else 's'}{lines}")
 
 

@@ -282,20 +282,20 @@ def _values(text: str, *, path: object, by: Whose) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileErrors(path, [FieldError("syntax", str(error))]) from error
     values: dict[str, Any] = {}
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     for place, value in _flat(tables):
         reader = _READERS.get(place)
         if reader is None:
-            mistakes.append(FieldError(place, "no such setting", _nearest(place)))
+            errors.append(FieldError(place, "no such setting", _nearest(place)))
         elif whose(place) > by:
-            mistakes.append(FieldError(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
+            errors.append(FieldError(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
         else:
             try:
                 values[place.replace(".", "_")] = reader(value)
             except Refused as error:
-                mistakes.append(FieldError(place, error.message, error.hint))
-    if mistakes:
-        raise FileErrors(path, mistakes)
+                errors.append(FieldError(place, error.message, error.hint))
+    if errors:
+        raise FileErrors(path, errors)
     return values
 
 

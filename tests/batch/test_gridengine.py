@@ -43,7 +43,7 @@ def test_what_grid_engine_would_not_refuse_itself(grid: Grid) -> None:
     assert "no suitable queues" in refused(grid, "-l", "vm_image=debian:12,m_mem_free=99G")
 
 
-def test_settings_with_mistakes_are_told_in_one_answer_and_the_jsv_goes_on(grid: Grid) -> None:
+def test_settings_with_errors_are_told_in_one_answer_and_the_jsv_goes_on(grid: Grid) -> None:
     before = grid.settings.read_text()
     grid.settings.write_text(f"more = 1\nnonsense = 2\n{before}")
     try:

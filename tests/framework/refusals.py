@@ -10,7 +10,7 @@ REFUSED = [
     (JobRequest(image="el:9"), "dayfly: the image el:9 is not allowed here (these are: debian:*)"),
     (
         JobRequest(image="debian:99"),
-        "dayfly: there is no image debian:99 in the system library {library} (`dayfly image list` shows those that there are)",
+        "dayfly: there is no image debian:99 in the system library {library} (`dayfly image list` shows the images)",
     ),
     (JobRequest(image="debian@sha256:" + "0" * 64), "is not allowed here (these are: debian:*)"),
     (JobRequest(image="debian:12;id"), _UNNAMED),

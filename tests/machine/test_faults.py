@@ -264,7 +264,7 @@ def test_records_that_cannot_be_written(site: Site) -> None:
     (site.folder / "records").unlink()
 
 
-def test_a_mistake_in_the_settings(site: Site) -> None:
+def test_a_error_in_the_settings(site: Site) -> None:
     site.configure(machine_memory="lots", scratch_where="/tmp")
     finished = site.run("true")
     assert finished.status == 125

@@ -148,7 +148,7 @@ def test_without_a_policy_nobody_runs_what_somebody_else_could_change(site: Site
     site.configure(library_user=str(copy))
     denied = site.run("true")
     assert denied.status == 125
-    assert "no rule is about the user 0 and user/debian:12 in a library that is somebody else's" in denied.err
+    assert "no rule is about the user 0 and user/debian:12 in another user's library" in denied.err
 
 
 def test_a_users_own_policy_is_asked_as_well(site: Site) -> None:

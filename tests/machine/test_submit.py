@@ -75,7 +75,7 @@ def test_its_process_is_killed(site: Site, state: Path) -> None:
     eventually(lambda: not site.leftovers())
 
 
-def test_what_is_said_of_mistakes(site: Site) -> None:
+def test_what_is_said_of_errors(site: Site) -> None:
     def told(text: str, *words: str) -> str:
         (site.work / "job.toml").write_text(text)
         done = site.dayfly("submit", *words, str(site.work / "job.toml"))

@@ -179,7 +179,7 @@ def test_what_a_user_wrote_does_not_satisfy_an_allow_of_the_sites(host: Host, co
     denied = host.permits(rules)
     assert denied.startswith("the policy does not allow this: no rule is about the user ")
     assert "the rule at line 1 of" in denied
-    assert "is, but only by what a user could have written" in denied
+    assert "is, but only by facts that a user could have written" in denied
     assert host.permits(rules.replace('"allow"', '"deny"') + allow("")) != ""  # it speaks against the user
     assert host.permits(rules, own_policy=True) == ""  # the user's own policy goes by the user's own facts
 
@@ -294,7 +294,7 @@ def test_an_image_that_is_allowed_for_what_it_is_is_that(host: Host, conditions:
         assert all(os.fstat(blob.file).st_nlink == 0 for blob in image.blobs)
     with host.user.open(parse("mine:1")) as image:  # the library believes its note
         assert content_of(image) != before
-        with pytest.raises(Corrupt, match="other content than its name says"):
+        with pytest.raises(Corrupt, match="does not match its digest"):
             permission.permit(image, settings, principal.current(), WISH)
 
 

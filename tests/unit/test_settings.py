@@ -68,17 +68,17 @@ def test_reads_a_file() -> None:
     assert (settings.machine_memory, settings.machine_cpus) == (2 << 30, 2)
 
 
-def test_all_mistakes_at_once() -> None:
+def test_all_errors_at_once() -> None:
     machine = '[machine]\nmemory = "lots"\ncpu = 2\naccelerator = "xen"\ncpus = true\n'
     text = machine + '[library]\nsystem = "/mine"\n[scratch]\nfolder="relative"\n'
     with pytest.raises(FileErrors) as caught:
         parse(text, Settings(), path="f", by=Whose.HOST)
-    places = {mistake.place for mistake in caught.value.mistakes}
+    places = {error.place for error in caught.value.errors}
     assert places == {"machine.memory", "machine.cpu", "machine.accelerator", "machine.cpus", "library.system", "scratch.folder"}
     assert "did you mean machine.cpus?" in str(caught.value)
 
 
-def test_syntax_is_a_mistake_too() -> None:
+def test_syntax_is_a_error_too() -> None:
     with pytest.raises(FileErrors, match="syntax"):
         parse("[machine", Settings(), path="f", by=Whose.SITE)
 
@@ -91,7 +91,7 @@ def test_user_over_site(tmp_path: Path) -> None:
     assert (settings.library_system, settings.machine_cpus) == (Path("/srv/images"), 4)
 
 
-def test_no_files_are_no_mistake(tmp_path: Path) -> None:
+def test_no_files_are_no_error(tmp_path: Path) -> None:
     assert load(tmp_path / "none", tmp_path / "none").machine_cpus == 1
 
 
@@ -127,7 +127,7 @@ def test_queues() -> None:
 
 
 @pytest.mark.parametrize("queue", ["1", "[1]", "{a = 1}", '{a = {vm = "perhaps"}}', "{a = {v = 1}}"])
-def test_mistakes_in_queues(queue: str) -> None:
+def test_errors_in_queues(queue: str) -> None:
     with pytest.raises(FileErrors, match=r"batch\.queues"):
         parse(f"[batch]\nqueues = {queue}\n", Settings(), path="f", by=Whose.SITE)
 
@@ -202,8 +202,8 @@ def test_who_may_say_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             if who > least:
                 with pytest.raises(FileErrors) as caught:
                     load(there, named, owners=OURS)
-                (mistake,) = caught.value.mistakes
-                assert (mistake.place, mistake.message) == (place, "only the site's settings may say this")
+                (error,) = caught.value.errors
+                assert (error.place, error.message) == (place, "only the site's settings may say this")
             else:
                 assert getattr(load(there, named, owners=OURS), name) != getattr(empty, name)
     assert getattr(load(user, Path("/dev/null"), owners=OURS), name) != getattr(empty, name)

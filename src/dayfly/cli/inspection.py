@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 def _print(found: Inspected) -> None:
     inside = found.contents
     system = inside.os.get("PRETTY_NAME", "") or "not said"
-    signed = ", ".join(found.endorsers) or "by nobody who is believed"
+    signed = ", ".join(found.endorsers) or "not by a trusted key or list"
     starts = "started by its init" if found.starts_services else "not started: Dayfly's agent is the init"
     entered = sum(one.password is not Password.NONE for one in inside.accounts)
     fields = {

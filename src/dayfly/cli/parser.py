@@ -1,4 +1,4 @@
-"""Argument parsing that reports mistakes as Dayfly reports them: one line, a hint, exit status 125."""
+"""Argument parsing that reports errors as Dayfly reports them: one line, a hint, exit status 125."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are `UsageError`s. `surplus` is the hint for words that have no place."""
+    """An argument parser whose errors are `UsageError`s. `surplus` is the hint for words that have no place."""
 
     surplus = ""
     first_word = ""

@@ -91,11 +91,11 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
         root=arguments.root,
         capture=arguments.capture,
     )
-    known = [permission.vouched(policy, who, what, settings, arguments.account) for policy in policies]
-    decisions = [decide(policy, who, what, request, vouched) for policy, vouched in zip(policies, known, strict=True)]
+    known = [permission.trusted_facts(policy, who, what, settings, arguments.account) for policy in policies]
+    decisions = [decide(policy, who, what, request, trusted) for policy, trusted in zip(policies, known, strict=True)]
     facts = [
-        gather(decision.policy, decision.rule, Facts(who, what), vouched)
-        for decision, vouched in zip(decisions, known, strict=True)
+        gather(decision.policy, decision.rule, Facts(who, what), trusted)
+        for decision, trusted in zip(decisions, known, strict=True)
     ]
     allowed = all(decision.allowed for decision in decisions)
     if arguments.json:

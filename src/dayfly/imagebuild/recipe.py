@@ -1,4 +1,4 @@
-"""Recipes: the text that an image is built from, read strictly, with all of its mistakes at once.
+"""Recipes: the text that an image is built from, read strictly, with all of its errors at once.
 
 docs/reference/recipe.md describes them.
 """
@@ -186,8 +186,8 @@ def parse(content: bytes, path: Path) -> Recipe:
         raise FileErrors(path, [FieldError("syntax", str(error))]) from error
     reader = Reader(table, "", [])
     recipe = _recipe(reader, path.parent)
-    if recipe is None or reader.mistakes:
-        raise FileErrors(path, reader.mistakes)
+    if recipe is None or reader.errors:
+        raise FileErrors(path, reader.errors)
     return recipe
 
 
@@ -231,7 +231,7 @@ def _recipe(reader: Reader, folder: Path) -> Recipe | None:
         repositories=_repositories(reader, folder) if rpm else (),
     )
     _check_kind(reader, recipe)
-    return None if reader.mistakes else recipe
+    return None if reader.errors else recipe
 
 
 def _with_system(packages: tuple[str, ...]) -> tuple[str, ...]:

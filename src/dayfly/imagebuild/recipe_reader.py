@@ -13,14 +13,14 @@ from dayfly.units import parse_size
 class Reader:
     """Reads the fields of one table; each mistake is noted with its place, and reading goes on with something harmless."""
 
-    def __init__(self, table: Mapping[str, object], place: str, mistakes: list[FieldError]) -> None:
+    def __init__(self, table: Mapping[str, object], place: str, errors: list[FieldError]) -> None:
         self.table = table
         self.place = place
-        self.mistakes = mistakes
+        self.errors = errors
 
     def wrong(self, name: str, message: str, hint: str = "") -> None:
         """Note a mistake."""
-        self.mistakes.append(FieldError(f"{self.place}{name}", message, hint))
+        self.errors.append(FieldError(f"{self.place}{name}", message, hint))
 
     def only(self, *names: str) -> None:
         """Note every field that is none of these."""
@@ -99,7 +99,7 @@ class Reader:
         if not isinstance(value, dict):
             self.wrong(name, "is not a table", f"write [{name}]")
             value = {}
-        return Reader(value, f"{self.place}{name}.", self.mistakes)
+        return Reader(value, f"{self.place}{name}.", self.errors)
 
     def sections(self, name: str) -> list[Reader]:
         """The tables of an array of tables."""
@@ -107,7 +107,7 @@ class Reader:
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
             self.wrong(name, "is not a list of tables", f"write [[{name}]]")
             values = []
-        return [Reader(value, f"{self.place}{name}[{position}].", self.mistakes) for position, value in enumerate(values)]
+        return [Reader(value, f"{self.place}{name}[{position}].", self.errors) for position, value in enumerate(values)]
 
 
 def shown(value: object) -> str:

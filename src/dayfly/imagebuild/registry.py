@@ -21,7 +21,7 @@ from dayfly.image.origin import Origin
 from dayfly.image.reference import DEFAULT_TAG, Name, Reference
 from dayfly.image.trust import cosign
 from dayfly.image.trust.cosign import Signature
-from dayfly.image.work import kept_folder, remove_tree, sweep, work_folder
+from dayfly.image.work import remove_tree, resumable_folder, sweep, work_folder
 from dayfly.imagebuild import signatures
 from dayfly.imagebuild.containerimage.source import Source, Transport
 from dayfly.imagebuild.containerimage.source import parse as parse_source
@@ -105,7 +105,7 @@ def pull(remote: Remote, name: Name | None, library: Library, limit: int, progre
         descriptor, manifest = _manifest(Skopeo(work.path, remote.access, source.host, again=_AGAIN), remote)
         wanted = _pieces(descriptor, manifest)
         total = _total(remote, wanted, limit)
-        folder = until_entered.enter_context(kept_folder(library.layout, descriptor.digest.removeprefix("sha256:")))
+        folder = until_entered.enter_context(resumable_folder(library.layout, descriptor.digest.removeprefix("sha256:")))
         missing = [piece for piece in wanted if not _held(library.layout, piece, until_entered)]
         store = _tidied(folder, missing)
         for piece in wanted:

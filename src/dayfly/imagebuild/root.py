@@ -89,7 +89,7 @@ class RootArchive:
                 left = [*(inner for inner in member.linkname.split("/") if inner), *left]
             else:
                 done.append(part)
-        raise Refused(f"{path} leads in a circle in the image")
+        raise Refused(f"{path} leads through a loop of links in the image")
 
     def follow(self, path: str) -> tarfile.TarInfo | None:
         """The member that a path means, links followed."""

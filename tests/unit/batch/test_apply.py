@@ -31,7 +31,7 @@ def apply(wanted: Wanted, settings: Settings | None = None) -> list[Path]:
     return sorted(planned)
 
 
-def mistakes(wanted: Wanted) -> str:
+def errors(wanted: Wanted) -> str:
     before = sorted(wanted.conf.parent.iterdir())
     with pytest.raises(FileErrors) as raised:
         plan(wanted, Settings())
@@ -97,13 +97,13 @@ def test_what_the_site_says_already_is_used(wanted: Wanted, tmp_path: Path) -> N
     assert str(wanted.plugin) in (tmp_path / "stack").read_text()
 
 
-def test_all_mistakes_at_once(wanted: Wanted) -> None:
+def test_all_errors_at_once(wanted: Wanted) -> None:
     folder = wanted.conf.parent
     wanted.conf.write_text(f"Epilog=/opt/epilog\nJobSubmitPlugins=throttle\nInclude gone.conf\n{BLOCK.begin}\n")
     (folder / "plugstack.conf").write_text("required /lib/dayfly_spank.so\n")
     (folder / "job_submit.lua").write_text("-- our rules\n")
     Path(wanted.plugin).unlink()
-    said = mistakes(wanted)
+    said = errors(wanted)
     for what in (
         "has Epilog /opt/epilog",
         "make it JobSubmitPlugins=throttle,lua",

@@ -96,7 +96,7 @@ def test_a_starter_of_the_sites_own_has_to_call_ours(places: Places, tmp_path: P
     assert config.read_text() == f"$job_starter {site}\n"
 
 
-def test_all_mistakes_at_once(places: Places, tmp_path: Path) -> None:
+def test_all_errors_at_once(places: Places, tmp_path: Path) -> None:
     elsewhere = Places(tmp_path / "none", places.hooks, "/none/dayfly", "")
     places.hooks.mkdir()
     for name in ("wrapper", "qsub_filter"):

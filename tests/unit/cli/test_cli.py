@@ -64,7 +64,7 @@ def test_options() -> None:
         ["a", "--save-as", f"sha256:{'0' * 64}"],
     ],
 )
-def test_mistakes_on_the_command_line(words: list[str]) -> None:
+def test_errors_on_the_command_line(words: list[str]) -> None:
     with pytest.raises(UsageError):
         job(*words)
 
@@ -83,7 +83,7 @@ def test_path_that_is_said_for_the_job_is_its_own() -> None:
     assert not job("a", "--env", "PATHS=/x").own_path
 
 
-def test_mistakes_are_one_line_and_125(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line_and_125(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "debian:12", "ls"]) == 125
     error = capsys.readouterr().err
     assert error.startswith("dayfly: ")
@@ -175,7 +175,7 @@ def test_the_documented_import_of_a_disk() -> None:
 
 
 @pytest.mark.parametrize("parser", leaves(), ids=lambda parser: parser.prog.replace(" ", "-"))
-def test_mistakes_name_the_help_of_their_own_command(
+def test_errors_name_the_help_of_their_own_command(
     parser: Parser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "recall", str)  # it reads which jobs were submitted

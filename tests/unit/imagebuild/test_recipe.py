@@ -1,4 +1,4 @@
-"""Recipes: what they say, and every mistake in them."""
+"""Recipes: what they say, and every error in them."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_an_rpm_distribution(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "instead", "told"), RPM_MISTAKES)
-def test_mistakes_in_an_rpm_distribution(tmp_path: Path, text: str, instead: str, told: str) -> None:
+def test_errors_in_an_rpm_distribution(tmp_path: Path, text: str, instead: str, told: str) -> None:
     (tmp_path / "key.asc").write_bytes(b"a key\n")
     assert RPM.count(text) == 1
     with pytest.raises(FileErrors) as caught:
@@ -329,7 +329,7 @@ TABLES = [
 ]
 
 
-def mistakes(text: str) -> str:
+def errors(text: str) -> str:
     with pytest.raises(FileErrors) as caught:
         parse(text.encode(), PATH)
     assert str(caught.value).startswith(f"{PATH}: ")
@@ -337,35 +337,35 @@ def mistakes(text: str) -> str:
 
 
 @pytest.mark.parametrize(("field", "line", "message"), MISTAKES)
-def test_mistakes_in_what_must_be_there(field: str, line: str, message: str) -> None:
+def test_errors_in_what_must_be_there(field: str, line: str, message: str) -> None:
     lines = HEAD.splitlines()
     position = next(number for number, text in enumerate(lines) if text.startswith(f"{field} ="))
     lines[position] = line
-    assert message in mistakes("\n".join(lines))
+    assert message in errors("\n".join(lines))
 
 
 @pytest.mark.parametrize(("line", "message"), LINES)
-def test_mistakes_in_lines(line: str, message: str) -> None:
-    assert message in mistakes(line + HEAD)
+def test_errors_in_lines(line: str, message: str) -> None:
+    assert message in errors(line + HEAD)
 
 
 @pytest.mark.parametrize(("table", "message"), TABLES)
-def test_mistakes_in_tables(table: str, message: str) -> None:
-    assert message in mistakes(f"{HEAD}{table}\n")
+def test_errors_in_tables(table: str, message: str) -> None:
+    assert message in errors(f"{HEAD}{table}\n")
 
 
 def test_a_kernel_must_come_from_somewhere() -> None:
     head = HEAD.partition("[kernel]")[0]
-    assert "kernel.release: is missing, and no package brings a kernel" in mistakes(head)
+    assert "kernel.release: is missing, and no package brings a kernel" in errors(head)
     assert parse(f"{head}packages = ['linux-image-cloud-amd64']\n".encode(), PATH).kernel == ""
-    assert "kernel.command_line: has words that are Dayfly's own" in mistakes(HEAD + 'command_line = "dayfly.root=vda"')
+    assert "kernel.command_line: has words that are Dayfly's own" in errors(HEAD + 'command_line = "dayfly.root=vda"')
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_errors_are_told_at_once() -> None:
     text = "nmae = 'x'\nrelease = 3\npackages = ['A', 'b!']\n[[files]]\npath = 'x'\n[[users]]\nuid = -1\n"
     with pytest.raises(FileErrors) as caught:
         parse(text.encode(), PATH)
-    places = [mistake.place for mistake in caught.value.mistakes]
+    places = [error.place for error in caught.value.errors]
     assert {"nmae", "name", "distribution", "release", "date", "packages[0]", "packages[1]", "kernel.release"} <= set(places)
     assert {"files[0].path", "files[0].content", "users[0].name", "users[0].uid"} <= set(places)
 
@@ -411,7 +411,7 @@ _TABLES = ("kernel", "files", "users", "environment", "labels", "x")
 
 
 @given(st.dictionaries(st.sampled_from([*_FIELDS, *_TABLES]), _values, max_size=4))
-def test_a_recipe_with_anything_in_it_is_read_or_told_its_mistakes(changes: dict[str, Any]) -> None:
+def test_a_recipe_with_anything_in_it_is_read_or_told_its_errors(changes: dict[str, Any]) -> None:
     base: dict[str, Any] = {"name": "a:1", "distribution": "debian", "release": "bookworm", "kernel": {"release": "bookworm"}}
     text = "".join(f"{name} = {_render(value)}\n" for name, value in {**base, **changes}.items())
     text += "" if "date" in changes else "date = 2026-01-01\n"

@@ -51,7 +51,7 @@ class Block:
         """The line before them."""
         return f"# BEGIN dayfly: `dayfly batch setup {self.system} --apply` writes what is between these lines"
 
-    def without(self, text: str, path: Path, mistakes: list[FieldError]) -> str:
+    def without(self, text: str, path: Path, errors: list[FieldError]) -> str:
         """The text without our block: what the site says."""
         lines = text.splitlines()
         marks = [line for line in lines if line in (self.begin, END)]
@@ -59,7 +59,7 @@ class Block:
             return text
         if marks != [self.begin, END]:
             hint = "remove those lines, and what is between them"
-            mistakes.append(FieldError(path.name, "has more or less than one beginning and end of dayfly's block", hint))
+            errors.append(FieldError(path.name, "has more or less than one beginning and end of dayfly's block", hint))
             return text
         return "\n".join([*lines[: lines.index(self.begin)], *lines[lines.index(END) + 1 :]])
 
@@ -72,37 +72,37 @@ class Block:
         return text + ("" if not text or text.endswith("\n") or not block else "\n") + block
 
 
-def read(path: Path, mistakes: list[FieldError], needed: str = "") -> str:
+def read(path: Path, errors: list[FieldError], needed: str = "") -> str:
     """A file's text; empty where it is not there, which is a mistake with the hint `needed` where that is not empty."""
     try:
         return files.read(path, _LIMIT).decode(errors="surrogateescape")
     except FileNotFoundError:
         if needed:
-            mistakes.append(FieldError(str(path), "is not there", needed))
+            errors.append(FieldError(str(path), "is not there", needed))
     except OSError as error:
-        mistakes.append(FieldError(str(path), f"cannot be read: {error.strerror}"))
+        errors.append(FieldError(str(path), f"cannot be read: {error.strerror}"))
     return ""
 
 
-def check_there(path: str, hint: str, mistakes: list[FieldError]) -> None:
+def check_there(path: str, hint: str, errors: list[FieldError]) -> None:
     """A mistake where there is no such file."""
     if not Path(path).is_file():
-        mistakes.append(FieldError(path, "is not there", hint))
+        errors.append(FieldError(path, "is not there", hint))
 
 
-def check_made(path: Path, system: str, mistakes: list[FieldError]) -> None:
+def check_made(path: Path, system: str, errors: list[FieldError]) -> None:
     """A mistake where a file is there, and not a whole one of ours."""
-    there = read(path, mistakes)
+    there = read(path, errors)
     if there and hooks.made_by(system) not in there[:_HEAD]:
         hint = f"take what it needs from `dayfly batch setup {system} --show {path.name}`, or move it away"
-        mistakes.append(FieldError(path.name, "is the site's own", hint))
+        errors.append(FieldError(path.name, "is the site's own", hint))
 
 
-def is_free(name: str, theirs: str, ours: Path, where: str, mistakes: list[FieldError], known_by: str = "") -> bool:
+def is_free(name: str, theirs: str, ours: Path, where: str, errors: list[FieldError], known_by: str = "") -> bool:
     """Whether a setting that names one program is ours to make: not where the site's own program calls ours, which is `known_by`
     a word in it (default: our whole path). A mistake where it does not."""
     if theirs and theirs != str(ours) and not _says(theirs, known_by or str(ours)):
-        mistakes.append(FieldError(where, f"has {name} {theirs}", f"let that call {ours}"))
+        errors.append(FieldError(where, f"has {name} {theirs}", f"let that call {ours}"))
     return not theirs
 
 
@@ -121,11 +121,11 @@ def changed(wanted: Mapping[Path, Made]) -> Mapping[Path, Made]:
 def check_writable(planned: Mapping[Path, Made], whose: str) -> None:
     """Raises `FileErrors` for every folder that cannot be written to, before anything is."""
     folders = sorted({_standing(path.parent) for path in planned})
-    mistakes = [
+    errors = [
         FieldError(str(folder), "cannot be written to", "run it as root") for folder in folders if not os.access(folder, os.W_OK)
     ]
-    if mistakes:
-        raise FileErrors(whose, mistakes)
+    if errors:
+        raise FileErrors(whose, errors)
 
 
 def _standing(folder: Path) -> Path:

@@ -115,10 +115,10 @@ def _check_folders(job: JobSpec) -> None:
     folder = Path(job.directory)
     written = {word: folder / path for word, path in (("output", job.output), ("errors", job.errors)) if path}
     wanted = {"directory": folder, **{word: path.parent for word, path in written.items()}}
-    mistakes = [FieldError(word, f"there is no folder {path}") for word, path in wanted.items() if not path.is_dir()]
-    mistakes += [FieldError(word, f"{path} is a folder", "name a file") for word, path in written.items() if path.is_dir()]
-    if mistakes:
-        raise FileErrors("the job's description", mistakes)
+    errors = [FieldError(word, f"there is no folder {path}") for word, path in wanted.items() if not path.is_dir()]
+    errors += [FieldError(word, f"{path} is a folder", "name a file") for word, path in written.items() if path.is_dir()]
+    if errors:
+        raise FileErrors("the job's description", errors)
 
 
 def _status(job: SubmittedJob, words: Words, settings: Settings) -> int | None:

@@ -1,4 +1,4 @@
-"""A job's description: a TOML file, read strictly, with all of its mistakes at once. docs/reference/job.md describes it."""
+"""A job's description: a TOML file, read strictly, with all of its errors at once. docs/reference/job.md describes it."""
 
 from __future__ import annotations
 
@@ -79,22 +79,22 @@ def parse(content: bytes, path: Path) -> JobSpec:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileErrors(path, [FieldError("syntax", str(error))]) from None
     values: dict[str, object] = {"directory": str(path.absolute().parent)}
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     for name, value in tables.items():
         reader = _READERS.get(name)
         if reader is None:
             near = difflib.get_close_matches(name, _READERS, n=1)
-            mistakes.append(
+            errors.append(
                 FieldError(name, "no such word", f"did you mean {near[0]}?" if near else "docs/reference/job.md lists them")
             )
             continue
         try:
             values |= reader(value, path.absolute().parent)
         except Refused as error:
-            mistakes.append(FieldError(name, error.message, error.hint))
-    mistakes += [FieldError(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
-    if mistakes:
-        raise FileErrors(path, mistakes)
+            errors.append(FieldError(name, error.message, error.hint))
+    errors += [FieldError(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
+    if errors:
+        raise FileErrors(path, errors)
     return JobSpec(**values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
 
 

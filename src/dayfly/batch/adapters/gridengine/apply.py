@@ -52,20 +52,20 @@ class Plan:
 
 def plan(wanted: Wanted, settings: Settings) -> Plan:
     """See what is missing. Raises `FileErrors` with all that stands against it, `ProgramFailed` without a Grid Engine."""
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     texts = setup.files(settings, wanted.program, wanted.settings_file, wanted.root)
     there = {wanted.folder / name: text for name, text in texts.items()}
     known = {line.split()[0] for line in _qconf("-sc").splitlines() if line.split()}
     queues = {}
     for name in wanted.queues:
         said = _attributes(_qconf("-sq", name))
-        queues[name] = _missing(f"queue {name}", said, setup.queue(settings, wanted.folder), mistakes)
+        queues[name] = _missing(f"queue {name}", said, setup.queue(settings, wanted.folder), errors)
     said = _attributes(_qconf("-sconf", "global"))
-    configuration = _missing("the global configuration", said, setup.configuration(wanted.folder), mistakes)
+    configuration = _missing("the global configuration", said, setup.configuration(wanted.folder), errors)
     if not Path(wanted.program).is_file():
-        mistakes.append(FieldError(wanted.program, "is not there", "--program says where the hosts have dayfly"))
-    if mistakes:
-        raise FileErrors("Grid Engine's configuration", mistakes)
+        errors.append(FieldError(wanted.program, "is not there", "--program says where the hosts have dayfly"))
+    if errors:
+        raise FileErrors("Grid Engine's configuration", errors)
     return Plan(
         {path: text for path, text in there.items() if not path.is_file() or path.read_text() != text},
         tuple(line for name, line in setup.complexes().items() if name not in known),
@@ -74,7 +74,7 @@ def plan(wanted: Wanted, settings: Settings) -> Plan:
     )
 
 
-def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[FieldError]) -> dict[str, str]:
+def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], errors: list[FieldError]) -> dict[str, str]:
     """What is not said yet; a mistake for what is said otherwise."""
     missing = {}
     for name, value in wanted.items():
@@ -82,7 +82,7 @@ def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mis
             missing[name] = value
         elif said[name] != value:
             hint = f"let that call {value.partition(' ')[0].removeprefix('script:').removeprefix('root@')}, or remove it"
-            mistakes.append(FieldError(where, f"has {name} {said[name]}", hint))
+            errors.append(FieldError(where, f"has {name} {said[name]}", hint))
     return missing
 
 

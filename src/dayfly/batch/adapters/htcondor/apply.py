@@ -25,26 +25,26 @@ def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
 
     Raises `FileErrors` with everything that stands against it.
     """
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
     wrapper, folder = places.hooks / setup.WRAPPER, places.system / "config.d"
     new = {wrapper: Made(texts[setup.WRAPPER], 0o755), folder / setup.SUBMIT: Made(texts[setup.SUBMIT])}
     if not folder.is_dir():
-        mistakes.append(FieldError(str(folder), "is not there", "--conf names the folder of HTCondor's configuration"))
-    check_there(places.program, "--program says where the hosts have dayfly", mistakes)
+        errors.append(FieldError(str(folder), "is not there", "--conf names the folder of HTCondor's configuration"))
+    check_there(places.program, "--program says where the hosts have dayfly", errors)
     ours = folder / setup.CONFIGURATION
-    named = [is_free(_NAME, said, wrapper, path.name, mistakes) for path, said in _named(places.system, ours, mistakes)]
+    named = [is_free(_NAME, said, wrapper, path.name, errors) for path, said in _named(places.system, ours, errors)]
     new[ours] = Made(texts[setup.CONFIGURATION] if all(named) else setup.HEAD)
     for path in new:
-        check_made(path, "htcondor", mistakes)
-    if mistakes:
-        raise FileErrors(places.system, mistakes)
+        check_made(path, "htcondor", errors)
+    if errors:
+        raise FileErrors(places.system, errors)
     return changed(new)
 
 
-def _named(conf: Path, ours: Path, mistakes: list[FieldError]) -> Iterator[tuple[Path, str]]:
+def _named(conf: Path, ours: Path, errors: list[FieldError]) -> Iterator[tuple[Path, str]]:
     """The wrappers that the site's own files name, and where."""
     main = (conf / "condor_config", conf / "condor_config.local")
     for path in (*main, *sorted((conf / "config.d").glob("*"))):
         if path != ours and not _LEFT_OUT.fullmatch(path.name) and path.is_file():
-            yield from ((path, value) for value in _SAID.findall(read(path, mistakes)))
+            yield from ((path, value) for value in _SAID.findall(read(path, errors)))

@@ -33,14 +33,14 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, Made]:
 
     Raises `FileErrors` with everything that stands against it.
     """
-    folder, mistakes = wanted.conf.parent, list[FieldError]()
-    text = read(wanted.conf, mistakes, _CONF)
-    said = _said(BLOCK.without(text, wanted.conf, mistakes), folder, mistakes)
+    folder, errors = wanted.conf.parent, list[FieldError]()
+    text = read(wanted.conf, errors, _CONF)
+    said = _said(BLOCK.without(text, wanted.conf, errors), folder, errors)
     plugstack = Path(said.get("plugstackconfig", str(folder / "plugstack.conf")))
-    lines = _lines(said, setup.wanted(settings, folder), mistakes)
+    lines = _lines(said, setup.wanted(settings, folder), errors)
     hint = "`make -C spank install` puts the plugin there; --plugin names another place"
-    check_there(wanted.plugin, hint, mistakes)
-    check_there(wanted.program, "--program says where the nodes have dayfly", mistakes)
+    check_there(wanted.plugin, hint, errors)
+    check_there(wanted.program, "--program says where the nodes have dayfly", errors)
     new = {
         folder / "job_submit.lua": Made(setup.job_submit(settings)),
         folder / setup.EPILOG: Made(setup.epilog(wanted.program), 0o755),
@@ -48,28 +48,28 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, Made]:
     if prolog := setup.prolog(settings):
         new[folder / setup.PROLOG] = Made(prolog, 0o755)
     for path in new:
-        check_made(path, "slurm", mistakes)
-    new[plugstack] = Made(_plugstack(wanted, settings, plugstack, said.get("taskprolog", ""), mistakes))
+        check_made(path, "slurm", errors)
+    new[plugstack] = Made(_plugstack(wanted, settings, plugstack, said.get("taskprolog", ""), errors))
     new[wanted.conf] = Made(BLOCK.within(text, lines))
-    if mistakes:
-        raise FileErrors(folder, mistakes)
+    if errors:
+        raise FileErrors(folder, errors)
     return changed(new)
 
 
-def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[FieldError]) -> list[str]:
+def _lines(said: Mapping[str, str], wanted: Mapping[str, str], errors: list[FieldError]) -> list[str]:
     """What slurm.conf lacks of what is wanted."""
     lacking = [name for name in wanted if not said.get(name.lower())]
     plugins = said.get("jobsubmitplugins", "")
     if plugins and "lua" not in [plugin.removeprefix("job_submit/") for plugin in plugins.split(",")]:
-        mistakes.append(FieldError("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
+        errors.append(FieldError("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
     for name in ("Prolog", "Epilog"):
         if name in wanted:
             ours = Path(wanted[name])
-            is_free(name, said.get(name.lower(), ""), ours, "slurm.conf", mistakes, known_by=ours.name)
+            is_free(name, said.get(name.lower(), ""), ours, "slurm.conf", errors, known_by=ours.name)
     tracking = said.get("proctracktype", "")
     if tracking != "proctrack/cgroup":
         hint = "with ProctrackType=proctrack/cgroup, suspending and killing reach everything"
-        mistakes.append(FieldError("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not said", hint))
+        errors.append(FieldError("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not said", hint))
     return [f"{name}={wanted[name]}" for name in lacking]
 
 
@@ -78,21 +78,21 @@ def task_prolog(conf: Path) -> str:
     return _said(read(conf, []), conf.parent, []).get("taskprolog", "")
 
 
-def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, mistakes: list[FieldError]) -> str:
-    text = read(path, mistakes)
-    if "dayfly_spank.so" in BLOCK.without(text, path, mistakes):
-        mistakes.append(FieldError(path.name, "names dayfly_spank.so already", "remove that line"))
+def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, errors: list[FieldError]) -> str:
+    text = read(path, errors)
+    if "dayfly_spank.so" in BLOCK.without(text, path, errors):
+        errors.append(FieldError(path.name, "names dayfly_spank.so already", "remove that line"))
     line = setup.plugstack(settings, wanted.plugin, wanted.program, wanted.settings_file, task_prolog)
     return BLOCK.within(text, [line.rstrip("\n")])
 
 
-def _said(text: str, folder: Path, mistakes: list[FieldError]) -> dict[str, str]:
+def _said(text: str, folder: Path, errors: list[FieldError]) -> dict[str, str]:
     """The settings outside of our block, also those of included files, by their names in small letters."""
     said: dict[str, str] = {}
     for line in text.splitlines():
         included, setting = _INCLUDE.match(line), _SETTING.match(line)
         if included:
-            said |= _said(read(folder / included[1], mistakes, _CONF), folder, mistakes)
+            said |= _said(read(folder / included[1], errors, _CONF), folder, errors)
         elif setting:
             said[setting[1].lower()] = setting[2].strip('"')
     return said

@@ -19,11 +19,11 @@ def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
 
     Raises `FileErrors` with everything that stands against it.
     """
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
     if not places.system.is_dir():
-        mistakes.append(FieldError(str(places.system), "is not there", "--home names Torque's folder"))
-    check_there(places.program, "--program says where the hosts have dayfly", mistakes)
+        errors.append(FieldError(str(places.system), "is not there", "--home names Torque's folder"))
+    check_there(places.program, "--program says where the hosts have dayfly", errors)
     new = {places.hooks / setup.FILTER: Made(texts[setup.FILTER], 0o755)}
     lines = {setup.SUBMIT: places.hooks / setup.FILTER}
     if (places.system / "mom_priv").is_dir():
@@ -33,18 +33,18 @@ def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
             # pbs_mom wants it to be root's alone (Administrator Guide, "Prologue and epilogue scripts").
             new[places.system / "mom_priv" / setup.PROLOGUE] = Made(texts[setup.PROLOGUE], 0o500)
     for path in new:
-        check_made(path, "torque", mistakes)
+        check_made(path, "torque", errors)
     for name, program in lines.items():
         path = places.system / name
-        new[path] = Made(_with_line(read(path, mistakes), texts[name], program, path, mistakes))
-    if mistakes:
-        raise FileErrors(places.system, mistakes)
+        new[path] = Made(_with_line(read(path, errors), texts[name], program, path, errors))
+    if errors:
+        raise FileErrors(places.system, errors)
     return changed(new)
 
 
-def _with_line(text: str, line: str, ours: Path, path: Path, mistakes: list[FieldError]) -> str:
+def _with_line(text: str, line: str, ours: Path, path: Path, errors: list[FieldError]) -> str:
     """A file of the site's with our line, `NAME PROGRAM`, in it; without, where the site's own program calls ours."""
     name = line.split()[0]
-    said = re.findall(rf"^\s*{re.escape(name)}\s+(\S+)", BLOCK.without(text, path, mistakes), re.MULTILINE)
-    free = is_free(name, said[-1] if said else "", ours, path.name, mistakes)
+    said = re.findall(rf"^\s*{re.escape(name)}\s+(\S+)", BLOCK.without(text, path, errors), re.MULTILINE)
+    free = is_free(name, said[-1] if said else "", ours, path.name, errors)
     return BLOCK.within(text, [line.rstrip("\n")] if free else [])
