@@ -1,6 +1,6 @@
-"""The names of what Dayfly keeps on disk. docs/reference/files.md says what each is for.
+"""The names of files and folders that Dayfly stores on disk. docs/reference/files.md describes each.
 
-Whoever reads or writes one of these files takes its name from here. Where a folder itself is, is in `dayfly.settings`.
+All code that reads or writes one of these files takes its name from here. The places of the top folders are in `dayfly.settings`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RECORDS = "jobs"
 SUBMITTED = "submitted"
 LOCAL_JOBS = "local"
 
-# In a library: an OCI image layout (OCI image-spec, "Image Layout Specification"), and what is Dayfly's own
+# In a library: an OCI image layout (OCI image-spec, "Image Layout Specification"), and Dayfly's own files
 OCI_LAYOUT = "oci-layout"
 OCI_INDEX = "index.json"
 BLOBS = "blobs"
@@ -37,7 +37,7 @@ RECORD_SUFFIX = ".json"
 CONSOLE_SUFFIX = ".console"
 RECORD_INDEX = "index"
 
-# In a folder of templates: `NAME/…`, and a note beside it
+# In a folder of templates: `NAME/…`, and a note next to it
 TEMPLATE_DESCRIPTION = "template.json"
 MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
 FAILED_SUFFIX = ".failed"
@@ -47,5 +47,5 @@ EMPTY_DISKS = "scratch"
 IMAGE_FAILURES = "failing"
 KVM_VERDICT = "kvm.{host}.{cpu}.json"
 
-# In the folder of a job of this host alone
-LOCAL_OWNER, LOCAL_STATUS, LOCAL_NOTICE = "owner", "status", "told"
+# In the folder of a local job
+LOCAL_OWNER, LOCAL_STATUS, LOCAL_MESSAGE = "owner", "status", "message"

@@ -1,8 +1,10 @@
-"""What a user is told beside a result. Code below the command line is given a `Notify`, and never writes to a stream itself."""
+"""Notices: messages to the user besides a result. Code below the command line gets a `Notify`, and never writes to a stream
+itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Notify = Callable[[str], None]
-"""Takes one notice, a line. Raises nothing."""
+"""Receives one notice, a line. Never raises."""

@@ -511,7 +511,7 @@ def test_servers_that_are_not_to_be_believed(imports: Imports, raw: Path, secure
     for target in ("file:///etc/passwd", "http://127.0.0.1:9/d.qcow2", "ftp://127.0.0.1/d.qcow2"):
         said = imports.refused(secure_server.leading(target), "bad:1", *ca)
         assert "which is not https" in said or "is not allowed" in said
-    assert "is for registries, and not for disks" in imports.run("import", "--insecure", address).stderr
+    assert "is for registries, not for disks" in imports.run("import", "--insecure", address).stderr
     assert imports.imported(secure_server.leading(address), "good:1", *ca)
 
 

@@ -59,7 +59,7 @@ def test_what_a_registry_has_not(imports: Imports, registry: Callable[..., Regis
     pushed(tmp_path, address, "--dest-tls-verify=false")
     for name in ("site/none:1", "site/app:none", f"site/app@sha256:{'0' * 64}"):
         said = imports.refused(f"docker://{address}/{name}", "--insecure")
-        assert "see whether the name and the tag are right" in said, said
+        assert "check the name and the tag" in said, said
     assert "--insecure" in imports.refused(f"docker://{address}/site/app:1")
     assert "connection refused" in imports.refused("docker://127.0.0.1:9/site/app:1", "--insecure")
 

@@ -79,7 +79,9 @@ def test_a_killed_job_says_so(site: Site) -> None:
         kill(site.machine_of(process).pid)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 125
-    assert err.decode().splitlines() == ["dayfly: QEMU was killed by signal 9 (by somebody, or by the host for want of memory)"]
+    assert err.decode().splitlines() == [
+        "dayfly: QEMU was killed by signal 9 (by a user, or by the host because it was out of memory)"
+    ]
     assert site.record()["end"]["reason"] == "machine-killed"
 
 
@@ -231,7 +233,7 @@ def test_a_limit_of_processes_is_named(site: Site) -> None:
 def test_memory_that_the_host_does_not_have(site: Site) -> None:
     finished = site.shell("true", "--memory", "900G")
     assert finished.status == 125
-    assert "900 GiB of memory were asked for" in one_line(finished)
+    assert "900 GiB of memory requested" in one_line(finished)
 
 
 def test_memory_that_the_host_does_not_give(site: Site) -> None:

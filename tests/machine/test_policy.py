@@ -44,8 +44,8 @@ def test_a_job_that_is_allowed_runs_and_ends_when_the_rule_says(site: Site) -> N
     ("text", "mode", "owner", "told"),
     [
         ('[[rule]]\naction = "allow"\n', 0o600, 0, "cannot be used: it cannot be read: Permission denied"),
-        ('[[rule]]\naction = "allow"\n', 0o644, USER, "others than root could have written it"),
-        ('[[rule]]\naction = "allow"\n', 0o664, 0, "others than root could have written it"),
+        ('[[rule]]\naction = "allow"\n', 0o644, USER, "users other than root can write to it"),
+        ('[[rule]]\naction = "allow"\n', 0o664, 0, "users other than root can write to it"),
         ('[[rule]]\naction = "alow"\nimages = "x"\n', 0o644, 0, "2 errors\n  line 1: action: 'alow'"),
     ],
 )
@@ -63,8 +63,8 @@ def test_a_policy_that_cannot_be_used_denies(site: Site, text: str, mode: int, o
     ("mode", "owner", "told"),
     [
         (0o600, 0, "it cannot be read: Permission denied"),
-        (0o644, USER, "others than root could have written it (see its owner and mode)"),
-        (0o646, 0, "others than root could have written it (see its owner and mode)"),
+        (0o644, USER, "users other than root can write to it (check its owner and mode)"),
+        (0o646, 0, "users other than root can write to it (check its owner and mode)"),
     ],
 )
 def test_settings_of_the_site_that_cannot_be_used_stop_everything(site: Site, mode: int, owner: int, told: str) -> None:
@@ -78,7 +78,7 @@ def test_settings_of_the_site_that_cannot_be_used_stop_everything(site: Site, mo
     os.chown(over / "settings.toml", 0, 0)
     (over / "settings.toml").chmod(0o644)
     os.chown(over, USER, USER)
-    told = "others than root could replace or remove it (see the owner and mode of the folder /etc/dayfly)"
+    told = "users other than root can replace or remove it (check the owner and mode of the folder /etc/dayfly)"
     assert told in site.dayfly("policy", "check", before=before).err
 
 

@@ -88,5 +88,5 @@ def test_what_is_said_of_errors(site: Site) -> None:
     wrong = told('image = "x"\ncommand = ["y"]\noutput = "none/out"\nerrors = "folder"\n', "--batch", "local")
     assert "2 errors" in wrong
     assert f"output: there is no folder {site.work}/none" in wrong
-    assert f"errors: {site.work}/folder is a folder (name a file)" in wrong
+    assert f"errors: {site.work}/folder is a folder (give a file)" in wrong
     assert "no job local:00000000 was submitted from here" in site.dayfly("job", "status", "local:00000000").err

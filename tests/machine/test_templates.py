@@ -168,7 +168,7 @@ def test_no_room_for_it(site: Site) -> None:
     finished = site.run("echo", "out", before=in_small_disk("40M"), extra={"SMALL": str(site.work / "small")})
     assert (finished.status, finished.out, finished.err) == (0, b"out\n", "")
     start, reason = start_of(site)
-    assert (start, "no room for a template" in reason) == ("cold", True)
+    assert (start, "no space for a template" in reason) == ("cold", True)
 
 
 def test_a_folder_that_cannot_be_written_to(site: Site) -> None:
@@ -209,11 +209,11 @@ def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Pa
     assert health()[0] == "ok"
     own_templates.mkdir(parents=True)
     own_templates.chmod(0o777)
-    assert health() == ("warning", f"{own_templates} can be written to by others than its owner")
+    assert health() == ("warning", f"{own_templates} is writable by users other than its owner")
     works(site)
     start, reason = start_of(site)
     assert start == "cold"
-    assert "can be written to by others" in reason
+    assert "is writable by users other" in reason
 
 
 # Killed, and removed

@@ -308,9 +308,9 @@ def test_check_names_the_facts_and_their_sources(
     words = ["policy", "check", "--file", str(path), "--image", "user/mine:1"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "because: endorser key:site (says the lists and keys of the system library)\n" in out
-    assert f"because: user {ME} (says the users and groups of this host)\n" in out
-    assert "counts for nothing: label org.example.checked=yes (says the image, in the user's library)\n" in out
+    assert "because: endorser key:site (source: the lists and keys of the system library)\n" in out
+    assert f"because: user {ME} (source: the users and groups of this host)\n" in out
+    assert "does not count: label org.example.checked=yes (source: the image, in the user's library)\n" in out
     assert main([*words, "--json"]) == 0
     (decision,) = json.loads(capsys.readouterr().out)["decisions"]
     facts = {(fact["condition"], fact["counts"], fact["used"]) for fact in decision["facts"]}

@@ -1,4 +1,4 @@
-"""Signed lists of images by openssl itself, and by `dayfly trust publish`: what is believed, what is refused, and what stops."""
+"""Signed lists of images by openssl itself, and by `dayfly trust publish`: what is trusted, what is refused, and what stops."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ def test_an_image_may_expire_before_its_list(world: World, monkeypatch: pytest.M
 
 def test_a_list_that_is_removed_stops_its_images(followed: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trust", "remove", "site"]) == 0
-    assert "its 2 images are run no more" in capsys.readouterr().out
+    assert "its 2 images can no longer be run" in capsys.readouterr().out
     assert followed.run("one:1").startswith("one:1 may not be run: the list 'site' was removed on ")
     assert main(["trust", "remove", "site"]) == 125
     assert main(["trust", "update", "site"]) == 125

@@ -98,7 +98,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path, list[tuple[str, bytes]]], object], str
     "a blob is missing": (lambda path, members: tar(path, *members[:-1]), "the archive has no sha256:"),
     "no index": (lambda path, members: tar(path, *members[2:]), "no index.json"),
     "no archive": (lambda path, members: path.write_bytes(b"x" * 4096), "cannot be read"),
-    "cut off": (lambda path, members: path.write_bytes(path.read_bytes()[:3000]), "cut short"),
+    "cut off": (lambda path, members: path.write_bytes(path.read_bytes()[:3000]), "truncated"),
     "an empty index": (lambda path, members: tar(path, ("index.json", b'{"schemaVersion":2}'), members[0]), "0 images"),
     "a deep index": (lambda path, members: tar(path, ("index.json", b"[" * 100_000)), "not JSON"),
     "many members": (

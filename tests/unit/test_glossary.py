@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dayfly.cli.commands import COMMANDS
-from dayfly.cli.whole import whole_parser
+from dayfly.cli.toplevel import toplevel_parser
 
 ROOT = Path(__file__).parent.parent.parent
 GLOSSARY = ROOT / "docs/reference/glossary.md"
@@ -85,7 +85,7 @@ def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
 
 
 def test_help_uses_the_words_of_the_glossary() -> None:
-    texts = [*helps(whole_parser()), *COMMANDS.items()]
+    texts = [*helps(toplevel_parser()), *COMMANDS.items()]
     assert len(texts) > 200
     assert [(command, found(text), text) for command, text in texts if found(text)] == []
 

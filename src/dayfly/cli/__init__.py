@@ -97,9 +97,9 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] == "--version" and "_ARGCOMPLETE" not in os.environ:
         sys.stdout.write(f"{version()}\n")
         return 0
-    from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)
+    from dayfly.cli.toplevel import parse_toplevel  # noqa: PLC0415 (only for help and completion)
 
-    return parse_whole(words)
+    return parse_toplevel(words)
 
 
 def _execute(name: str, words: list[str]) -> int:

@@ -47,7 +47,7 @@ def store(layout: Layout, source: Path | Part | bytes) -> tuple[str, int]:
     Content that is there already stays, unless it is damaged: then it is replaced. Raises `NoSpace`.
     """
     with files.drafting(layout.blobs, _MODE) as draft:
-        with files.full_disk_told(layout.blobs):
+        with files.reporting_full_disk(layout.blobs):
             digest, size = _copy(source, draft.descriptor)
         if not _has(layout, digest, size):
             draft.publish(layout.blob(digest), _MODE)

@@ -25,8 +25,8 @@ def copy(
     entry = source.resolve(reference)
     with source.open(reference):
         _, manifest, _ = source.inspect(reference)
-        pieces = {piece.digest: piece for piece in (entry.descriptor, manifest.config, *manifest.layers)}
-        contents = {digest: Part(source.layout.blob(digest), 0, piece.size) for digest, piece in pieces.items()}
+        descriptors = {blob.digest: blob for blob in (entry.descriptor, manifest.config, *manifest.layers)}
+        contents = {digest: Part(source.layout.blob(digest), 0, blob.size) for digest, blob in descriptors.items()}
         if notes is None:
             notes = {key: value for key, value in entry.descriptor.annotations.items() if key != REF_NAME}
         entering = Entering(entry.descriptor.digest, entry.descriptor.size, name, contents, notes)

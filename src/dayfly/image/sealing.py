@@ -52,7 +52,7 @@ def _copy(blob: OpenBlob, folder: Path) -> int:
     target = files.unnamed(folder)
     try:
         checksum, offset = hashlib.sha256(), 0
-        with files.full_disk_told(folder):
+        with files.reporting_full_disk(folder):
             while chunk := os.pread(blob.file, _CHUNK, offset):
                 checksum.update(chunk)
                 files.write_all(target, chunk)

@@ -22,17 +22,17 @@ from dayfly.imagebuild.root import RootFacts, finish
 from dayfly.settings import Settings
 
 
-def _root(shop: BuildContext, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
+def _root(context: BuildContext, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
     """The root filesystem's file, facts about it, and the archive that it was made from."""
-    raw, sources = shop.bootstrap(
+    raw, sources = context.bootstrap(
         "packages", recipe.distribution, recipe.release, recipe.components, recipe.variant, recipe.packages
     )
-    shop.progress("root: finishing the files")
-    finished = shop.work.path / "root.tar"
-    with files.full_disk_told(shop.work.path), finished.open("xb") as target:
+    context.progress("root: finishing the files")
+    finished = context.work.path / "root.tar"
+    with files.reporting_full_disk(context.work.path), finished.open("xb") as target:
         facts = finish(raw, target, recipe, archives.image_source_lines(sources, recipe.components))
-    shop.progress("root: making the filesystem")
-    return filesystem.from_archive(shop.namespace, finished, recipe.date), facts, raw
+    context.progress("root: making the filesystem")
+    return filesystem.from_archive(context.namespace, finished, recipe.date), facts, raw
 
 
 def build(
@@ -58,11 +58,11 @@ def build(
     if recipe.distribution == RPM:
         return _build_rpm(recipe, library, settings, progress, name or recipe.name)
     with work_folder(library.layout) as work:
-        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
-        root, facts, archive = _root(shop, recipe)
-        parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
+        context = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root, facts, archive = _root(context, recipe)
+        parts, modules = context.debian_kernel(recipe.kernel) if recipe.kernel else (context.kernel_in(archive), None)
         made = Root(root, facts.size, facts.os)
-        return _finished(recipe, made, parts, modules, shop, library, name or recipe.name)
+        return _finished(recipe, made, parts, modules, context, library, name or recipe.name)
 
 
 def _finished(
@@ -70,7 +70,7 @@ def _finished(
     root: Root,
     parts: BootParts,
     modules: Path | None,
-    shop: BuildContext,
+    context: BuildContext,
     library: Library,
     name: Name,
 ) -> str:
@@ -78,18 +78,18 @@ def _finished(
     about = config(recipe, root, parts.version)
     layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
     if recipe.run:
-        made = steps.perform(shop, recipe, about, layers)
+        made = steps.perform(context, recipe, about, layers)
         about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
-    shop.progress("image: adding it to the library")
+    context.progress("image: adding it to the library")
     return library.add(about, layers, name)
 
 
 def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name) -> str:
     with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
-        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
-        root = rpm.root(shop, recipe, builder)
-        parts, modules = shop.debian_kernel(recipe.kernel)
-        return _finished(recipe, root, parts, modules, shop, library, name)
+        context = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root = rpm.root(context, recipe, builder)
+        parts, modules = context.debian_kernel(recipe.kernel)
+        return _finished(recipe, root, parts, modules, context, library, name)
 
 
 def rpm_builder(library: Library, settings: Settings, progress: Progress) -> OpenImage:

@@ -40,7 +40,7 @@ class CaptureTarget:
 
 
 @contextlib.contextmanager
-def bench(library: Library, settings: Settings) -> Iterator[CaptureTarget]:
+def prepared(library: Library, settings: Settings) -> Iterator[CaptureTarget]:
     """Prepare the capture before there is a machine. Everything is removed afterwards.
 
     Raises `ProgramMissing`, or `Refused` with what else is missing.

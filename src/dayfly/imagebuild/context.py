@@ -63,7 +63,7 @@ class BuildContext:
         """The kernel in an archive of files."""
         folder = self.work.path / "modules"
         folder.mkdir()
-        with files.full_disk_told(self.work.path):
+        with files.reporting_full_disk(self.work.path):
             return boot.take(archive, folder)
 
 

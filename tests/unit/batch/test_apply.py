@@ -59,7 +59,7 @@ def test_a_prolog_where_the_settings_need_one(wanted: Wanted) -> None:
     assert f"\nProlog={folder}/{PROLOG}\n{END}" in wanted.conf.read_text()
     assert (folder / PROLOG).stat().st_mode & 0o777 == 0o755
     wanted.conf.write_text(CONF + "Prolog=/opt/prolog\n")
-    with pytest.raises(FileErrors, match=f"let that call {folder}/{PROLOG}"):
+    with pytest.raises(FileErrors, match=f"have it call {folder}/{PROLOG}"):
         plan(wanted, settings)
     assert folder / "slurm.conf" in apply(wanted)  # no need of it, no trouble
 
@@ -106,12 +106,12 @@ def test_all_errors_at_once(wanted: Wanted) -> None:
     said = errors(wanted)
     for what in (
         "has Epilog /opt/epilog",
-        "make it JobSubmitPlugins=throttle,lua",
-        "gone.conf: is not there",
-        "slurm.conf: has more or less than one beginning and end",
-        "ProctrackType is not said",
-        "plugstack.conf: names dayfly_spank.so already",
+        "change it to JobSubmitPlugins=throttle,lua",
+        "gone.conf: does not exist",
+        "slurm.conf: does not have exactly one begin and one end",
+        "ProctrackType is not set",
+        "plugstack.conf: already has a line for dayfly_spank.so",
         "job_submit.lua: is the site's own",
-        "plugin.so: is not there",
+        "plugin.so: does not exist",
     ):
         assert what in said

@@ -89,8 +89,8 @@ def _reasons(found: Inspected, condition: Condition) -> list[str]:
     inside = found.contents
     match condition.kind:
         case Kind.PASSWORDS:
-            told = {Password.SET: "has a password", Password.EMPTY: "needs no password"}
-            return [f"{account.name} {told[account.password]}" for account in inside.accounts if account.password in told]
+            words = {Password.SET: "has a password", Password.EMPTY: "needs no password"}
+            return [f"{account.name} {words[account.password]}" for account in inside.accounts if account.password in words]
         case Kind.KEYS:
             return [f"{key.path}: {key.type} {key.fingerprint} allows login as {key.user}" for key in inside.keys]
         case Kind.HOST_KEYS:

@@ -114,7 +114,7 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
     watched = {path: fingerprint(path) for path in (*subscription.authorities, *subscription.revocations)}
     progress(f"{name}: fetching {subscription.place}")
     sweep(library.layout)  # what a killed update left
-    with work_folder(library.layout) as work, files.full_disk_told(work.path):
+    with work_folder(library.layout) as work, files.reporting_full_disk(work.path):
         message = _fetched(subscription.place, work.path / "list", SIGNED_LIMIT)
         signed = verify(message, subscription.authorities, subscription.revocations, weak=library.weak_lists)
         images = parse(signed.content)

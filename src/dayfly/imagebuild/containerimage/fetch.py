@@ -28,7 +28,7 @@ def fetch(source: Source, access: Access, limits: Limits, folder: Path, progress
     skopeo = Skopeo(folder, access, source.host)
     progress(f"registry: looking for {source}")
     manifest, digest = _manifest(skopeo, source, limits)
-    size = sum(piece.size for piece in (manifest.config, *manifest.layers))
+    size = sum(blob.size for blob in (manifest.config, *manifest.layers))
     if size > limits.size:
         raise Refused(
             f"{source} is {format_size(size, limits.size)}, more than the limit of {format_size(limits.size)}",
@@ -37,7 +37,7 @@ def fetch(source: Source, access: Access, limits: Limits, folder: Path, progress
     progress(f"registry: fetching {len(manifest.layers)} layers, {format_size(size)}")
     target = folder / "container"
     words = ["copy", "--quiet", *skopeo.options("src-"), f"docker://{source.repository}@{digest}", f"dir:{target}"]
-    largest = max(piece.size for piece in (manifest.config, *manifest.layers)) + SLACK
+    largest = max(blob.size for blob in (manifest.config, *manifest.layers)) + SLACK
     skopeo.receive(words, "output", most=size + SLACK * 8, largest=largest)
     return layouts.in_fetched(manifest, digest, target, str(source))
 

@@ -58,8 +58,8 @@ def _candidates(libraries: Libraries) -> Iterator[tuple[str, Reference]]:
             yield config.kernel.version, reference
 
 
-def debian(shop: Callable[[int], BuildContext]) -> Kernel:
+def debian(context: Callable[[int], BuildContext]) -> Kernel:
     """The kernel of the recipe debian:12, made in the same way: the same bytes."""
     known = recipe.find(_DEBIAN)
-    parts, modules = shop(known.date).debian_kernel(known.kernel)
+    parts, modules = context(known.date).debian_kernel(known.kernel)
     return Kernel(parts.version, layers_of(parts, modules))

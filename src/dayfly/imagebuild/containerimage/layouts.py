@@ -32,7 +32,7 @@ _LINKS = 4
 DEPTH = 4
 """The most nested indexes before a manifest."""
 
-Shelf = Callable[[Descriptor, str], Blob]
+FindBlob = Callable[[Descriptor, str], Blob]
 """Finds a blob by its descriptor; the text is its name in messages."""
 
 
@@ -51,11 +51,11 @@ def in_layout(folder: Path, tag: str, limits: Limits) -> Container:
     index = _file(folder / disknames.OCI_INDEX, f"{folder} is not an OCI image layout")
     _file(folder / disknames.OCI_LAYOUT, f"{folder} is not an OCI image layout")
 
-    def shelf(wanted: Descriptor, what: str) -> Blob:
+    def find_blob(wanted: Descriptor, what: str) -> Blob:
         found = _file(folder / disknames.SHA256_BLOBS / wanted.digest.removeprefix("sha256:"), f"{what} is missing")
         return _checked(found, wanted, what)
 
-    return _of_index(index, shelf, tag, limits, str(folder))
+    return _of_index(index, find_blob, tag, limits, str(folder))
 
 
 def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Container:
@@ -64,13 +64,13 @@ def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Conta
     if disknames.OCI_INDEX not in members:
         raise NotFound(f"{path} is not an archive of an OCI image layout: it has no index.json")
 
-    def shelf(wanted: Descriptor, what: str) -> Blob:
+    def find_blob(wanted: Descriptor, what: str) -> Blob:
         found = members.get(f"blobs/sha256/{wanted.digest.removeprefix('sha256:')}")
         if found is None:
             raise NotFound(f"{what} is missing: {wanted.digest}")
         return _checked(found, wanted, what)
 
-    return _of_index(members[disknames.OCI_INDEX], shelf, tag, limits, str(path))
+    return _of_index(members[disknames.OCI_INDEX], find_blob, tag, limits, str(path))
 
 
 def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Container:
@@ -99,10 +99,10 @@ def in_fetched(manifest: Manifest, digest: str, folder: Path, place: str) -> Con
     `dir:`).
     """
 
-    def shelf(wanted: Descriptor, what: str) -> Blob:
+    def find_blob(wanted: Descriptor, what: str) -> Blob:
         return _checked(_file(folder / wanted.digest.removeprefix("sha256:"), f"{what} is missing"), wanted, what)
 
-    return _of_manifest(manifest, digest, shelf, "", place)
+    return _of_manifest(manifest, digest, find_blob, "", place)
 
 
 def _tags(fields: Fields) -> list[str]:
@@ -131,7 +131,7 @@ def _means(written: str, name: str) -> bool:
     return name == written or name.endswith(f"/{written}")
 
 
-def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -> Container:
+def _of_index(index: Blob, find_blob: FindBlob, tag: str, limits: Limits, place: str) -> Container:
     fields = decode(index.read(LIMIT, f"the index of {place}"), f"the index of {place}")
     listed = []
     for at, value in enumerate(fields.items("manifests", 10_000)):
@@ -143,16 +143,16 @@ def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -
     wanted = parse_descriptor(chosen.values, chosen.place)
     what = f"the manifest of {name or place}"
     for _ in range(DEPTH):
-        parsed = parse_manifest(shelf(wanted, what).read(LIMIT, what), what, limits.layers)
+        parsed = parse_manifest(find_blob(wanted, what).read(LIMIT, what), what, limits.layers)
         if isinstance(parsed, Manifest):
-            return _of_manifest(parsed, wanted.digest, shelf, name, place)
+            return _of_manifest(parsed, wanted.digest, find_blob, name, place)
         wanted = parsed
     raise Refused(f"{what} is more than {DEPTH} indexes deep")
 
 
-def _of_manifest(manifest: Manifest, digest: str, shelf: Shelf, name: str, place: str) -> Container:
-    config = parse_config(shelf(manifest.config, "the config").read(LIMIT, "the config"), f"the config of {name or place}")
-    layers = tuple(shelf(layer, f"layer {at + 1}") for at, layer in enumerate(manifest.layers))
+def _of_manifest(manifest: Manifest, digest: str, find_blob: FindBlob, name: str, place: str) -> Container:
+    config = parse_config(find_blob(manifest.config, "the config").read(LIMIT, "the config"), f"the config of {name or place}")
+    layers = tuple(find_blob(layer, f"layer {at + 1}") for at, layer in enumerate(manifest.layers))
     return _matching(Container(config, layers, digest, name), place)
 
 

@@ -81,7 +81,7 @@ def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> 
     """
     checksum, size = hashlib.sha256(), 0
     with (
-        files.full_disk_told(target.parent),
+        files.reporting_full_disk(target.parent),
         target.open("xb", buffering=0) as output,
         contextlib.closing(_plain(blob, target.parent, what)) as chunks,
     ):

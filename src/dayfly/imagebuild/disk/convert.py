@@ -51,7 +51,7 @@ def replay(namespace: Namespace, raw: Path, start: int, size: int, what: str) ->
     """
     process.find("e2fsck", "e2fsprogs")
     path = namespace.make(f"journal-{start}") / "filesystem"
-    with raw.open("r+b") as disk, path.open("x+b") as filesystem, files.full_disk_told(path.parent):
+    with raw.open("r+b") as disk, path.open("x+b") as filesystem, files.reporting_full_disk(path.parent):
         filesystem.truncate(size)
         _copy(disk.fileno(), start, filesystem.fileno(), 0, size)
         if namespace.owner is not None:

@@ -115,7 +115,7 @@ def _raw(options: ImportOptions, namespace: Namespace, progress: Progress) -> _D
     what = str(options.source)
     path = folder / "source"
     progress(f"disk: {'fetching' if options.source.address else 'reading'} {what}")
-    with files.full_disk_told(folder), path.open("xb") as target:
+    with files.reporting_full_disk(folder), path.open("xb") as target:
         place = options.source.address
         if place:
             fetch(place, target.fileno(), most, ca=options.ca, patience=options.patience)
@@ -175,7 +175,7 @@ def _recognised(path: Path, what: str) -> Recognised:
 
 
 def _out_of_archive(path: Path, target: Path, what: str) -> Path:
-    with path.open("rb") as opened, files.full_disk_told(target.parent), target.open("xb") as made:
+    with path.open("rb") as opened, files.reporting_full_disk(target.parent), target.open("xb") as made:
         member = ova.disk_in(opened, what)
         files.copy_range(opened.fileno(), made.fileno(), member.offset, member.size)
     return target
