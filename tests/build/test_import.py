@@ -416,7 +416,7 @@ def test_bombs_are_given_up_at_their_limit(imports: Imports, tmp_path: Path) -> 
         ({"pack": lambda layer: b"\x28\xb5\x2f\xfd" + b"rubbish"}, "zstd cannot unpack it"),
         ({"whole_config": config([b"other"])}, "does not match the digest in the container image's config"),
         ({"whole_config": b"{}"}, "container image for /"),
-        ({"run": {"WorkingDir": "../up"}}, "must be absolute"),
+        ({"run": {"WorkingDir": "../up"}}, "must be an absolute path"),
     ],
 )
 def test_containers_that_lie_are_refused(imports: Imports, tmp_path: Path, options: dict[str, Any], why: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.framework.batch import JobRequest
 
-_UNNAMED = "is no image's name or digest (write it like debian:12)"
+_UNNAMED = "is not an image's name or digest (write it like debian:12)"
 _TOO_MUCH = "a machine of always has at most 1.5 GiB of memory, but the job requests more (request less, or use another queue)"
 REFUSED = [
     (JobRequest(image="el:9"), "dayfly: the image el:9 is not allowed here (allowed: debian:*)"),

@@ -90,5 +90,5 @@ def test_a_disk_whose_system_does_not_come_up(importing: Site) -> None:
     done = importing.dayfly("run", "loops:1", "--", "true")
     assert (done.status, done.out) == (125, b"")
     assert "the disk's own system did not come up within 3 s" in done.err
-    assert "its cloud-init has to start the agent" in done.err
+    assert "its cloud-init must start the agent" in done.err
     assert importing.record()["end"]["reason"] == "kernel-failed"

@@ -154,7 +154,7 @@ HALTS = {
 def test_a_machine_that_stands_still_ends_its_job(site: Site, how: str) -> None:
     finished = site.shell(f"{HALTS[how]}; sleep 600", "--user", "root", seconds=60)
     assert finished.status == 125
-    assert "stood still before the job ended" in one_line(finished)
+    assert "stopped before the job ended" in one_line(finished)
     assert site.record()["end"]["reason"] == "machine-halted"
 
 
@@ -336,7 +336,7 @@ def test_a_panic(site: Site) -> None:
 def test_switched_off_from_inside(site: Site, how: str) -> None:
     finished = site.shell(f"echo before; {how}", "--user", "root")
     assert (finished.status, finished.out) == (125, b"before\n")
-    assert "switched off from inside" in one_line(finished)
+    assert "powered off from inside" in one_line(finished)
 
 
 def test_forking_without_end(site: Site) -> None:

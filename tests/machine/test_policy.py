@@ -103,7 +103,7 @@ def test_a_program_of_the_users_does_not_run_on_a_sites_node(site: Site) -> None
     site.configure(machine_qemu=str(qemu))
     refused = site.dayfly("job-shell", "slurm", "memory_mib=1024", "--", "true", before=before)
     assert refused.status == 125
-    assert "machine.qemu: only the site's settings may say this (set it in /etc/dayfly/settings.toml)" in refused.err
+    assert "machine.qemu: can be set only in the site's settings (set it in /etc/dayfly/settings.toml)" in refused.err
     assert not seen.exists()
 
 
@@ -120,7 +120,7 @@ def test_no_variable_of_the_users_names_another_policy(site: Site) -> None:
     site.configure(policy_system=str(allows))
     refused = site.run("true", before=before)
     assert refused.status == 125
-    assert "only the site's settings may say this" in refused.err
+    assert "can be set only in the site's settings" in refused.err
 
 
 @needs_root

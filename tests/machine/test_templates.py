@@ -38,7 +38,7 @@ def test_the_first_job_makes_it_and_the_next_uses_it(site: Site, own_templates: 
 def test_cold_is_cold(site: Site, own_templates: Path) -> None:
     finished = site.run("echo", "fine", options=("--cold",))
     assert (finished.status, finished.out) == (0, b"fine\n")
-    assert start_of(site) == ("cold", "asked for")
+    assert start_of(site) == ("cold", "requested")
     assert listed(site) == []
     assert not own_templates.exists()
 

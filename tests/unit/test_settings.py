@@ -133,7 +133,7 @@ def test_errors_in_queues(queue: str) -> None:
 
 
 def test_what_batch_jobs_get_is_the_sites_to_say() -> None:
-    with pytest.raises(FileErrors, match="only the site's"):
+    with pytest.raises(FileErrors, match="only in the site's"):
         parse('[batch]\nvm = "never"\n', Settings(), path="f", by=Whose.HOST)
 
 
@@ -203,7 +203,7 @@ def test_who_may_say_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
                 with pytest.raises(FileErrors) as caught:
                     load(there, named, owners=OURS)
                 (error,) = caught.value.errors
-                assert (error.place, error.message) == (place, "only the site's settings may say this")
+                assert (error.place, error.message) == (place, "can be set only in the site's settings")
             else:
                 assert getattr(load(there, named, owners=OURS), name) != getattr(empty, name)
     assert getattr(load(user, Path("/dev/null"), owners=OURS), name) != getattr(empty, name)

@@ -109,7 +109,7 @@ class Parser(argparse.ArgumentParser):
         return found, surplus
 
     def error(self, message: str) -> NoReturn:
-        """Report a mistake of the command line, with a hint unless the message has one already."""
+        """Report an error of the command line, with a hint unless the message has one already."""
         hint = f"see `{self.prog} --help`"
         if message.startswith("unrecognized arguments:"):
             hint = self.surplus or hint
@@ -117,7 +117,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's mistake."""
+    """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's error."""
 
     def read(text: str) -> object:
         try:

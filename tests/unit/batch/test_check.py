@@ -48,7 +48,7 @@ def test_what_is(settings: Settings) -> None:
     assert asked(settings, "never", image="debian:12").startswith("never has no virtual machines (")
     assert asked(settings, "always", image="none").startswith("every job of always runs in a virtual machine (")
     assert asked(settings, network="nat").startswith("the job names no image, and the site has no default image (")
-    assert asked(settings, image="debian:12;id") == "'debian:12;id' is no image's name or digest (write it like debian:12)"
+    assert asked(settings, image="debian:12;id") == "'debian:12;id' is not an image's name or digest (write it like debian:12)"
     assert "names no image: " in asked(settings, image="user/Own:3")
     assert asked(settings, "always", memory=1025).startswith(
         "a machine of always has at most 1 GiB of memory, but the job requests"

@@ -204,8 +204,8 @@ def test_a_config_that_says_nothing() -> None:
         (config([], {"Cmd": "sh -c x"}), r"config\.Cmd is a string; it must be a list of words"),
         (config([], {"Entrypoint": "sh"}), r"config\.Entrypoint is a string"),
         (config([], {"Cmd": {}}), "not a list"),
-        (config([], {"WorkingDir": "app"}), r"WorkingDir is 'app', and must be absolute"),
-        (config([], {"WorkingDir": "/app/../.."}), "must be absolute"),
+        (config([], {"WorkingDir": "app"}), r"WorkingDir is 'app', but must be an absolute path"),
+        (config([], {"WorkingDir": "/app/../.."}), "must be an absolute path"),
         (config([], rootfs={"diff_ids": ["md5:0"]}), "values that are not sha256"),
     ],
 )

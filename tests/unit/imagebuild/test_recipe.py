@@ -362,7 +362,7 @@ def test_a_kernel_must_come_from_somewhere() -> None:
     head = HEAD.partition("[kernel]")[0]
     assert "kernel.release: is missing, and no package contains a kernel" in errors(head)
     assert parse(f"{head}packages = ['linux-image-cloud-amd64']\n".encode(), PATH).kernel == ""
-    assert "kernel.command_line: has words that are Dayfly's own" in errors(HEAD + 'command_line = "dayfly.root=vda"')
+    assert "kernel.command_line: has words that are reserved for Dayfly" in errors(HEAD + 'command_line = "dayfly.root=vda"')
 
 
 def test_all_errors_are_told_at_once() -> None:

@@ -53,7 +53,7 @@ class Imported:
 def import_container(
     options: ImportOptions, library: Library, libraries: Libraries, settings: Settings, progress: Progress
 ) -> Imported:
-    """Make an image of a container image and add it to a library.
+    """Convert a container image and add it to a library.
 
     What an import that fails or is killed leaves behind is removed by the next one. Raises `DayflyError` of many kinds, each
     with a hint.
