@@ -27,15 +27,22 @@ ADDING_LOCK = f"{OWN}/adding"
 VERIFIED = f"{OWN}/verified"
 WORK = f"{OWN}/work"
 PULLS = f"{OWN}/pulls"
+WORK_LOCK = ".lock"
+WORK_OUTSIDE = "outside"
 TRUST = "trust"
 TRUST_STATE = "state.json"
 TRUST_LOCK = "lock"
 SIGNED_LIST_SUFFIX = ".smime"
 
+# In the folder of a published list
+PUBLISHED_LIST = f"images{SIGNED_LIST_SUFFIX}"
+
 # In a folder of records: `YYYY-MM-DD/ID.json`
 RECORD_SUFFIX = ".json"
 CONSOLE_SUFFIX = ".console"
 RECORD_INDEX = "index"
+INDEX_OF_RUNNING = "running"
+INDEX_OF_BATCH_JOBS = "batch"
 
 # In a folder of templates: `NAME/…`, and a note next to it
 TEMPLATE_DESCRIPTION = "template.json"
@@ -48,4 +55,4 @@ IMAGE_FAILURES = "failing"
 KVM_VERDICT = "kvm.{host}.{cpu}.json"
 
 # In the folder of a local job
-LOCAL_OWNER, LOCAL_STATUS, LOCAL_MESSAGE = "owner", "status", "message"
+LOCAL_JOB, LOCAL_OWNER, LOCAL_STATUS, LOCAL_MESSAGE = "job.json", "owner", "status", "message"

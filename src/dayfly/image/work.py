@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.image.layout import Layout
 
 _ATTEMPTS = 5
@@ -31,7 +31,9 @@ class WorkFolder:
     def outside(self, parent: Path) -> Path:
         """A folder elsewhere that belongs to this one and is removed with it."""
         folder = parent / f"{OUTSIDE_PREFIX}{self.path.name}"
-        (self.path / "outside").symlink_to(folder)  # first: a kill between the two must not leave a folder that nothing leads to
+        (self.path / disknames.WORK_OUTSIDE).symlink_to(
+            folder
+        )  # first: a kill between the two must not leave a folder that nothing leads to
         folder.mkdir(mode=0o700)
         return folder
 
@@ -41,7 +43,7 @@ def work_folder(layout: Layout) -> Iterator[WorkFolder]:
     """A new work folder, removed at the end with everything in it."""
     identity = secrets.token_hex(8)
     path = layout.work / identity
-    with files.locked(layout.work / ".lock"):
+    with files.locked(layout.work / disknames.WORK_LOCK):
         path.mkdir(mode=0o755)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         files.unused(descriptor)
@@ -70,7 +72,7 @@ def sweep(layout: Layout) -> int:
     if not layout.work.is_dir():
         return 0
     stale: list[tuple[Path, int]] = []
-    with files.locked(layout.work / ".lock"):
+    with files.locked(layout.work / disknames.WORK_LOCK):
         for path in sorted(layout.work.iterdir()):
             if path.is_symlink() or not path.is_dir():
                 continue
@@ -130,7 +132,7 @@ def remove_resumable(layout: Layout) -> int:
 
 
 def _remove(path: Path) -> None:
-    link = path / "outside"
+    link = path / disknames.WORK_OUTSIDE
     if link.is_symlink():
         target = link.readlink()
         if target.name == f"{OUTSIDE_PREFIX}{path.name}" and target.is_dir() and not target.is_symlink():

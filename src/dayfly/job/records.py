@@ -29,7 +29,7 @@ class Records:
 
     def path(self, record: UsageRecord) -> Path:
         """The file of a record."""
-        return self._folder / record.begun[:10] / f"{record.id}.json"
+        return self._folder / record.begun[:10] / f"{record.id}{disknames.RECORD_SUFFIX}"
 
     def write(self, record: UsageRecord) -> None:
         """Write or replace a record. It is not synced to disk: a job's end must not wait for that."""
@@ -38,10 +38,10 @@ class Records:
         for place in _batch_places(record):
             self._note(place, entry)
         if record.state == "running":
-            self._note("running", entry)
+            self._note(disknames.INDEX_OF_RUNNING, entry)
         else:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._folder}/{disknames.RECORD_INDEX}/running/{entry}")  # noqa: PTH108 (hot path of every job)
+                os.unlink(f"{self._folder}/{disknames.RECORD_INDEX}/{disknames.INDEX_OF_RUNNING}/{entry}")  # noqa: PTH108 (hot path of every job)
 
     def _note(self, place: str, entry: str) -> None:
         path = f"{self._folder}/{disknames.RECORD_INDEX}/{place}/{entry}"
@@ -61,12 +61,12 @@ class Records:
     def all(self, day: str = "") -> Iterator[UsageRecord]:
         """Every readable record of the days with this prefix, oldest first; lost ones have the state `lost`."""
         for folder in sorted(path for path in self._folder.glob("????-??-??") if path.name.startswith(day[:10])):
-            records = [self._read(path) for path in folder.glob("*.json")]
+            records = [self._read(path) for path in folder.glob(f"*{disknames.RECORD_SUFFIX}")]
             yield from sorted((record for record in records if record), key=lambda record: record.begun)
 
     def running(self) -> Iterator[UsageRecord]:
         """Records of jobs that have not ended, or whose end could not be written."""
-        return self._noted("running")
+        return self._noted(disknames.INDEX_OF_RUNNING)
 
     def of_batch_job(self, system: str, number: str) -> Iterator[UsageRecord]:
         """Records of a batch job, oldest first: of all tasks of an array, and of jobs whose numbers begin with the same
@@ -76,12 +76,12 @@ class Records:
 
     def beginning(self, prefix: str) -> Iterator[UsageRecord]:
         """Records whose id has this prefix."""
-        paths = sorted(self._folder.glob(f"????-??-??/{prefix}*.json")) if _ID.fullmatch(prefix) else []
+        paths = sorted(self._folder.glob(f"????-??-??/{prefix}*{disknames.RECORD_SUFFIX}")) if _ID.fullmatch(prefix) else []
         return (record for record in map(self._read, paths) if record)
 
     def _noted(self, place: str) -> Iterator[UsageRecord]:
         entries = sorted(path.name for path in (self._folder / disknames.RECORD_INDEX / place).glob("????-??-??.*"))
-        paths = (self._folder / entry[:10] / f"{entry[11:]}.json" for entry in entries)
+        paths = (self._folder / entry[:10] / f"{entry[11:]}{disknames.RECORD_SUFFIX}" for entry in entries)
         return (record for record in map(self._read, paths) if record)
 
     def of_owner(self, day: str = "") -> Iterator[UsageRecord]:
@@ -101,7 +101,7 @@ class Records:
             record = parse(files.read(path, _LIMIT))
         except (Refused, OSError):
             return None
-        if not is_sound(record) or path != path.parent.parent / record.begun[:10] / f"{record.id}.json":
+        if not is_sound(record) or path != path.parent.parent / record.begun[:10] / f"{record.id}{disknames.RECORD_SUFFIX}":
             return None
         here = record.host == os.uname().nodename  # the folder may be shared by other hosts, whose machines are not known here
         return lost(record) if record.state == "running" and here and not alive(record) else record
@@ -117,7 +117,7 @@ def _batch_places(record: UsageRecord) -> set[str]:
 def _batch_place(system: str, number: str) -> str:
     """The index folder of a batch job, by the leading digits of its number, so that all tasks of an array are in one."""
     digits = _DIGITS.match(number)
-    return f"batch/{system if system.isalnum() else 'other'}-{digits[0] if digits else 'other'}"
+    return f"{disknames.INDEX_OF_BATCH_JOBS}/{system if system.isalnum() else 'other'}-{digits[0] if digits else 'other'}"
 
 
 def by_id(records: Iterable[UsageRecord], prefix: str) -> UsageRecord:

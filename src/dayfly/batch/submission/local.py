@@ -39,7 +39,7 @@ def start(job: JobSpec) -> str:
     number = secrets.token_hex(4)
     folder = _folder(number)
     folder.mkdir(parents=True)
-    files.write(folder / "job.json", json.dumps(asdict(job)).encode(), 0o600)
+    files.write(folder / disknames.LOCAL_JOB, json.dumps(asdict(job)).encode(), 0o600)
     message = os.open(folder / disknames.LOCAL_MESSAGE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
@@ -66,7 +66,7 @@ def start(job: JobSpec) -> str:
 def run(number: str, ready: int) -> int:
     """The job's process: run its tasks, and write the exit status."""
     folder = _folder(number)
-    fields = decode(files.read(folder / "job.json", _LIMIT), "job.json").values
+    fields = decode(files.read(folder / disknames.LOCAL_JOB, _LIMIT), disknames.LOCAL_JOB).values
     job = JobSpec(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
     with (folder / disknames.LOCAL_OWNER).open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)

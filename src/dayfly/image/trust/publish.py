@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import Refused
 from dayfly.image import archive
 from dayfly.image.library import Library
@@ -18,7 +18,7 @@ from dayfly.image.trust.smime import certificate, sign
 from dayfly.image.trust.subscriptions import Progress
 from dayfly.values import replace
 
-LIST_NAME = "images.smime"
+LIST_NAME = disknames.PUBLISHED_LIST
 _CERTIFICATE_LIMIT = 1024 * 1024
 
 
