@@ -1,4 +1,4 @@
-/* What the parts of the agent that do I/O say to each other. */
+/* The interface between the parts of the agent that do I/O. */
 #ifndef DAYFLY_AGENT_H
 #define DAYFLY_AGENT_H
 
@@ -31,14 +31,14 @@ int wait_for_device(bool (*there)(void *), void *argument, int seconds);
 int port_open(void); /* -1: not there (yet) */
 int port_wait(int seconds);
 
-/* identity.c: what makes this machine itself and no other clone of its template */
+/* identity.c: what differs between this machine and other clones of its template */
 void own_prepare(void); /* before START */
 void own(const struct start *start);
 
-/* surroundings.c: what else START says about the machine; the end of the shared folders */
-void settle_prepare(void); /* before START */
-bool settle(const struct start *start, struct failure *why);
-void sync_shares(const struct start *start); /* what the job wrote is with the host */
+/* surroundings.c: the other settings of the machine in START; the end of the shared folders */
+void surroundings_prepare(void); /* before START */
+bool surroundings_apply(const struct start *start, struct failure *why);
+void sync_shares(const struct start *start); /* the host has got all that the job wrote */
 void release_shares(const struct start *start);
 void set_clock(uint64_t nanoseconds);
 
@@ -51,7 +51,7 @@ int network_configure(const struct ipv4 *network, const uint8_t *mac); /* either
 struct job {
     pid_t pid; /* of the main process; it stays set after its end */
     int in, out[3]; /* our ends of the streams; -1: closed. out[0] is not used */
-    int unread; /* from the end of stdin on: a reader of its pipe, which tells how much the job has left in it; or -1 */
+    int unread; /* after the end of stdin: a reader of its pipe, to find out how much the job has left in it; or -1 */
     int terminal; /* the pseudo-terminal's master, or -1 */
     int cgroup, kill, events, cpu, peak, oom; /* the cgroup and files of it, see job_prepare(); -1 where the kernel has none */
     bool ended; /* the main process was reaped: status is set */
@@ -60,7 +60,7 @@ struct job {
     uint64_t oom_before;
 };
 extern const struct job no_job;
-void job_prepare(struct job *job); /* makes the cgroup, whose figures all begin at zero */
+void job_prepare(struct job *job); /* makes the cgroup, with all figures at zero */
 bool job_spawn(struct job *job, const struct start *start, struct failure *why);
 void job_signal(const struct job *job, int signal);
 void job_window(const struct job *job, const struct window *window);
@@ -68,7 +68,7 @@ bool job_reap(struct job *job); /* true: no child is left */
 void job_kill_all(const struct job *job);
 bool job_alone(const struct job *job, bool no_child);
 void job_account(const struct job *job, struct exited *exited);
-void job_forget(struct job *job); /* its streams and its cgroup are no more */
+void job_forget(struct job *job); /* removes its streams and its cgroup */
 void job_protect_agent(void); /* from the out-of-memory killer; jobs are not protected */
 
 /* loop.c: from STAGE ready to DONE; returns when the machine may be powered off */
@@ -76,8 +76,8 @@ void serve(int port);
 /* Sends FAILED and waits for DONE (or for ever: the host ends the machine). */
 void serve_failure(int port, const struct failure *failure);
 
-/* capture.c: `agent capture FOLDER [parents:PATTERN | made:PATH]...`, the folder's files as an archive on stdout. "parents:" is what is taken from the image's
-   own root instead, "made:" a folder that counts only for what is in it. Returns what to exit with. */
+/* capture.c: `agent capture FOLDER [parents:PATTERN | made:PATH]...`, the folder's files as an archive on stdout. "parents:" are the files that are taken from the image's
+   own root instead, "made:" a folder that is included only if it has content. Returns the exit status. */
 int capture(char **arguments, int count);
 
 /* init.c */

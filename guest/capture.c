@@ -1,6 +1,6 @@
-/* The machine's files as a tar archive: what the host makes an image of. It runs as a command of the machine's root when a job has ended.
+/* The machine's files as a tar archive, which the host makes an image of. It runs as a command of the machine's root when a job has ended.
 
-   The format is that of GNU tar (its manual, "Basic Tar Format"), with pax headers for what has no room there. */
+   The format is that of GNU tar (its manual, "Basic Tar Format"), with pax headers for values that do not fit. */
 #include "agent.h"
 
 #include <dirent.h>
@@ -47,8 +47,8 @@ static struct {
     char names[XATTR_ROOM], value[XATTR_ROOM];
     struct part parts[PARTS_MOST];
     struct known *known[BUCKETS];
-    struct rule *parents; /* what is taken from the parent's root, and not from the machine's */
-    char **made; /* folders and links that were made for the job: of the folders, nothing but what is in them counts */
+    struct rule *parents; /* files that are taken from the parent's root instead of the machine's */
+    char **made; /* folders and links that were made for the job: the folders are included only if they have content */
     size_t parent_count, made_count;
     int before; /* the parent's root, or -1 */
     int changed; /* what the overlay's upper layer has of the folder, or -1 */
@@ -72,7 +72,7 @@ static void __attribute__((noreturn, format(printf, 1, 2))) stop(const char *for
 static void flush(void)
 {
     if (write_all(1, c->buffer, c->have))
-        _exit(1); /* nobody is left who would hear why */
+        _exit(1); /* the reader is gone */
     c->have = 0;
 }
 
@@ -97,7 +97,7 @@ static void pad(uint64_t length)
     put(NULL, (size_t)(-length % BLOCK));
 }
 
-/* Octal digits, or where they do not suffice, the bytes themselves behind one that says so; of a negative number, its two's complement. */
+/* Octal digits, or if they do not suffice, the binary value after a flag byte; for a negative number, its two's complement. */
 static void number(char *field, size_t room, int64_t value)
 {
     if (value >= 0 && value >> (3 * (room - 1)) == 0) {
@@ -156,7 +156,7 @@ static void put_pax(void)
     c->pax_have = 0;
 }
 
-/* Those that a user sets; the others are a kernel's own. */
+/* The attributes that users set; the others belong to the kernel. */
 static void add_xattrs(const char *name)
 {
     ssize_t length = llistxattr(name, c->names, sizeof c->names);
@@ -181,7 +181,7 @@ static void text(char *field, size_t room, const char *value, const char *key)
     memcpy(field, value, length < room ? length : room);
 }
 
-/* All but the size, which depends on how the content is written. */
+/* All fields except the size, which depends on how the content is written. */
 static struct header header_of(char type, const struct stat *status, const char *link)
 {
     struct header h = {.type = type};
@@ -194,7 +194,7 @@ static struct header header_of(char type, const struct stat *status, const char 
     return h;
 }
 
-/* The parts of a file that are no holes. */
+/* The parts of a file with data. */
 static size_t parts_of(int fd, off_t size, struct part *parts)
 {
     size_t count = 0;
@@ -234,7 +234,7 @@ static void put_sparse_header(struct header *h, off_t size, const struct part *p
     }
 }
 
-/* As many bytes as were promised: a file that has become shorter meanwhile gets zeros. */
+/* As many bytes as in the header: a file that was truncated meanwhile is filled with zeros. */
 static void put_content(int fd, const struct part *part)
 {
     off_t at = part->at, end = part->at + part->length;
@@ -343,7 +343,7 @@ static bool is_parents(const char *name, size_t length)
     return false;
 }
 
-/* Whether a folder or a link was made for the machine: it is not what the image's own root has there, if anything. */
+/* Whether a folder or a link was made for the machine: it differs from the image's own root. */
 static bool is_made(mode_t kind, struct stat *own)
 {
     *own = (struct stat){0};
@@ -355,7 +355,7 @@ static bool is_made(mode_t kind, struct stat *own)
 
 static void walk(const char *name, size_t length, int depth);
 
-/* A file in the folder that is the working directory. Devices and sockets are the machine's and not its image's. */
+/* A file in the folder that is the working directory. Devices and sockets belong to the machine, not to its image. */
 static void entry(const char *name, size_t length, int depth)
 {
     struct stat status, own;
@@ -372,7 +372,7 @@ static void entry(const char *name, size_t length, int depth)
         return;
     }
     if (S_ISLNK(status.st_mode) && is_made(S_IFLNK, &own)) {
-        if (S_ISDIR(own.st_mode)) /* an empty folder, for nothing else is replaced */
+        if (S_ISDIR(own.st_mode)) /* an empty folder: nothing else is replaced */
             write_plain_entry('5', name, &own, "");
         return;
     }
@@ -392,7 +392,7 @@ static void entry(const char *name, size_t length, int depth)
         write_plain_entry('6', name, &status, "");
 }
 
-/* What is in a folder, whose path has this length. The working directory is the same afterwards. */
+/* The content of a folder, whose path has this length. The working directory is the same afterwards. */
 static void walk(const char *name, size_t length, int depth)
 {
     int above = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

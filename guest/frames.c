@@ -12,7 +12,7 @@ static void put_u16(uint8_t *at, uint16_t v) { memcpy(at, &v, sizeof v); }
 static void put_u32(uint8_t *at, uint32_t v) { memcpy(at, &v, sizeof v); }
 static void put_u64(uint8_t *at, uint64_t v) { memcpy(at, &v, sizeof v); }
 
-/* What a frame of each host type may look like; streams is a set of bits. */
+/* The valid frames of each host type; streams is a bit set. */
 static const struct shape {
     uint32_t least, most;
     uint8_t streams;
@@ -130,7 +130,7 @@ size_t encode_u32(uint8_t *out, enum guest_frame type, uint8_t stream, uint32_t 
     return FRAME_HEADER + 4;
 }
 
-/* A command's name may be any bytes, but the text of FAILED is UTF-8: what could not be part of it becomes '?'.
+/* A command's name may be any bytes, but the text of FAILED is UTF-8: invalid bytes become '?'.
    Bytes from 0x80 on are kept only in well-formed sequences, so that a name cut in the middle stays valid too. */
 static void copy_utf8(uint8_t *to, const char *text, size_t length)
 {

@@ -49,7 +49,7 @@ struct decoder {
 
 enum decoded { DECODED_MORE, DECODED_FRAME, DECODED_BROKEN };
 
-/* Takes from *input what the next frame needs. MORE: all of it was taken. BROKEN: *why says what was wrong with the frame. */
+/* Consumes from *input what the next frame needs. MORE: all was consumed. BROKEN: *why says what is wrong with the frame. */
 enum decoded decode(struct decoder *decoder, const uint8_t **input, size_t *left, struct frame *frame, const char **why);
 /* The payload of the START frame just decoded now belongs to the caller, who frees it. */
 uint8_t *decoder_take(struct decoder *decoder);

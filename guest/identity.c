@@ -1,4 +1,4 @@
-/* What makes this machine itself and no other clone of its template: random state, host name, machine-id, ssh host keys.
+/* What differs between this machine and other clones of its template: random state, host name, machine-id, ssh host keys.
 
    START only stores new bytes into files that are mapped before it. To write them anew would be a fifth of a clone's start: in software emulation
    its time goes with the kernel code that it comes through for the first time, and to truncate a file of ext4 is much code. */
@@ -51,7 +51,7 @@ struct mapped {
 };
 
 static struct mapped hostname = {.path = HOSTNAME_FILE}, hosts = {.path = HOSTS_FILE}, machine_id = {.path = MACHINE_ID_FILE}, seed = {.path = SEED_FILE};
-static char hosts_line[LINE_ROOM]; /* what we have put into the file */
+static char hosts_line[LINE_ROOM]; /* what we have written to the file */
 static bool machine_id_given; /* by a START */
 static char journal[MACHINE_ID_LENGTH + 1]; /* the folder in JOURNALS that journald keeps to, and the other name that it was given; empty where there is none */
 static char journal_link[sizeof JOURNALS + MACHINE_ID_LENGTH + 1];
@@ -96,7 +96,7 @@ static bool map(struct mapped *m, off_t offset, size_t length)
     return true;
 }
 
-/* Only where the file says what it should: else the bytes to be replaced are others. */
+/* Only if the file has the expected content: otherwise the bytes to replace are somewhere else. */
 static bool map_text(struct mapped *m, off_t offset, const char *text)
 {
     if (offset < 0 || !map(m, offset, strlen(text)))

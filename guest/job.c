@@ -1,4 +1,4 @@
-/* The job's processes: starting them as START says, signals, their end, and what they used. */
+/* The job's processes: their start as in START, signals, their end, and what they used. */
 #include "agent.h"
 
 #include <dirent.h>
@@ -25,7 +25,7 @@
 
 enum { PIPE_SIZE = 1 << 20, TTY_GROUP = 5 };
 
-/* Which step of the child's way to the command failed, and how; a child that reaches the command says nothing. */
+/* Which step of the child before the command failed, and how; a child that reaches the command reports nothing. */
 struct report { bool failed; uint8_t kind; int error; char step[24]; };
 
 const struct job no_job = {
@@ -264,7 +264,7 @@ static pid_t fork_into(int cgroup, struct child *child)
     return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
 }
 
-/* Both ends of each belong to the job's user, or it could not open /dev/stdout and its like by name. */
+/* Both ends of each belong to the job's user; otherwise it could not open /dev/stdout etc. by name. */
 static bool take_pipes(struct job *job, const struct start *s, int fds[3])
 {
     for (int stream = 0; stream <= (s->merged ? 1 : 2); stream++) {
@@ -368,7 +368,7 @@ void job_window(const struct job *job, const struct window *window)
 
 void job_signal(const struct job *job, int signal)
 {
-    kill(-job->pid, signal); /* a group that is gone is no mistake */
+    kill(-job->pid, signal); /* no error if the group is gone */
     /* What a fork bomb has put into other groups dies too: the cgroup's kill leaves no gap to fork through. */
     if (signal == SIGKILL)
         job_kill_all(job);

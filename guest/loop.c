@@ -17,7 +17,7 @@
 
 enum {
     PAGE = 4096,
-    /* What passes without being copied: the pages that a pipe of the limit's size holds after the one with the frame's header. */
+    /* What is passed on without being copied: the pages that a pipe of the limit's size holds after the one with the frame's header. */
     PASSING = FRAME_OUTPUT_LIMIT - PAGE,
     /* For all frames but DATA that can be waiting at a time: at most FAILED, STARTED, EXITED, two END, CLOSED and four GRANT. */
     CONTROL_ROOM = 2048,
@@ -35,9 +35,9 @@ enum state {
     RUNNING,
     KILLING, /* the main process has ended, what it left running is dying */
     DRAINING, /* nothing runs any more; its last output is in the pipes */
-    OVER, /* EXITED, or why START could not be done, was said: until DONE or AGAIN */
-    LOST, /* FAILED was said of the machine itself: until DONE */
-    BROKEN, /* the peer broke the protocol: nothing it sends is understood */
+    OVER, /* EXITED, or FAILED for START, was sent: until DONE or AGAIN */
+    LOST, /* FAILED was sent for the machine itself: until DONE */
+    BROKEN, /* the peer broke the protocol: nothing it sends is read */
     GONE, /* power off */
 };
 
@@ -143,7 +143,7 @@ static void count_unread(int pipe)
         l.bytes_in -= (uint64_t)unread;
 }
 
-/* The job reads no more, or is no more. */
+/* The job reads no more, or has ended. */
 static void close_input(void)
 {
     count_unread(l.job.unread);
@@ -328,7 +328,7 @@ static void pump_all(void)
 static void await_start(void)
 {
     own_prepare();
-    settle_prepare();
+    surroundings_prepare();
     job_prepare(&l.job);
     l.state = IDLE;
     put_ready();
@@ -347,7 +347,7 @@ static void begin(struct frame *frame)
     if (l.start.has_clock)
         set_clock(l.start.clock + monotonic() - l.heard); /* receiving it took a while: emulated code is slow the first time */
     own(&l.start);
-    if (!settle(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
+    if (!surroundings_apply(&l.start, &why) || !job_spawn(&l.job, &l.start, &why)) {
         close_fd(&l.job.in); /* or that nobody reads it would be told, maybe after AGAIN */
         put_failed(&why, OVER);
         return;
@@ -489,7 +489,7 @@ static void finish(void)
     l.state = OVER;
 }
 
-/* Takes every step towards the end that has become possible. */
+/* Takes every step towards the end that is possible now. */
 static void advance(bool child_ended)
 {
     bool no_child = child_ended && job_reap(&l.job);

@@ -1,4 +1,4 @@
-/* The network, by ioctls: there is no ip(8) in many images, and starting one would cost more than this. */
+/* Configures the network by ioctls: many images have no ip(8), and starting it would take longer. */
 #include "agent.h"
 
 #include <arpa/inet.h>
@@ -31,7 +31,7 @@ int loopback_up(void)
     return done;
 }
 
-static struct ipv4 configured; /* the last that was */
+static struct ipv4 configured; /* the last one configured */
 static int control = -1; /* the socket for the ioctls: open before START, since to make one is as much work as to configure an interface */
 
 /* The first interface that is Ethernet: the lowest index. */
@@ -69,7 +69,7 @@ static int set_route(int fd, struct rtentry *route)
 static int set_mac(int fd, const uint8_t *mac)
 {
     struct ifreq request;
-    if (first_interface(fd, &request)) /* it leaves the address that there is */
+    if (first_interface(fd, &request)) /* it keeps the existing address */
         return -1;
     if (memcmp(request.ifr_hwaddr.sa_data, mac, MAC_LENGTH) == 0)
         return 0;
@@ -77,7 +77,7 @@ static int set_mac(int fd, const uint8_t *mac)
     return ioctl(fd, SIOCSIFHWADDR, &request);
 }
 
-/* As it was configured for a job before, so that a clone whose template has rehearsed has nothing to do. */
+/* Already configured like this for an earlier job: a clone whose template has rehearsed has nothing to do. */
 static bool is_configured(int fd, const struct ipv4 *network)
 {
     struct ifreq request;

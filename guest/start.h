@@ -35,7 +35,7 @@ struct start {
     struct link links[LINKS_MOST];
     size_t link_count;
     uint64_t ignored, blocked; /* signals: bit n - 1 is signal n */
-    uint8_t closed; /* standard streams that the job does not have: bit n is descriptor n */
+    uint8_t closed; /* standard streams that are closed for the job: bit n is descriptor n */
     char *hostname, *machine_id;
     uint8_t *seed;
     size_t seed_length;

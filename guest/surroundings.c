@@ -1,4 +1,4 @@
-/* What START says about the machine's time, user, network and shared folders. */
+/* Applies the machine's time, user, network and shared folders in START. */
 #include "agent.h"
 
 #include <errno.h>
@@ -31,7 +31,7 @@ static bool has_number(const char *line, uint32_t number)
     return at && at[1] >= '0' && at[1] <= '9' && strtoul(at + 1, &end, 10) == number && (*end == ':' || *end == '\n' || !*end);
 }
 
-/* Where a link of the image's leads to nothing yet, the folder is made that the file will be in. */
+/* If a link of the image is dangling, makes the folder for the file. */
 static void make_way(const char *path)
 {
     enum { LINKS_MOST = 8 };
@@ -132,7 +132,7 @@ static bool mount_share(const struct share *share, struct failure *why)
     return done;
 }
 
-/* A path of the host's that leads through a link does so in the machine too. What the image has there stays, unless it is an empty folder. */
+/* Makes a link of the host in the machine too. A file that the image has there stays, unless it is an empty folder. */
 static void make_link(const struct link *link)
 {
     struct stat status;
@@ -150,7 +150,7 @@ static void make_link(const struct link *link)
 }
 
 /* The overlay copies up what will be changed: files when they are opened for writing, a folder when something is made in it. */
-void settle_prepare(void)
+void surroundings_prepare(void)
 {
     network_prepare();
     static const char *const databases[] = {"/etc/passwd", "/etc/group"};
@@ -163,7 +163,7 @@ void settle_prepare(void)
         rmdir("/home/.dayfly");
 }
 
-bool settle(const struct start *start, struct failure *why)
+bool surroundings_apply(const struct start *start, struct failure *why)
 {
     for (size_t i = 0; i < start->link_count; i++)
         make_link(&start->links[i]); /* before the home directory, on the way to which they may be */

@@ -1,7 +1,7 @@
-/* The command `dayfly`: sees to what cannot be seen to any more when Python runs, and becomes `dayfly-main` beside it.
+/* The command `dayfly`: does what cannot be done any more when Python runs, and executes `dayfly-main` next to it.
 
    Python forgets whether SIGPIPE and SIGXFSZ were ignored, obeys variables of its own that are meant for the job, and does not start at all with a folder
-   as stdin. dayfly.inherited, the other half of this, says to the job what the caller gave. */
+   as stdin. dayfly.inherited, the other half, restores the caller's state for the job. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 
 #define MAIN "dayfly-main"
 #define IGNORED "DAYFLY_IGNORED_SIGNALS="
-#define HIDDEN "DAYFLY_CALLERS_" /* put before the name of a variable of Python's */
+#define HIDDEN "DAYFLY_CALLERS_" /* the prefix of a variable that Python would use */
 
 extern char **environ;
 

@@ -1,6 +1,6 @@
 /* Dayfly's plugin for Slurm: takes the --vm-… options and puts the job shell in front of a task's command.
  *
- * There is no policy here: `dayfly job-shell slurm` decides whether the task gets a machine, and runs it there.
+ * * It makes no decisions: `dayfly job-shell slurm` decides whether the task gets a machine, and runs it there.
  * See slurm/spank.h for the contexts. Arguments in plugstack.conf:
  *
  *   dayfly=PATH       the program to execute (/usr/bin/dayfly)
@@ -37,7 +37,7 @@ static struct spank_option options[] = {
 	{"vm-share", "PATH[:ro][,...]", "folders to share with the machine, beside the working directory", 1, SHARE, take},
 	SPANK_OPTIONS_TABLE_END};
 
-/* By these names the choices go with the job: SLURM_SPANK_… in its environment, SPANK_… in prolog and epilog. sbatch's own way of
+/* The options are passed on with the job under these names: SLURM_SPANK_… in its environment, SPANK_… in prolog and epilog. sbatch's own way of
  * sending options is an environment variable that --export=NONE leaves behind. */
 static const char *const carried[OPTIONS] = {"DAYFLY_IMAGE", "DAYFLY_BOOT", "DAYFLY_NETWORK", "DAYFLY_SHARE"};
 static const char *const words[OPTIONS] = {"image", "boot", "network", "share"};
@@ -52,13 +52,13 @@ static bool only(const char *value, const char *others)
 	return true;
 }
 
-/* What is wrong with an option's value; NULL: nothing. Whether there is such an image is the node's to say. */
+/* What is wrong with an option's value; NULL: nothing. Whether the image exists is checked on the node. */
 static const char *mistake(int which, const char *value)
 {
 	if (!value || !*value || strlen(value) >= VALUE_MOST)
 		return "is empty or too long";
 	if (which == IMAGE && !only(value, "._:/@+-"))
-		return "is no image's name or digest (write it like debian:12)";
+		return "is not an image's name or digest (write it like debian:12)";
 	if (which == BOOT && strcmp(value, "agent") != 0 && strcmp(value, "system") != 0)
 		return "is neither agent nor system";
 	if (which == NETWORK && strcmp(value, "none") != 0 && strcmp(value, "nat") != 0)
@@ -130,7 +130,7 @@ static bool listed(const char *list, const char *name)
 	return false;
 }
 
-/* Whether the job shell has to do with this task; `chosen` is completed on the way. */
+/* Whether the job shell runs this task; completes `chosen`. */
 static bool concerned(spank_t spank, const char *partitions)
 {
 	bool asked = false;
@@ -203,7 +203,7 @@ static char **clean(void)
 	return variables;
 }
 
-/* Become `dayfly job-shell slurm WORD=VALUE… -- COMMAND`. Returns only when that cannot be. */
+/* Execute `dayfly job-shell slurm WORD=VALUE… -- COMMAND`. Returns only on failure. */
 static const char *become(spank_t spank, const char *dayfly, const char *settings, const char *prolog)
 {
 	char **command, **environment;

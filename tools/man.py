@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dayfly.cli.commands import COMMANDS, version
-from dayfly.cli.whole import DESCRIPTION, whole_parser
+from dayfly.cli.toplevel import DESCRIPTION, toplevel_parser
 
 FOLDER = Path(__file__).parent.parent / "docs/man"
 DATE = "2026-11-23"
@@ -30,7 +30,7 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """The text of each page, by file name."""
-    whole = whole_parser()
+    whole = toplevel_parser()
     commands = subcommands(whole)
     made = {"dayfly.1": page("dayfly", DESCRIPTION.rstrip(".").lower(), whole, _overview())}
     for name, summary in COMMANDS.items():

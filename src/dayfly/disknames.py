@@ -1,6 +1,6 @@
-"""The names of what Dayfly keeps on disk. docs/reference/files.md says what each is for.
+"""The names of files and folders that Dayfly stores on disk. docs/reference/files.md describes each.
 
-Whoever reads or writes one of these files takes its name from here. Where a folder itself is, is in `dayfly.settings`.
+All code that reads or writes one of these files takes its name from here. The places of the top folders are in `dayfly.settings`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RECORDS = "jobs"
 SUBMITTED = "submitted"
 LOCAL_JOBS = "local"
 
-# In a library: an OCI image layout (OCI image-spec, "Image Layout Specification"), and what is Dayfly's own
+# In a library: an OCI image layout (OCI image-spec, "Image Layout Specification"), and Dayfly's own files
 OCI_LAYOUT = "oci-layout"
 OCI_INDEX = "index.json"
 BLOBS = "blobs"
@@ -27,21 +27,28 @@ ADDING_LOCK = f"{OWN}/adding"
 VERIFIED = f"{OWN}/verified"
 WORK = f"{OWN}/work"
 PULLS = f"{OWN}/pulls"
+WORK_LOCK = ".lock"
+WORK_OUTSIDE = "outside"
 TRUST = "trust"
 TRUST_STATE = "state.json"
 TRUST_LOCK = "lock"
 SIGNED_LIST_SUFFIX = ".smime"
 
+# In the folder of a published list
+PUBLISHED_LIST = f"images{SIGNED_LIST_SUFFIX}"
+
 # In a folder of records: `YYYY-MM-DD/ID.json`
 RECORD_SUFFIX = ".json"
 CONSOLE_SUFFIX = ".console"
 RECORD_INDEX = "index"
+INDEX_OF_RUNNING = "running"
+INDEX_OF_BATCH_JOBS = "batch"
 
 # In a folder of detached machines: `ID.json`
 INSTANCES = "instances"
 INSTANCE_SUFFIX = ".json"
 
-# In a folder of templates: `NAME/…`, and a note beside it
+# In a folder of templates: `NAME/…`, and a note next to it
 TEMPLATE_DESCRIPTION = "template.json"
 MEMORY, STATE, SCRATCH = "memory", "state", "scratch"
 FAILED_SUFFIX = ".failed"
@@ -51,5 +58,5 @@ EMPTY_DISKS = "scratch"
 IMAGE_FAILURES = "failing"
 KVM_VERDICT = "kvm.{host}.{cpu}.json"
 
-# In the folder of a job of this host alone
-LOCAL_OWNER, LOCAL_STATUS, LOCAL_NOTICE = "owner", "status", "told"
+# In the folder of a local job
+LOCAL_JOB, LOCAL_OWNER, LOCAL_STATUS, LOCAL_MESSAGE = "job.json", "owner", "status", "message"

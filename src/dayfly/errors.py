@@ -1,4 +1,4 @@
-"""The one exception tree: what went wrong, said to a person, with a hint of what to do."""
+"""The exception tree: each error has a message for the user, and a hint what to do."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dayfly.values import dataclass
 
 
 class DayflyError(Exception):
-    """Something a user can be told in one line.
+    """An error that can be reported to a user in one line.
 
     `message` says what is wrong, `hint` (may be empty) what to do. Neither ends in a full stop.
     """
 
     exit_status = 125
-    """What `dayfly` exits with: 125 for its own failures, as docker and podman do."""
+    """The exit status of `dayfly`: 125 for its own failures, as with docker and podman."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class DayflyError(Exception):
 
 @dataclass(frozen=True)
 class FieldError:
-    """One thing wrong in a file: where, what, and what to do."""
+    """One error in a file: where, what, and what to do."""
 
     place: str
     message: str
@@ -38,12 +38,12 @@ class FieldError:
 
 
 class FileErrors(DayflyError):
-    """Everything wrong with one file, reported at once."""
+    """All errors in one file, reported at once."""
 
-    def __init__(self, path: object, mistakes: Iterable[FieldError]) -> None:
-        self.mistakes = tuple(mistakes)
-        count = len(self.mistakes)
-        lines = "".join(f"\n  {mistake}" for mistake in self.mistakes)
+    def __init__(self, path: object, errors: Iterable[FieldError]) -> None:
+        self.errors = tuple(errors)
+        count = len(self.errors)
+        lines = "".join(f"\n  {error}" for error in self.errors)
         super().__init__(f"{path}: {count} error{'' if count == 1 else 's'}{lines}")
 
 
@@ -68,27 +68,27 @@ class ProgramMissing(DayflyError):
 
 
 class Refused(DayflyError):
-    """Input from outside that is malformed, too large, or reaches for what it may not."""
+    """Input from outside that is malformed, too large, or not permitted."""
 
 
 class NotFound(DayflyError):
-    """A name (of an image, a record, a machine) that means nothing here."""
+    """A name (of an image, a record, a machine) that does not exist here."""
 
 
 class Corrupt(DayflyError):
-    """Stored data that is not what its name says it is."""
+    """Stored data that does not match its digest."""
 
 
 class NoSpace(DayflyError):
-    """The host has no room for what was asked."""
+    """The host has no space left."""
 
 
 class MachineFailed(DayflyError):
-    """A machine did not come up, or died under its job."""
+    """A machine failed to start, or ended before its job."""
 
 
 def in_words(error: DayflyError | OSError) -> str:
-    """An error for people: the system's without their numbers."""
+    """An error as a message: system errors without their numbers."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

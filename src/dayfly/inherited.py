@@ -1,8 +1,8 @@
-"""What this process was started with and its job is to have too: environment, ignored signals, streams, working directory.
+"""The state that this process inherited and passes on to its job: environment, ignored signals, streams, working directory.
 
 Python changes some of it at its start: it ignores SIGPIPE and SIGXFSZ, and sets LC_CTYPE in the C locale (PEP 538). The kernel
-still has the environment as it was given; what is lost otherwise, the launcher (launcher/launcher.c) passes on in variables.
-On the way to every job's start.
+still has the original environment; the launcher (launcher/launcher.c) passes on the rest in variables. On the hot path of every
+job.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from collections.abc import Mapping
 _IGNORED = "DAYFLY_IGNORED_SIGNALS"
 """The variable in which the launcher passes on the mask of ignored signals."""
 _HIDDEN = b"DAYFLY_CALLERS_"
-"""What the launcher puts before the names of variables that Python would obey."""
+"""The prefix that the launcher puts before the names of variables that Python would use."""
 _SET_BY_PYTHON = b"LC_CTYPE"
-"""In the C locale (PEP 538)."""
+"""The variable that Python sets in the C locale (PEP 538)."""
 _BY_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
 _FOREIGN = ("/proc/", "/sys/", "/dev/")
 _closed: list[int] = []
 
 
 def environment() -> dict[bytes, bytes]:
-    """The caller's environment: for its job, and for the programs that are started for it."""
+    """The caller's environment, for its job and for the programs that are started for it."""
     return {name.removeprefix(_HIDDEN): value for name, value in environment_for_dayfly().items() if name != _IGNORED.encode()}
 
 
 def environment_for_dayfly() -> dict[bytes, bytes]:
-    """The caller's environment as the launcher gives it to Dayfly's own Python: to start Dayfly once more."""
+    """The caller's environment as the launcher passes it to Dayfly's own Python, for starting Dayfly again."""
     added = _SET_BY_PYTHON in os.environb and not _was_given(_SET_BY_PYTHON)
     return {name: value for name, value in os.environb.items() if not (added and name == _SET_BY_PYTHON)}
 
 
 def _was_given(name: bytes) -> bool:
-    """Whether this process was started with a variable: its own changes are not seen there (proc(5), /proc/pid/environ)."""
+    """Whether this process was started with a variable: /proc/pid/environ does not show later changes (proc(5))."""
     try:
         with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 (a hot path)
             return any(entry.startswith(name + b"=") for entry in file.read().split(b"\0"))
-    except OSError:  # a process that may not look at itself
+    except OSError:  # a process that may not read its own /proc files
         return True
 
 
@@ -50,17 +50,17 @@ def signals() -> tuple[int, int]:
     """
     masks = _masks("/proc/self/status")
     ignored, blocked = masks.get("SigIgn", 0) & ~_BY_PYTHON, masks.get("SigBlk", 0)
-    return ignored | (_told() & _BY_PYTHON), blocked
+    return ignored | (_from_launcher() & _BY_PYTHON), blocked
 
 
 def ignored(number: int) -> bool:
-    """Whether the caller ignores a signal. What it ignores stays ignored: `nohup` and `trap ''` mean it so."""
+    """Whether the caller ignores a signal. Ignored signals stay ignored, for `nohup` and `trap ''`."""
     if 1 << (number - 1) & _BY_PYTHON:
-        return bool(_told() & 1 << (number - 1))
+        return bool(_from_launcher() & 1 << (number - 1))
     return signal.getsignal(number) == signal.SIG_IGN
 
 
-def _told() -> int:
+def _from_launcher() -> int:
     text = os.environ.get(_IGNORED, "")
     try:
         return int(text, 16) if len(text) <= 16 else 0
@@ -78,7 +78,7 @@ def _masks(path: str) -> Mapping[str, int]:
 
 
 def open_standard_streams() -> None:
-    """Lead the standard descriptors that we were started without to /dev/null, before a file of ours gets their numbers."""
+    """Open /dev/null for the standard descriptors that were closed at the start, before another file gets their numbers."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -90,15 +90,15 @@ def open_standard_streams() -> None:
 
 
 def closed_streams() -> frozenset[int]:
-    """The standard descriptors that we were started without."""
+    """The standard descriptors that were closed at the start."""
     return frozenset(_closed)
 
 
 def directory(shown: str) -> str:
-    """The working directory, as the caller's shell shows it in its PWD: through the links by which it came there.
+    """The working directory as in the PWD of the caller's shell: with the links in its path.
 
     `shown` counts only if it is an absolute path without `.` and `..` that leads to the working directory (POSIX, `pwd -L`).
-    Raises `FileNotFoundError` when there is no working directory any more.
+    Raises `FileNotFoundError` if the working directory does not exist any more.
     """
     here = os.getcwd()  # noqa: PTH109 (a hot path)
     if shown == here or not shown.startswith("/") or shown.startswith(_FOREIGN):

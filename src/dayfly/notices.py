@@ -1,12 +1,14 @@
-"""What a user is told beside a result. Code below the command line is given a `Notify`, and never writes to a stream itself."""
+"""Notices: messages to the user besides a result. Code below the command line gets a `Notify`, and never writes to a stream
+itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Notify = Callable[[str], None]
-"""Takes one notice, a line. Raises nothing."""
+"""Receives one notice, a line. Never raises."""
 
 
 def ignore(_: str) -> None:
-    """A `Notify` for callers that want to hear nothing."""
+    """A `Notify` that drops what it receives."""

@@ -1,4 +1,4 @@
-"""Who asks for a machine: a user of this host, with groups. A service asks for others, and everybody else for themselves."""
+"""The principal who requests a machine: a user of this host, with groups. Services make requests for other users."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dayfly.values import dataclass
 
 @dataclass(frozen=True)
 class Principal:
-    """A user by numbers, as the kernel knows users. `gid` is the primary group, `groups` are the others."""
+    """A user by ids. `gid` is the primary group, `groups` are the others."""
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
 
     def name(self) -> str:
-        """The user's name; the number where there is none."""
+        """The user's name; the uid if there is none."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return str(self.uid)
 
     def home(self) -> str:
-        """The home directory, as the passwd database has it; `/` where it has none."""
+        """The home directory in the passwd database; `/` if there is none."""
         try:
             return pwd.getpwuid(self.uid).pw_dir
         except KeyError:
@@ -33,12 +33,12 @@ class Principal:
 
 
 def current() -> Principal:
-    """Who runs this process."""
+    """The user who runs this process."""
     return Principal(os.getuid(), os.getgid(), tuple(os.getgroups()))
 
 
 def group_name(gid: int) -> str:
-    """A group's name; made of the number where it has none."""
+    """A group's name; made from the gid if it has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

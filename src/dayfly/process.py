@@ -1,6 +1,6 @@
-"""The one way Dayfly starts other programs: argv lists, children whose lifetime is said, failures with their last lines.
+"""How Dayfly starts other programs: argv lists, children with an explicit lifetime, failures with their last lines.
 
-It is on the way to every job's start, so it stays with the cheap parts of the standard library: no `subprocess`, no `asyncio`.
+This is on the hot path of every job, so it uses only the cheap parts of the standard library: no `subprocess`, no `asyncio`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESOURCES = range(16)
 """The numbers of Linux's resource limits (getrlimit(2); include/uapi/asm-generic/resource.h)."""
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-"""What a terminal or a batch system sends to a whole process group, and a shielded child must not act upon by itself."""
+"""Signals that a terminal or a batch system sends to a whole process group; a shielded child must not act on them itself."""
 
 
 class Lifetime(StrEnum):
@@ -54,21 +54,21 @@ class Child:
     command: tuple[str, ...]
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal; a child that has ended already is no mistake."""
+        """Send a signal; it is no error if the child has already ended."""
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return
 
     def kill_group(self) -> None:
-        """Kill the child and whatever it started, of a child that was spawned with a group of its own."""
+        """Kill the child and its process group; the child must have been spawned with a group of its own."""
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
 
     def killed(self) -> bool:
-        """Wait for the end, without reaping: whether it was a signal's."""
+        """Wait for the end, without reaping. Returns whether a signal ended it."""
         ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
         return ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
 
@@ -81,14 +81,14 @@ class Child:
 
 @dataclass(frozen=True)
 class Completed:
-    """What a program that ended left: its exit status and what it wrote to stdout."""
+    """The result of a program: its exit status and its stdout."""
 
     status: int
     output: bytes
 
 
 def find(program: str, package: str = "") -> str:
-    """The path of a program on PATH, or of a path as it is. Raises `ProgramMissing`, which names the Debian package."""
+    """The path of a program on PATH; a path is returned as it is. Raises `ProgramMissing`, which names the Debian package."""
     candidates = [program] if "/" in program else [f"{folder}/{program}" for folder in search_path()]
     for candidate in candidates:
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):  # noqa: PTH112 (a hot path: no pathlib objects)
@@ -97,7 +97,7 @@ def find(program: str, package: str = "") -> str:
 
 
 def search_path() -> list[str]:
-    """PATH, and the folders of system programs that an ordinary user's PATH leaves out."""
+    """PATH, plus the folders of system programs that an ordinary user's PATH does not have."""
     folders = [folder for folder in os.get_exec_path() if folder]
     return folders + [folder for folder in ("/usr/sbin", "/sbin") if folder not in folders]
 
@@ -117,12 +117,12 @@ def spawn(
 ) -> Child:
     """Start a program.
 
-    `env` is its environment (None: the caller's of Dayfly).
-    `stdin`, `stdout`, `stderr` are descriptors (None: /dev/null), `keep` are further descriptors it inherits under their numbers.
-    A `shielded` child shares our process group (so that a batch system that stops or kills a group reaches it) but does not
-    act on the signals of a terminal: the parent does, and knows what they mean. A `grouped` one leads a group of its own.
+    `env` is its environment (None: the caller's of Dayfly). `stdin`, `stdout`, `stderr` are descriptors (None: /dev/null),
+    `keep` are further descriptors it inherits under their numbers. A `shielded` child shares our process group (so that a
+    batch system that stops or kills a group reaches it) but does not act on the signals of a terminal: the parent handles
+    them. A `grouped` one leads a group of its own.
 
-    Raises `ProgramMissing` or `ProgramFailed` when it cannot be executed.
+    Raises `ProgramMissing` or `ProgramFailed` if it cannot be executed.
     """
     path = find(argv[0])
     prctl = _prctl()
@@ -205,14 +205,14 @@ def _become(
 
 def _prctl() -> Callable[..., int]:
     """The C library's prctl(2)."""
-    import ctypes  # noqa: PLC0415 (a command that starts no program does without it)
+    import ctypes  # noqa: PLC0415 (not for commands that start no program)
 
     function: Callable[..., int] = ctypes.CDLL(None).prctl
     return function
 
 
 def die_with_parent() -> None:
-    """End, without a word, when the process that started this one ends: nobody would hear of what comes after."""
+    """End silently when the parent of this process ends: nobody would read later output."""
     parent = os.getppid()
     _prctl()(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -233,7 +233,9 @@ def lower_limits(soft: Mapping[int, int]) -> None:
 
 
 def raise_limits() -> None:
-    """A job's soft limits (CPU time, file size) are for the job, not for the programs that carry it. Nor may those dump core."""
+    """Raise the soft limits of CPU time and file size: they are for the job, not for the programs that run it. Disable core dumps
+    of these programs.
+    """
     for number in RESOURCES:
         _, hard = resource.getrlimit(number)
         resource.setrlimit(number, (hard, hard))
@@ -255,9 +257,9 @@ def run(
 ) -> Completed:
     """Run a program to its end.
 
-    Its stdout goes to the descriptor `stdout`, or else is captured (at most 64 MiB). Each line of its stderr goes to `progress`.
-    `spawned` is called when it has been started; the program is ended when that raises something.
-    Raises `ProgramFailed` with the last lines of stderr when `check` and the status is not 0.
+    Its stdout goes to the descriptor `stdout`, or else is captured (at most 64 MiB). Each line of its stderr goes to
+    `progress`. `spawned` is called once it has started; if that raises, the program is ended. Raises `ProgramFailed` with the
+    last lines of stderr if `check` and the status is not 0.
     """
     captured = os.memfd_create("stdout", os.MFD_CLOEXEC) if stdout is None else None
     reader, writer = os.pipe()
@@ -288,7 +290,9 @@ def run(
 
 
 def _lines(reader: int, child: Child) -> Iterator[str]:
-    """The lines that a child writes until it has ended. Whoever has the pipe from it and lives on is not waited for."""
+    """The lines that a child writes until it has ended. Other processes that inherited the pipe and live longer are not waited
+    for.
+    """
     os.set_blocking(reader, False)
     events = select.poll()
     for descriptor in (reader, child.pidfd):
@@ -307,7 +311,7 @@ def _lines(reader: int, child: Child) -> Iterator[str]:
 
 
 def _read_now(descriptor: int) -> bytes | None:
-    """What can be read without waiting: nothing at the end, None when there is nothing yet."""
+    """What can be read without blocking: empty at the end, None if there is nothing yet."""
     try:
         return os.read(descriptor, 65536)
     except BlockingIOError:
@@ -328,7 +332,7 @@ def _read_back(captured: int | None) -> bytes:
 
 
 def warn(line: str) -> None:
-    """Tell the user something on stderr, in the form of all of Dayfly's own lines. Where nobody listens, nobody is told."""
+    """Print a line to stderr in the form of all Dayfly messages. It is dropped if stderr cannot be written to."""
     try:
         sys.stderr.write(f"dayfly: {line}\n")
         sys.stderr.flush()

@@ -1,10 +1,10 @@
-"""What a site and a user set: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the site's.
+"""The settings of the site and the user: `/etc/dayfly/settings.toml`, then `~/.config/dayfly/settings.toml`, the user's over the
+site's.
 
-A site's file counts only where root alone could have written it. `whose` says what a user's file may say: whose images are
-trusted, where the policy is and what batch jobs get is for the site alone to say; which programs are executed, and how much of a
-host they may take, where the site has a file (docs/decisions/0122). In paths of what is a user's own, `{user}` is that user's
-name, so that a site can keep them where users make no folders.
-Every mistake of a file is reported at once.
+A site's file counts only if only root could have written it. `whose` says which settings a user's file may have: trusted images,
+the policy's place and batch jobs are always the site's; the programs that are executed and the share of a host that they may use
+are the site's if it has a file (docs/decisions/0122). In paths of a user's own folders, `{user}` is the user's name, so that a
+site can place them where users cannot make folders. All errors of a file are reported at once.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 SITE_FILE = Path("/etc/dayfly", disknames.SETTINGS_FILE)
 POLICY_FILE = Path("/etc/dayfly", disknames.POLICY_FILE)
-"""The site's policy where `policy.system` does not name another file: there it need not be."""
+"""The default file of the site's policy; it need not exist."""
 CPU_MODELS = ("auto", "x86-64-v2", "x86-64-v3", "max", "host")
 ROOT = frozenset({0})
-"""Who may own the site's settings."""
+"""The uids that may own the site's settings."""
 _LIMIT = 1024 * 1024
 
 
 def home() -> str:
-    """The home directory, by HOME or else by the passwd database; empty where neither has an absolute path."""
+    """The home directory, from HOME or else from the passwd database; empty if neither has an absolute path."""
     value = os.environ.get("HOME", "")
     if value.startswith("/"):
         return value
@@ -47,9 +47,9 @@ def home() -> str:
 
 
 def xdg(variable: str, fallback: str) -> Path:
-    """A base folder of the XDG Base Directory Specification: by the variable where it is an absolute path, else below home.
+    """A base folder of the XDG Base Directory Specification: from the variable if it is an absolute path, else below home.
 
-    The only place that decides where a user's own folders are. Raises `Refused` where there is no home directory.
+    This is the only place that decides where a user's folders are. Raises `Refused` if there is no home directory.
     """
     value = os.environ.get(variable, "")
     if value.startswith("/"):
@@ -57,13 +57,13 @@ def xdg(variable: str, fallback: str) -> Path:
     below = home()
     if not below:
         who = f"HOME is not an absolute path, and the passwd database has no home directory for user {os.getuid()}"
-        raise Refused(f"Dayfly does not know where to keep your files: {who}", f"set HOME, or {variable}")
+        raise Refused(f"there is no place for your files: {who}", f"set HOME, or {variable}")
     return Path(below, fallback)
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What the jobs of one queue get (Slurm's word for a queue is partition). Empty: what `Settings` says of all queues."""
+    """The settings of one queue (a partition in Slurm). Empty: those of all queues in `Settings`."""
 
     vm: str = ""
     image: str = ""
@@ -169,7 +169,7 @@ def _cpu_model(value: object) -> str:
 
 def _vm(value: object) -> str:
     if value not in ("always", "on-request", "never"):
-        raise Refused(f"{value!r} does not say when a job gets a machine", "always, on-request or never")
+        raise Refused(f"{value!r} is not a rule for when a job gets a machine", "always, on-request or never")
     return str(value)
 
 
@@ -184,7 +184,7 @@ _QUEUE_READERS: Mapping[str, Callable[[object], object]] = {"vm": _vm, "image": 
 
 def _queues(value: object) -> Mapping[str, Queue]:
     if not isinstance(value, dict) or not all(isinstance(queue, dict) for queue in value.values()):
-        raise Refused("is no table of queues", "write a table [batch.queues.NAME] for each queue")
+        raise Refused("is not a table of queues", "write a table [batch.queues.NAME] for each queue")
     queues: dict[str, Queue] = {}
     for name, said in value.items():
         unknown = said.keys() - _QUEUE_READERS.keys()
@@ -236,15 +236,15 @@ _READERS: Mapping[str, Callable[[object], object]] = {
 USERS_OWN = ("library_user", "records_folder", "cache_folder", "templates_user", "scratch_folder")
 """The paths that `{user}` may be in."""
 USER = "{user}"
-"""What stands for the user's name in the paths of a user's own places."""
+"""The placeholder for the user's name in paths of the user's folders."""
 
 
 class Whose(IntEnum):
-    """Who may say a setting: whoever is above may say it too."""
+    """Who may set a setting; higher levels may set it too."""
 
     USER = 0
     HOST = 1
-    """The site where it has a file of settings; else this is nobody's host but the user's."""
+    """The site, if it has a settings file; otherwise the host is the user's own."""
     SITE = 2
 
 
@@ -252,29 +252,29 @@ _SITES = frozenset({"library.system", "templates.system", "policy.system", "trus
 _HOSTS = frozenset(
     {
         "machine.qemu",  # a program that is executed on the host
-        "machine.accelerator",  # how machines are kept apart from the host: emulation is no promise of QEMU's
+        "machine.accelerator",  # the isolation of machines: QEMU does not promise it for emulation
         "scratch.folder",  # which of the host's disks they fill
         "scratch.size",
         "templates.limit",
-        "job.grace",  # how long a job goes on after the time that the policy allows
+        "job.grace",  # how long a job may continue after the policy's time
     }
 )
 
 
 def whose(place: str) -> Whose:
-    """Who may say this setting."""
+    """Who may set this setting."""
     if place in _SITES or place.startswith("batch."):
         return Whose.SITE
     return Whose.HOST if place in _HOSTS else Whose.USER
 
 
 def parse(text: str, base: Settings, *, path: object, by: Whose) -> Settings:
-    """Read the text of a settings file of somebody's over `base`. Raises `FileErrors` with everything that is wrong in it."""
+    """Read the text of a settings file over `base`; `by` is its owner. Raises `FileErrors` with all errors in it."""
     return replace(base, **_values(text, path=path, by=by))
 
 
 def _values(text: str, *, path: object, by: Whose) -> dict[str, Any]:
-    """What a settings file's text says, by the names of the fields; a test compares their types. Raises as `parse`."""
+    """The values in a settings file by field name; a test compares their types. Raises as `parse`."""
     import tomllib  # noqa: PLC0415 (most machines have no settings file, and every job would pay for the import)
 
     try:
@@ -282,20 +282,20 @@ def _values(text: str, *, path: object, by: Whose) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileErrors(path, [FieldError("syntax", str(error))]) from error
     values: dict[str, Any] = {}
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     for place, value in _flat(tables):
         reader = _READERS.get(place)
         if reader is None:
-            mistakes.append(FieldError(place, "no such setting", _nearest(place)))
+            errors.append(FieldError(place, "unknown setting", _nearest(place)))
         elif whose(place) > by:
-            mistakes.append(FieldError(place, "only the site's settings may say this", f"set it in {SITE_FILE}"))
+            errors.append(FieldError(place, "can be set only in the site's settings", f"set it in {SITE_FILE}"))
         else:
             try:
                 values[place.replace(".", "_")] = reader(value)
             except Refused as error:
-                mistakes.append(FieldError(place, error.message, error.hint))
-    if mistakes:
-        raise FileErrors(path, mistakes)
+                errors.append(FieldError(place, error.message, error.hint))
+    if errors:
+        raise FileErrors(path, errors)
     return values
 
 
@@ -310,7 +310,7 @@ def _flat(tables: Mapping[str, object]) -> list[tuple[str, object]]:
 
 
 def _nearest(place: str) -> str:
-    import difflib  # noqa: PLC0415 (only for a mistake's hint)
+    import difflib  # noqa: PLC0415 (only for an error's hint)
 
     near = difflib.get_close_matches(place, _READERS, n=1)
     return f"did you mean {near[0]}?" if near else "docs/reference/settings.md lists them"
@@ -324,11 +324,11 @@ def load(
     owners: Collection[int] = ROOT,
     required: bool = False,
 ) -> Settings:
-    """The settings in force. `DAYFLY_SETTINGS` names another file instead of the user's.
+    """The effective settings. `DAYFLY_SETTINGS` names another file instead of the user's.
 
-    `user` is who `{user}` in paths stands for (empty: the caller). The site's file must belong to one of its `owners`, and nobody
-    else may have been able to write it; a `required` one must be there.
-    Raises `FileErrors`, and `Refused` where there is no home directory for what the files leave open.
+    `user` is the user for `{user}` in paths (empty: the caller). The site's file must belong to one of its `owners`, and
+    nobody else may be able to write it; a `required` one must exist. Raises `FileErrors`, and `Refused` if a default needs a
+    home directory and there is none.
     """
     named = os.environ.get("DAYFLY_SETTINGS", "")
     values: dict[str, Any] = {}
@@ -348,7 +348,7 @@ def load(
 
 
 def _sites(path: Path, owners: Collection[int]) -> str | None:
-    """The text of the site's file; None where there is none. Raises `FileErrors` where others could have written it."""
+    """The text of the site's file; None if there is none. Raises `FileErrors` if other users can write it."""
     try:
         content = files.read_owned(str(path), owners, _LIMIT)
     except Refused as error:
@@ -357,7 +357,7 @@ def _sites(path: Path, owners: Collection[int]) -> str | None:
 
 
 def _users_file() -> Path | None:
-    """Where the user's file is; None where there is no home directory, so that there can be none."""
+    """The path of the user's file; None if there is no home directory."""
     try:
         return xdg("XDG_CONFIG_HOME", ".config") / "dayfly" / disknames.SETTINGS_FILE
     except Refused:
@@ -365,14 +365,14 @@ def _users_file() -> Path | None:
 
 
 def _users(path: Path) -> str | None:
-    """The text of the user's file, which may be /dev/null or a pipe; None where there is none. Raises `FileErrors`."""
+    """The text of the user's file, which may be /dev/null or a pipe; None if there is none. Raises `FileErrors`."""
     try:
         with path.open("rb") as file:
             content = file.read(_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        hint = f"is HOME, which is {home() or 'not set'}, yours?" if isinstance(error, PermissionError) else ""
+        hint = f"is HOME ({home() or 'not set'}) your directory?" if isinstance(error, PermissionError) else ""
         raise FileErrors(path, [FieldError("file", f"cannot be read: {error.strerror}", hint)]) from error
     if len(content) > _LIMIT:
         raise FileErrors(path, [FieldError("file", f"is larger than {_LIMIT} bytes")])
@@ -380,7 +380,7 @@ def _users(path: Path) -> str | None:
 
 
 def _of_user(settings: Settings, user: str) -> Settings:
-    """With the user's name in the paths."""
+    """The settings with the user's name in the paths."""
     paths = {name: str(getattr(settings, name)) for name in USERS_OWN}
     named = {name: path for name, path in paths.items() if USER in path}
     if not named:

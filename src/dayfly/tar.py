@@ -1,7 +1,7 @@
-"""Tar archives of others, read strictly: each byte up to the end of an archive belongs to a file, or the archive is refused.
+"""Strict reading of tar archives: each byte up to the end of an archive belongs to a file, or the archive is refused.
 
-Python's `tarfile` ends an archive without a word where a header is damaged. What is read here is what Go's archive/tar reads, and
-so umoci, podman and docker; where GNU tar reads something else, the archive is refused.
+Python's `tarfile` silently ends an archive at a damaged header. This reads what Go's archive/tar reads, and so umoci, podman and
+docker; an archive that GNU tar reads differently is refused.
 
 Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar's manual, "Basic Tar Format" and
 "Storing Sparse Files".
@@ -21,11 +21,11 @@ from dayfly.errors import Refused
 
 BLOCK = 512
 HEADER_LIMIT = 1024**2
-"""Bytes of an extended header, or of a map of holes: what Go's reader takes at most."""
+"""The most bytes of an extended header, or of a map of holes: the limit of Go's reader."""
 _HEADERS_LIMIT = 512 * 1024**2
-"""Bytes of all of them together."""
+"""The most bytes of all of them together."""
 _PARTS_LIMIT, _PARTS_MOST = 65536, 8 * 1024**2
-"""Parts between holes of one file, and of all files together."""
+"""The most parts between holes of one file, and of all files together."""
 _ZEROS = bytes(BLOCK)
 _DECIMAL = re.compile(rb"[+-]?[0-9]{1,19}")
 _MOMENT = re.compile(rb"([+-]?[0-9]{1,19})(?:\.([0-9]*))?")
@@ -33,11 +33,11 @@ _OCTAL = re.compile(rb"[0-7]{1,22}")
 _LARGEST = 2**63 - 1
 _XATTR, _SPARSE = b"SCHILY.xattr.", b"GNU.sparse."
 _MEANT = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
-"""What an extended header may say of a file that is of use here."""
+"""The records of an extended header that are used."""
 
 
 class Kind(StrEnum):
-    """What a member is."""
+    """The type of a member."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -61,14 +61,14 @@ _KINDS = {
 }
 
 Part = tuple[int, int, int]
-"""Bytes of a file that are no hole: where in the file, where in the archive, how many."""
+"""A range of a file with data: offset in the file, offset in the archive, length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of an archive. `size` is in bytes, holes counted; `mtime` in seconds since the epoch, rounded down.
+    """One file of an archive. `size` is in bytes, including holes; `mtime` in seconds since the epoch, rounded down.
 
-    Bytes of names that are no UTF-8 are surrogates (`os.fsdecode`). Nothing here was judged: a name may lead anywhere.
+    Bytes of names that are not UTF-8 are surrogates (`os.fsdecode`). Nothing is validated: a name may lead anywhere.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Member:
 
     @property
     def whole(self) -> Part | None:
-        """All of a file that has no holes; None for one that has, and for all that is no file."""
+        """The whole content of a file without holes; None for a file with holes, and for other types."""
         if self.kind is not Kind.FILE:
             return None
         if self.size == 0:
@@ -93,10 +93,10 @@ class Member:
 
 
 def members(file: BinaryIO, limit: int, *, marked: bool = False) -> Iterator[Member]:
-    """Each member of an archive, at most `limit`, from where the open file stands. What follows its end marker is not looked at.
+    """Each member of an archive, at most `limit`, from the open file's current offset. Data after the end marker is ignored.
 
-    An archive ends by two blocks of zeros, or with the file: umoci writes no marker. With `marked`, it must have one.
-    Raises `Refused` for what is damaged, cut short, or means different things to different tools.
+    An archive ends with two blocks of zeros, or with the file: umoci writes no marker. With `marked`, it must have one.
+    Raises `Refused` if it is damaged, truncated, or ambiguous between tools.
     """
     reader = _Reader(file)
     count = 0
@@ -106,18 +106,18 @@ def members(file: BinaryIO, limit: int, *, marked: bool = False) -> Iterator[Mem
             raise Refused(f"it has more than {limit} entries")
         yield member
     if marked and not reader.marked:
-        raise Refused("it is cut short: it ends without an end marker")
+        raise Refused("it is truncated: the end marker is missing")
 
 
 def check(file: BinaryIO, limit: int) -> None:
-    """Raise `Refused` unless all of an archive can be read, up to its end marker."""
+    """Raise `Refused` unless the whole archive can be read, up to its end marker."""
     for _ in members(file, limit, marked=True):
         pass
 
 
 @dataclass(slots=True)
 class _Header:
-    """A header block, its numbers read."""
+    """A parsed header block."""
 
     block: bytes
     type: bytes
@@ -136,7 +136,7 @@ class _Header:
 
 @dataclass(slots=True)
 class _Extension:
-    """What extended headers say of the member that follows them."""
+    """The content of extended headers for the next member."""
 
     records: dict[bytes, bytes] | None = None
     name: bytes = b""
@@ -156,7 +156,7 @@ class _Reader:
         self.marked = False
 
     def member(self) -> Member | None:
-        """The next one; None at the end."""
+        """The next member; None at the end."""
         extension = _Extension()
         while (header := self._header(extension)) is not None:
             if header.type == b"x":
@@ -177,40 +177,42 @@ class _Reader:
         self._file.seek(self._at)
         content = self._file.read(size)
         if len(content) < size:
-            raise Refused(f"it is cut short: it ends in the middle of {what}")
+            raise Refused(f"it is truncated: it ends in the middle of {what}")
         self._at += size
         return content
 
     def _header(self, extension: _Extension) -> _Header | None:
-        """The next header; None at the end, which does not come after an extended header."""
+        """The next header; None at the end, which may not follow an extended header."""
         if self._at < self._end:
             block = self._read(BLOCK, "a header")
             if block != _ZEROS:
                 return _header(block)
             if self._at < self._end:
                 if self._read(BLOCK, "its end marker") != _ZEROS:
-                    raise Refused("it is damaged: a block of zeros is in the place of a header")
+                    raise Refused("it is damaged: a header is a block of zeros")
                 self.marked = True
         if extension.is_there:
-            raise Refused("it is cut short: it ends after an extended header")
+            raise Refused("it is truncated: it ends after an extended header")
         return None
 
     def _content(self, size: int) -> bytes:
-        """All that an extended header has to say."""
+        """The content of an extended header."""
         self._headers += size
         if not 0 <= size <= HEADER_LIMIT:
             raise Refused(f"it has a header of more than {HEADER_LIMIT} bytes")
         if self._headers > _HEADERS_LIMIT:
-            raise Refused(f"it has headers of more than {_HEADERS_LIMIT} bytes, all together")
+            raise Refused(f"it has headers of more than {_HEADERS_LIMIT} bytes in total")
         content = self._read(size, "a header")
         self._at += -size % BLOCK
         return content
 
     def _skip_global(self, header: _Header, extension: _Extension) -> None:
-        """What holds for all files to come; Go's reader does not heed it, others do. `git archive` has a comment in one."""
+        """Read a global header, which applies to all later files; Go's reader ignores it, others do not. `git archive` writes a
+        comment in one.
+        """
         records = _records(self._content(header.size))
         if extension.is_there or any(key in _MEANT or key.startswith((_XATTR, _SPARSE)) for key in records):
-            raise Refused("it has a global header that not all tools heed")
+            raise Refused("it has a global header that some tools ignore")
 
     def _finished(self, header: _Header, extension: _Extension) -> Member:
         records = extension.records or {}
@@ -219,7 +221,7 @@ class _Reader:
         header.size = _of(records, b"size", header.size)
         kind = _KINDS.get(header.type)
         if kind is None:
-            raise Refused(f"{_shown(name)} is of a type that no file has: {header.type!r}")
+            raise Refused(f"{_shown(name)} has an unknown type: {header.type!r}")
         if kind is Kind.FILE and name.endswith(b"/"):
             if header.type != b"\0":
                 raise Refused(f"{_shown(name)} is a file with the name of a folder")
@@ -243,7 +245,7 @@ class _Reader:
     def _body(
         self, header: _Header, records: Mapping[bytes, bytes], name: bytes, kind: Kind, sparse: bool
     ) -> tuple[int, tuple[Part, ...]]:
-        """The size of a member and where its bytes are, which are passed over."""
+        """The size of a member and the place of its bytes, which are skipped."""
         if kind is not Kind.FILE:
             if sparse:
                 raise Refused(f"{_shown(name)} is a {kind} with holes")
@@ -258,21 +260,23 @@ class _Reader:
             _check_map(parts, size, stored, name)
             self._parts += len(parts)
             if len(parts) > _PARTS_LIMIT or self._parts > _PARTS_MOST:
-                raise Refused(f"{_shown(name)} has more parts than a file may have")
+                raise Refused(f"{_shown(name)} has too many parts")
         found, place = [], self._at
         for start, length in parts:
             if length:
                 found.append((start, place, length))
             place += length
         if place > self._end:
-            raise Refused(f"it is cut short: it ends in the middle of {_shown(name)}")
+            raise Refused(f"it is truncated: it ends in the middle of {_shown(name)}")
         self._at += stored + -stored % BLOCK
         return size, tuple(found)
 
     def _map_in_header(self, header: _Header) -> tuple[int, list[tuple[int, int]]]:
-        """GNU tar's old form: the map begins in the header and goes on in blocks after it, which its size does not count."""
+        """GNU tar's old format: the map begins in the header and continues in blocks after it, which are not included in the
+        size.
+        """
         if not header.is_gnu:
-            raise Refused(f"{_shown(header.name)} has a map of its holes in a form that is not known")
+            raise Refused(f"{_shown(header.name)} has a map of holes in an unknown format")
         size = _number(header.block[483:495])
         parts = _pairs(header.block[386:482])
         more = header.block[482]
@@ -282,54 +286,56 @@ class _Reader:
             parts += _pairs(block[:504])
             more = block[504]
             if len(parts) > _PARTS_LIMIT or self._headers > _HEADERS_LIMIT:
-                raise Refused(f"{_shown(header.name)} has more parts than a file may have")
+                raise Refused(f"{_shown(header.name)} has too many parts")
         return size, parts
 
     def _map(self, records: Mapping[bytes, bytes], stored: int) -> tuple[int, list[tuple[int, int]]]:
-        """The forms of pax: 1.0 has the map before the content, 0.0 and 0.1 in the header."""
+        """The pax formats: 1.0 has the map before the content, 0.0 and 0.1 in the header."""
         size = records.get(_SPARSE + b"size") or records.get(_SPARSE + b"realsize")
         version = records.get(_SPARSE + b"major", b""), records.get(_SPARSE + b"minor", b"")
         if not size or version not in ((b"", b""), (b"0", b"0"), (b"0", b"1"), (b"1", b"0")):
-            raise Refused("it has a file with holes in a form that is not known")
+            raise Refused("it has a file with holes in an unknown format")
         if version == (b"1", b"0"):
             numbers = self._table(stored)
         else:
             text = records.get(_SPARSE + b"map", b"")
             numbers = [_decimal(one) for one in text.split(b",")] if text else []
             if len(numbers) != 2 * _decimal(records.get(_SPARSE + b"numblocks", b"")):
-                raise Refused("it has a map of holes that is damaged")
+                raise Refused("it has a damaged map of holes")
         return _decimal(size), list(zip(numbers[::2], numbers[1::2], strict=True))
 
     def _table(self, stored: int) -> list[int]:
-        """The numbers in the blocks before the content, of which the first says how many there are."""
+        """The numbers in the blocks before the content; the first one is their count."""
         text, lines, wanted = bytearray(), 0, 1
         while lines < wanted:
             if len(text) + BLOCK > min(HEADER_LIMIT, stored):
-                raise Refused("it has a map of holes that is damaged")
+                raise Refused("it has a damaged map of holes")
             block = self._read(BLOCK, "a map of holes")
             text += block
             lines += block.count(b"\n")
             if wanted == 1 and lines:
                 count = _decimal(bytes(text.partition(b"\n")[0]))
                 if not 0 <= count <= _PARTS_LIMIT:
-                    raise Refused("it has a file of more parts than a file may have")
+                    raise Refused("it has a file with too many parts")
                 wanted += 2 * count
         self._headers += len(text)
         return [_decimal(line) for line in bytes(text).split(b"\n")[1:wanted]]
 
 
 def _check_map(parts: list[tuple[int, int]], size: int, stored: int, name: bytes) -> None:
-    """GNU tar begins each part at a block of the archive, Go's reader does not: so all but the last are whole blocks."""
+    """GNU tar begins each part at a block of the archive, Go's reader does not: so all parts but the last must be whole
+    blocks.
+    """
     end = 0
     for start, length in parts:
         if start < end or length < 0 or start + length > size:
-            raise Refused(f"{_shown(name)} has a map of its holes that is wrong")
+            raise Refused(f"{_shown(name)} has an invalid map of holes")
         end = start + length
     lengths = [length for _, length in parts if length]
     if any(length % BLOCK for length in lengths[:-1]):
-        raise Refused(f"{_shown(name)} has holes between parts that are no whole blocks: tools read it differently")
+        raise Refused(f"{_shown(name)} has parts between holes that are not whole blocks: tools read it differently")
     if sum(lengths) != stored:
-        raise Refused(f"{_shown(name)} has a map of its holes that does not fit what is stored of it")
+        raise Refused(f"{_shown(name)} has a map of holes that does not match its stored size")
 
 
 def _header(block: bytes) -> _Header:
@@ -349,7 +355,7 @@ def _header(block: bytes) -> _Header:
 
 
 def _prefix_of_gnu(block: bytes) -> bytes:
-    """GNU tar has two times where others have a prefix. Go before 1.8 wrote a prefix all the same, which is no time."""
+    """GNU tar has two times in the place of a prefix. Go before 1.8 wrote a prefix there anyway."""
     try:
         for time in (block[345:357], block[357:369]):
             if time[0]:
@@ -367,13 +373,13 @@ def _text(field: bytes) -> bytes:
 def _octal(field: bytes) -> int:
     digits = _text(field.strip(b" \0"))
     if digits and not _OCTAL.fullmatch(digits):
-        raise Refused("it is damaged: a header has a number that is none")
+        raise Refused("it is damaged: a header has an invalid number")
     return int(digits or b"0", 8)
 
 
 @functools.lru_cache(4096)  # most files of an archive have the same owner, mode and time
 def _number(field: bytes) -> int:
-    """Octal digits; or bytes, the highest first, behind a bit that says so (GNU tar's "base-256")."""
+    """Octal digits; or big-endian bytes after a flag bit (GNU tar's "base-256")."""
     value = _octal(field) if not field[0] & 0x80 else int.from_bytes(field, "big") & ~(1 << 8 * len(field) - 1)
     if field[0] & 0xC0 == 0xC0:
         value -= 1 << 8 * len(field) - 1
@@ -392,7 +398,7 @@ def _pairs(fields: bytes) -> list[tuple[int, int]]:
 
 
 def _records(content: bytes) -> dict[bytes, bytes]:
-    """The records of an extended header: LENGTH KEY=VALUE and a newline each. An empty value says nothing."""
+    """The records of an extended header: LENGTH KEY=VALUE and a newline each. An empty value removes the record."""
     found: dict[bytes, bytes] = {}
     regions: list[bytes] = []
     at = 0
@@ -407,12 +413,12 @@ def _records(content: bytes) -> dict[bytes, bytes]:
             raise Refused("it is damaged: an extended header has a NUL in a name")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             if key != (b"GNU.sparse.numbytes" if len(regions) % 2 else b"GNU.sparse.offset"):
-                raise Refused("it has a map of holes that is damaged")
+                raise Refused("it has a damaged map of holes")
             regions.append(value)
         else:
             found[key] = value
         at = end
-    if regions:  # the form 0.0, which names one thing several times
+    if regions:  # the format 0.0, which repeats the same key
         found[b"GNU.sparse.map"] = b",".join(regions)
     return found
 
@@ -428,15 +434,15 @@ def _is_xattr(key: bytes, value: bytes) -> bool:
 
 def _decimal(text: bytes) -> int:
     if not _DECIMAL.fullmatch(text) or abs(int(text)) > _LARGEST:
-        raise Refused("it is damaged: an extended header has a number that is none")
+        raise Refused("it is damaged: an extended header has an invalid number")
     return int(text)
 
 
 def _moment(text: bytes) -> int:
-    """Seconds, rounded down: a file is never younger than it says."""
+    """Seconds, rounded down: a file is never newer than its time."""
     match = _MOMENT.fullmatch(text)
     if match is None:
-        raise Refused("it is damaged: an extended header has a time that is none")
+        raise Refused("it is damaged: an extended header has an invalid time")
     seconds = _decimal(match[1])
     below = text.startswith(b"-") and (match[2] or b"").strip(b"0") != b""
     return seconds - 1 if below else seconds

@@ -1,4 +1,4 @@
-"""Sizes, durations and moments as people write them."""
+"""Parsing and formatting of sizes, durations and times."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def parse_duration(text: str) -> float:
 
 
 def format_size(size: int, than: int | None = None) -> str:
-    """`1.5 GiB`, with one decimal where it says something; `1025 MiB`, where one decimal does not say it and that does.
+    """`1.5 GiB`, with one decimal if that is exact enough; otherwise in a smaller unit, `1025 MiB`.
 
-    It does not read like the size that it is larger or smaller `than`: then it is in bytes.
+    If it would look equal to the size `than` that it is compared with, it is in bytes.
     """
     powers = next((power for power in range(4, 0, -1) if size >= 1 << 10 * power), 0)
     value = size / (1 << 10 * powers)

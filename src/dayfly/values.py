@@ -1,7 +1,7 @@
-"""Frozen dataclasses for what is on the way to every job's start: the same to use, and a twentieth of the cost to define.
+"""Frozen dataclasses for the hot path of every job: the same interface, and a twentieth of the cost to define.
 
 The standard library's `dataclass` writes and compiles six methods for each class, and importing it brings `inspect` and `ast`.
-That was a third of what `dayfly run` did before it spawned QEMU (docs/decisions/0053). Here all classes have the same few
+That was a third of the time of `dayfly run` before it spawned QEMU (docs/decisions/0053). Here all classes have the same few
 functions. Type checkers see the standard library's names; its `replace`, `asdict` and `fields` work on these classes too.
 """
 
@@ -17,17 +17,17 @@ __all__ = ["asdict", "dataclass", "field", "replace"]
 
 
 class _Made:
-    """A default that is made anew for each instance."""
+    """A default that is made for each instance."""
 
     def __init__(self, make: Callable[[], object]) -> None:
         self.make = make
 
 
 class _StandardFields:
-    """`__dataclass_fields__`, by which the standard library knows a dataclass: made when it asks."""
+    """`__dataclass_fields__`, by which the standard library recognises a dataclass: made on demand."""
 
     def __get__(self, instance: object, owner: type) -> Mapping[str, object]:
-        import dataclasses  # noqa: PLC0415 (what this module is there to avoid)
+        import dataclasses  # noqa: PLC0415 (what this module avoids)
 
         names: tuple[str, ...] = owner.__match_args__  # type: ignore[attr-defined]
         like = dataclasses.make_dataclass(owner.__name__, [(name, object, _standard(owner, name)) for name in names])
@@ -36,7 +36,7 @@ class _StandardFields:
 
 
 def _standard(owner: type, name: str) -> object:
-    import dataclasses  # noqa: PLC0415 (what this module is there to avoid)
+    import dataclasses  # noqa: PLC0415 (what this module avoids)
 
     defaults = _defaults(owner)
     if name not in defaults:
@@ -84,10 +84,10 @@ def _init(self: object, /, *positional: object, **named: object) -> None:
     given = dict(zip(names, positional, strict=False))
     for name, value in named.items():
         if name in given or name not in names:
-            raise TypeError(f"{owner.__name__}: {name} " + ("is given twice" if name in given else "is no field"))
+            raise TypeError(f"{owner.__name__}: {name} " + ("is given twice" if name in given else "is not a field"))
         given[name] = value
     defaults = _defaults(owner)
-    values = self.__dict__  # a frozen class' own way to set an attribute is to refuse it
+    values = self.__dict__  # __setattr__ of a frozen class refuses
     for name in names:
         if name in given:
             values[name] = given[name]
@@ -116,7 +116,7 @@ def _hash(self: object) -> int:
 
 
 def _refuse(self: object, name: str, *_: object) -> None:
-    from dataclasses import FrozenInstanceError  # noqa: PLC0415 (what this module is there to avoid)
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415 (what this module avoids)
 
     raise FrozenInstanceError(f"{type(self).__name__} is frozen: {name} cannot be changed")
 
@@ -134,7 +134,7 @@ def _replace(value: object, /, **changes: object) -> object:
 
 
 def _asdict(value: object) -> object:
-    """Also of what is in tuples, lists and mappings, as the standard library's."""
+    """Also for values in tuples, lists and mappings, as in the standard library."""
     if isinstance(value, Mapping):
         return {name: _asdict(inner) for name, inner in value.items()}
     if isinstance(value, (tuple, list)):

@@ -113,7 +113,7 @@ def test_who_cannot_be_put_back(batch: BatchSystem, broken: Callable[[str], None
     assert isinstance(batch, Interactive)
     done = batch.interactive(["true"])
     assert done.status == 125
-    assert "fails: Slurm puts only batch jobs back" in done.err
+    assert "fails: Slurm requeues only batch jobs" in done.err
     job = batch.submit(SHELL + "true\n")
     assert (batch.ended(job).why, batch.ended(job).status) == (Why.FAILED, 125)
     assert "fails: Slurm says: " in batch.errors(job)
@@ -173,5 +173,5 @@ def test_an_image_that_keeps_failing(batch: BatchSystem, cluster: Cluster, chang
         assert batch.record(job)["end"]["reason"] in ("kernel-failed", "root-failed", "agent-failed")
     job = batch.submit(SHELL + "true\n", ANYWHERE)
     assert batch.ended(job).status == 125
-    assert "no machine of this image came up here the last 3 times" in batch.errors(job)
+    assert "the last 3 machines of this image failed to start on this host" in batch.errors(job)
     assert batch.record(job)["machine"]["accelerator"] == ""

@@ -39,11 +39,11 @@ def refused(grid: Grid, *words: str) -> str:
 
 
 def test_what_grid_engine_would_not_refuse_itself(grid: Grid) -> None:
-    assert "asked for with -hard" in refused(grid, "-soft", "-l", "vm_image=debian:12")
+    assert "must be a hard request" in refused(grid, "-soft", "-l", "vm_image=debian:12")
     assert "no suitable queues" in refused(grid, "-l", "vm_image=debian:12,m_mem_free=99G")
 
 
-def test_settings_with_mistakes_are_told_in_one_answer_and_the_jsv_goes_on(grid: Grid) -> None:
+def test_settings_with_errors_are_told_in_one_answer_and_the_jsv_goes_on(grid: Grid) -> None:
     before = grid.settings.read_text()
     grid.settings.write_text(f"more = 1\nnonsense = 2\n{before}")
     try:
@@ -163,12 +163,12 @@ def test_a_host_that_cannot_start_machines_gives_the_job_back_once(grid: Grid, e
     finally:
         grid.settings.write_text(before)
     assert (ended.why, ended.status) == (Why.FAILED, 125)
-    assert "is put back into the queue, time 1 of 1" in engine.errors(job)
+    assert "is requeued (1 of 1)" in engine.errors(job)
     assert len([record for record in engine.records() if record["batch"].get("job") == job]) >= 2
 
 
 def test_setting_up_again_changes_nothing(grid: Grid) -> None:
-    assert grid.setup() == "everything is as it should be\n"
+    assert grid.setup() == "everything is up to date\n"
     done = grid.on(MASTER, str(grid.program), "batch", "setup", "gridengine", "--root", str(grid.root))
     assert "starter_method" in done.out.decode()
 
@@ -180,7 +180,7 @@ def test_what_a_site_has_of_its_own_is_not_taken_from_it(grid: Grid) -> None:
         done = grid.on(MASTER, str(grid.program), *words, "--program", "/none/dayfly")
         assert done.status == 125
         assert "queue never: has suspend_method /site/own" in done.err
-        assert "/none/dayfly: is not there" in done.err
+        assert "/none/dayfly: does not exist" in done.err
     finally:
         method = grid.root / "default/common/dayfly/method"
         grid.admin("qconf", "-rattr", "queue", "suspend_method", f"{method} suspend $job_pid", "never")

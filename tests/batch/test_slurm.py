@@ -221,7 +221,7 @@ def test_where_all_jobs_have_machines_the_users_own_templates_and_caches_are_not
     assert batch.ended(job).why is Why.DONE, batch.errors(job)
     assert batch.output(job) == b"fine\n"
     machine = batch.record(job)["machine"]
-    assert (machine["start"], "the user's own do not count" in machine["cold_reason"]) == ("cold", True)
+    assert (machine["start"], "the user's own are not used" in machine["cold_reason"]) == ("cold", True)
     for empty in empties:
         empty.unlink()
 

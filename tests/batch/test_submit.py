@@ -62,7 +62,7 @@ def test_a_job_is_cancelled(batch: BatchSystem) -> None:
     [
         ('image = "el:9"', "the image el:9 is not allowed here"),
         ('image = "debian:99"', "there is no image debian:99"),
-        ('image = "debian:12"\nmemory = "900G"', "took no job"),
+        ('image = "debian:12"\nmemory = "900G"', "refused the job"),
     ],
 )
 def test_what_the_batch_system_refuses(batch: BatchSystem, line: str, told: str) -> None:
@@ -75,4 +75,4 @@ def test_what_the_batch_system_refuses(batch: BatchSystem, line: str, told: str)
 
 def test_of_other_jobs_nothing_is_known(batch: BatchSystem) -> None:
     assert "was submitted from here" in batch.dayfly("job", "status", f"{batch.name}:999999").err
-    assert "is no job's id" in batch.dayfly("job", "status", "../../etc").err
+    assert "is not a job's id" in batch.dayfly("job", "status", "../../etc").err

@@ -59,7 +59,7 @@ def test_what_a_registry_has_not(imports: Imports, registry: Callable[..., Regis
     pushed(tmp_path, address, "--dest-tls-verify=false")
     for name in ("site/none:1", "site/app:none", f"site/app@sha256:{'0' * 64}"):
         said = imports.refused(f"docker://{address}/{name}", "--insecure")
-        assert "see whether the name and the tag are right" in said, said
+        assert "check the name and the tag" in said, said
     assert "--insecure" in imports.refused(f"docker://{address}/site/app:1")
     assert "connection refused" in imports.refused("docker://127.0.0.1:9/site/app:1", "--insecure")
 
@@ -100,7 +100,7 @@ def test_with_tls_and_a_password(imports: Imports, secure: tuple[str, Path], tmp
     assert b"secret" not in (imports.library.layout.index).read_bytes()
 
 
-def test_mistakes_with_files_are_said(imports: Imports) -> None:
+def test_errors_with_files_are_said(imports: Imports) -> None:
     for option in ("--ca", "--auth-file"):
         assert "there is no file /none" in imports.refused("docker://127.0.0.1:9/a", option, "/none")
 
@@ -193,9 +193,9 @@ def test_the_hostile_server_can_be_a_good_one(imports: Imports, hostile: Callabl
         (served(LAYER[:-5] + b"wrong"), "skopeo cannot fetch"),
         (served(LAYER, size=len(LAYER) - 7), f"{len(LAYER)} bytes instead of {len(LAYER) - 7}"),
         (served(LAYER, size=1 << 39), "512 GiB, more than the limit of 16 GiB"),
-        (served(LAYER, urls=["file:///etc/passwd"]), "only its address"),
+        (served(LAYER, urls=["file:///etc/passwd"]), "only an address"),
         (served(to_a_file), "unsupported protocol scheme"),
-        (served(LAYER, mediaType="application/x-tar"), "no container's layer"),
+        (served(LAYER, mediaType="application/x-tar"), "not a container image's layer"),
         ({"/v2/x/manifests/1": to_a_file}, "unsupported protocol scheme"),
         ({"/v2/x/manifests/1": endless}, "cannot fetch"),
         ({"/v2/x/manifests/1": b"[]"}, "not a JSON object"),

@@ -32,7 +32,7 @@ from dayfly.image.library import Library, Source
 from dayfly.image.manifest import Role
 from dayfly.image.reference import Name, parse
 from dayfly.image.trust import cosign
-from dayfly.image.work import kept_folder
+from dayfly.image.work import resumable_folder
 
 LARGE = os.urandom(3 * 1024**2)
 IMAGE = {**LAYERS, Role.ROOT: Source("erofs", LARGE)}
@@ -245,8 +245,8 @@ def test_a_blob_that_is_another_does_not_enter(imports: Imports, between: Betwee
 def test_what_is_not_pulled(imports: Imports, between: Between, pushed: Pushed, tmp_path: Path) -> None:
     said = refused(imports, "pull", pushed.source, "--max-size", "1M")
     assert "more than the limit of 1 MiB (--max-size raises it)" in said
-    assert "is no address in a registry (write docker://HOST/NAME:TAG)" in refused(imports, "pull", "oci:/tmp/x:1")
-    assert "see whether the name and the tag are right" in refused(imports, "pull", f"docker://{between.registry}/site/app:2")
+    assert "is not an address in a registry (write docker://HOST/NAME:TAG)" in refused(imports, "pull", "oci:/tmp/x:1")
+    assert "check the name and the tag" in refused(imports, "pull", f"docker://{between.registry}/site/app:2")
     layout(tmp_path / "container", tar(file("a", b"1")))
     container = f"docker://{between.registry}/site/container:1"
     run("skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", f"oci:{tmp_path}/container:latest", container)
@@ -264,7 +264,7 @@ def test_what_is_not_pushed(imports: Imports, registry: Callable[..., Registry])
 
 
 def test_one_pull_of_an_image_at_a_time(imports: Imports, pushed: Pushed) -> None:
-    with kept_folder(imports.library.layout, pushed.digest.removeprefix("sha256:")):
+    with resumable_folder(imports.library.layout, pushed.digest.removeprefix("sha256:")):
         process = subprocess.Popen(imports.command("pull", pushed.source, "--insecure"), env=imports.environment())
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
@@ -303,7 +303,7 @@ def test_what_is_not_copied_between_registries(
     assert "under a tag" in refused(imports, "copy", pushed.source, f"{target}@sha256:{'0' * 64}")
     between.changed[pushed.blobs["root"]] = bytes(len(LARGE))
     assert "skopeo cannot copy between" in refused(imports, "copy", pushed.source, target)
-    assert "see whether the name and the tag are right" in refused(imports, "pull", target)
+    assert "check the name and the tag" in refused(imports, "pull", target)
 
 
 def test_copies_to_a_registry_and_from_one(imports: Imports, registry: Callable[..., Registry]) -> None:
@@ -337,7 +337,7 @@ def test_a_copy_is_compared_with_its_digests(imports: Imports, pushed: Pushed, t
     descriptor = os.open(path, os.O_RDONLY)
     record(source.layout, pushed.blobs["root"], descriptor)
     os.close(descriptor)
-    with pytest.raises(Corrupt, match="other content than its name says"):
+    with pytest.raises(Corrupt, match="does not match its digest"):
         copy(source, parse("app:1"), target, Name("app"))
     assert target.images() == []
     target.collect()
@@ -381,7 +381,7 @@ def test_a_cache_that_lies(imports: Imports, pushed: Pushed, tmp_path: Path) -> 
     descriptor = os.open(path, os.O_RDONLY)
     record(cache.layout, pushed.blobs["root"], descriptor)
     os.close(descriptor)
-    assert "other content than its name says" in refused(imports, "pull", pushed.source, "--cache", tmp_path / "cache")
+    assert "does not match its digest" in refused(imports, "pull", pushed.source, "--cache", tmp_path / "cache")
     assert cache.verify().bad != ()
     assert pull(imports, pushed.source, "--cache", tmp_path / "cache") == pushed.digest
 
@@ -405,8 +405,8 @@ def test_a_registry_that_takes_nothing_is_given_up(imports: Imports) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = f"docker://127.0.0.1:{server.getsockname()[1]}/a:1"
         said = refused(imports, "push", "base:1", target, "--timeout", "2s")
-    hint = "run the same command again, which goes on where it stopped, or wait longer with --timeout"
-    assert f"took nothing for 2.00 s ({hint})" in said
+    hint = "run the same command again; it resumes, or wait longer with --timeout"
+    assert f"accepted nothing for 2.00 s ({hint})" in said
 
 
 def test_signatures_go_with_an_image(imports: Imports, registry: Callable[..., Registry], tmp_path: Path) -> None:
@@ -439,6 +439,6 @@ def test_signatures_that_cannot_be_read_do_not_hinder(imports: Imports, between:
     )
     done = imports.run("pull", pushed.source, "--insecure")
     assert done.stdout.strip() == pushed.digest
-    assert "its signatures cannot be had: " in done.stderr
+    assert "its signatures cannot be fetched: " in done.stderr
     with pytest.raises(NotFound):
         cosign.signatures(imports.library, pushed.digest)

@@ -1,6 +1,6 @@
 """A machine with the agent and nothing of the product around it: spoken to with a socket and `struct`.
 
-Nothing of the product's host side is used but the initramfs writer, so that a mistake cannot be made the same way on
+Nothing of the product's host side is used but the initramfs writer, so that a error cannot be made the same way on
 both sides.
 """
 

@@ -173,13 +173,13 @@ class Torque(StandIn):
     def tasks(self) -> Iterator[Task]:
         said = dict(pair for pair in of_pbs(self.script) if pair[0] != "-l")
         resources = dict(text.partition("=")[::2] for name, text in of_pbs(self.script) if name == "-l")
-        wishes = dict(text.partition("=")[::2] for text in said["-v"].split(","))
+        requests = dict(text.partition("=")[::2] for text in said["-v"].split(","))
         for index in self._indices:
             variables = {"PBS_JOBID": f"42[{index}].head" if index else "42.head", "PBS_O_WORKDIR": str(self.workdir)}
             variables |= {"PBS_ARRAYID": str(index)} if index else {}
             variables |= {"PBS_JOBNAME": said["-N"] + (f"-{index}" if index else ""), "PBS_O_INITDIR": said["-d"]}
             variables["PBS_NUM_PPN"] = resources["nodes"].removeprefix("1:ppn=")
-            launched = by_torque(self.site, self.script, variables | wishes, said["-S"])
+            launched = by_torque(self.site, self.script, variables | requests, said["-S"])
             end = f"-{index}" if index else ""
             out, err = (self.workdir / (said.get(f"-{letter}", f"{said['-N']}.{letter}42") + end) for letter in "oe")
             yield Task(launched, Path(said["-d"]), out, err, index)
@@ -220,8 +220,8 @@ class HtCondor(StandIn):
         for number, process in enumerate(condor.processes(self.script, 42)):
             said = process.said
             assert said["should_transfer_files"] == "NO", "or the job would start in its scratch folder"
-            wishes = "".join(f"{name[3:]} = {value}\n" for name, value in said.items() if name.startswith("MY."))
-            ad = f'ClusterId = 42\nProcId = {number}\nJobUniverse = 5\nJobBatchName = "{said["batch_name"]}"\n{wishes}'
+            requests = "".join(f"{name[3:]} = {value}\n" for name, value in said.items() if name.startswith("MY."))
+            ad = f'ClusterId = 42\nProcId = {number}\nJobUniverse = 5\nJobBatchName = "{said["batch_name"]}"\n{requests}'
             slot = f'Cpus = {said["request_cpus"]}\nMemory = {said["request_memory"]}\nMachine = "n1"\n'
             directory = Path(said["initialdir"])
             launched = by_htcondor(self.site, process.argv, ad, slot)

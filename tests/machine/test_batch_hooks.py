@@ -211,7 +211,7 @@ def test_a_folder_that_its_user_may_not_list_is_the_jobs_fault(site: Site, monke
     with replace(launched, argv=plain, executable=None).start(site) as started:
         out, err = started.communicate(timeout=SECONDS)
     assert (started.returncode, out) == (125, b"")
-    assert err.startswith(f"dayfly: {closed} cannot be shared: who runs the job may not list it".encode())
+    assert err.startswith(f"dayfly: {closed} cannot be shared: the job's user may not list".encode())
     assert not asked.exists()
     assert time.monotonic() - began < 8
 

@@ -265,7 +265,7 @@ def test_the_images_own_init_runs(importing: Site) -> None:
 def test_a_job_that_failed(small: Site) -> None:
     done = saved(small, "touch /etc/new; exit 3")
     assert done.status == 3
-    assert done.err == "dayfly: no image was saved: the job ended with status 3 (--save-failed saves it all the same)\n"
+    assert done.err == "dayfly: no image was saved: the job ended with status 3 (use --save-failed to save it anyway)\n"
     nothing_left(small)
     done = saved(small, "touch /etc/new; exit 3", "--save-failed")
     assert done.status == 3
@@ -398,9 +398,9 @@ def test_a_guest_that_breaks_the_protocol_while_it_is_saved(importing: Site, att
 
 def test_names(small: Site) -> None:
     for name, told in (
-        ("system/x:1", "your own library only"),
+        ("system/x:1", "only to your own library"),
         ("Bad:1", "names no image"),
-        ("x@sha256:" + "a" * 64, "is no name"),
+        ("x@sha256:" + "a" * 64, "is not a valid name"),
     ):
         done = saved(small, "true", name=name)
         assert done.status == 125

@@ -106,7 +106,7 @@ def test_a_container_without_a_command_needs_one(importing: Site) -> None:
     imported(importing, f"oci:{importing.work}/small:1")
     done = importing.dayfly("run", "small:1")
     assert (done.status, done.out) == (125, b"")
-    assert "no command was given, and small:1 has none of its own" in done.err
+    assert "no command was given, and small:1 has no command of its own" in done.err
 
 
 def test_a_container_with_nothing_but_a_program(importing: Site) -> None:

@@ -333,7 +333,7 @@ def test_the_usage_record(site: Site) -> None:
     machine = record["machine"]
     cold = "--cold" in site.run_options
     assert (machine["accelerator"], machine["start"]) == ("tcg", "cold" if cold else "template")
-    assert (machine["template"] == "", machine["cold_reason"]) == (cold, "asked for" if cold else "")
+    assert (machine["template"] == "", machine["cold_reason"]) == (cold, "requested" if cold else "")
     assert (record["used"]["bytes_in"], record["used"]["bytes_out"]) == (1000, 1000)
     assert record["used"]["cpu_host"] > record["used"]["cpu_user"] + record["used"]["cpu_system"] > 0
     assert record["used"]["peak_memory"] > 0

@@ -101,7 +101,7 @@ def test_a_nested_host_that_refuses_one_register(site: Site) -> None:
     """With a stand-in for QEMU: its KVM is emulation, its refusal of -cpu host is in the words of a nested one."""
     nested(site, "host")
     first = site.run("true", options=("--cpu-model", "host"))
-    assert (first.status, "cannot have the host's CPU" in first.err) == (0, True), first.err
+    assert (first.status, "cannot use the host's CPU" in first.err) == (0, True), first.err
     machine = site.record()["machine"]
     assert (machine["accelerator"], machine["cpu_model"]) == ("kvm", "host,-arch-capabilities")
     site.configure(machine_qemu=str(site.work / "qemu-stand-in"), machine_accelerator="auto", machine_cpu_model="host")

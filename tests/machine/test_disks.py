@@ -61,7 +61,7 @@ def test_a_disk_runs_jobs_by_its_own_kernel(importing: Site, cloud: Path) -> Non
 def test_a_disk_runs_jobs_when_firmware_boots_it(importing: Site, cloud: Path) -> None:
     imported(importing, "--firmware", str(cloud), "whole:12")
     refused = importing.dayfly("run", "whole:12", "--boot", "agent", "--", "true")
-    assert "is a whole disk, and boots by bios" in refused.err
+    assert "is a whole disk, which boots by bios" in refused.err
     refused = importing.dayfly("run", "--save-as", "saved:1", "whole:12", "--", "true")
     assert "is a whole disk, whose machines cannot be saved" in refused.err
     settings = importing.settings_file.read_text()
@@ -90,5 +90,5 @@ def test_a_disk_whose_system_does_not_come_up(importing: Site) -> None:
     done = importing.dayfly("run", "loops:1", "--", "true")
     assert (done.status, done.out) == (125, b"")
     assert "the disk's own system did not come up within 3 s" in done.err
-    assert "its cloud-init has to start the agent" in done.err
+    assert "its cloud-init must start the agent" in done.err
     assert importing.record()["end"]["reason"] == "kernel-failed"

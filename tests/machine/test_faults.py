@@ -79,7 +79,9 @@ def test_a_killed_job_says_so(site: Site) -> None:
         kill(site.machine_of(process).pid)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 125
-    assert err.decode().splitlines() == ["dayfly: QEMU was killed by signal 9 (by somebody, or by the host for want of memory)"]
+    assert err.decode().splitlines() == [
+        "dayfly: QEMU was killed by signal 9 (by a user, or by the host because it was out of memory)"
+    ]
     assert site.record()["end"]["reason"] == "machine-killed"
 
 
@@ -152,7 +154,7 @@ HALTS = {
 def test_a_machine_that_stands_still_ends_its_job(site: Site, how: str) -> None:
     finished = site.shell(f"{HALTS[how]}; sleep 600", "--user", "root", seconds=60)
     assert finished.status == 125
-    assert "stood still before the job ended" in one_line(finished)
+    assert "stopped before the job ended" in one_line(finished)
     assert site.record()["end"]["reason"] == "machine-halted"
 
 
@@ -231,7 +233,7 @@ def test_a_limit_of_processes_is_named(site: Site) -> None:
 def test_memory_that_the_host_does_not_have(site: Site) -> None:
     finished = site.shell("true", "--memory", "900G")
     assert finished.status == 125
-    assert "900 GiB of memory were asked for" in one_line(finished)
+    assert "900 GiB of memory requested" in one_line(finished)
 
 
 def test_memory_that_the_host_does_not_give(site: Site) -> None:
@@ -264,7 +266,7 @@ def test_records_that_cannot_be_written(site: Site) -> None:
     (site.folder / "records").unlink()
 
 
-def test_a_mistake_in_the_settings(site: Site) -> None:
+def test_a_error_in_the_settings(site: Site) -> None:
     site.configure(machine_memory="lots", scratch_where="/tmp")
     finished = site.run("true")
     assert finished.status == 125
@@ -334,7 +336,7 @@ def test_a_panic(site: Site) -> None:
 def test_switched_off_from_inside(site: Site, how: str) -> None:
     finished = site.shell(f"echo before; {how}", "--user", "root")
     assert (finished.status, finished.out) == (125, b"before\n")
-    assert "switched off from inside" in one_line(finished)
+    assert "powered off from inside" in one_line(finished)
 
 
 def test_forking_without_end(site: Site) -> None:

@@ -51,7 +51,7 @@ def test_doctor(site: Site) -> None:
     found = {finding["check"]: finding for finding in json.loads(site.dayfly("doctor", "--json").out)}
     assert found["QEMU"]["health"] == "ok"
     assert found["guest agent"]["health"] == "ok"
-    assert found["importing containers"]["health"] == "ok"
+    assert found["importing container images"]["health"] == "ok"
     site.configure(machine_qemu="qemu-none")
     broken = site.dayfly("doctor")
     assert broken.status == 1

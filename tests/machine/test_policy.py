@@ -44,8 +44,8 @@ def test_a_job_that_is_allowed_runs_and_ends_when_the_rule_says(site: Site) -> N
     ("text", "mode", "owner", "told"),
     [
         ('[[rule]]\naction = "allow"\n', 0o600, 0, "cannot be used: it cannot be read: Permission denied"),
-        ('[[rule]]\naction = "allow"\n', 0o644, USER, "others than root could have written it"),
-        ('[[rule]]\naction = "allow"\n', 0o664, 0, "others than root could have written it"),
+        ('[[rule]]\naction = "allow"\n', 0o644, USER, "users other than root can write to it"),
+        ('[[rule]]\naction = "allow"\n', 0o664, 0, "users other than root can write to it"),
         ('[[rule]]\naction = "alow"\nimages = "x"\n', 0o644, 0, "2 errors\n  line 1: action: 'alow'"),
     ],
 )
@@ -63,8 +63,8 @@ def test_a_policy_that_cannot_be_used_denies(site: Site, text: str, mode: int, o
     ("mode", "owner", "told"),
     [
         (0o600, 0, "it cannot be read: Permission denied"),
-        (0o644, USER, "others than root could have written it (see its owner and mode)"),
-        (0o646, 0, "others than root could have written it (see its owner and mode)"),
+        (0o644, USER, "users other than root can write to it (check its owner and mode)"),
+        (0o646, 0, "users other than root can write to it (check its owner and mode)"),
     ],
 )
 def test_settings_of_the_site_that_cannot_be_used_stop_everything(site: Site, mode: int, owner: int, told: str) -> None:
@@ -78,7 +78,7 @@ def test_settings_of_the_site_that_cannot_be_used_stop_everything(site: Site, mo
     os.chown(over / "settings.toml", 0, 0)
     (over / "settings.toml").chmod(0o644)
     os.chown(over, USER, USER)
-    told = "others than root could replace or remove it (see the owner and mode of the folder /etc/dayfly)"
+    told = "users other than root can replace or remove it (check the owner and mode of the folder /etc/dayfly)"
     assert told in site.dayfly("policy", "check", before=before).err
 
 
@@ -103,7 +103,7 @@ def test_a_program_of_the_users_does_not_run_on_a_sites_node(site: Site) -> None
     site.configure(machine_qemu=str(qemu))
     refused = site.dayfly("job-shell", "slurm", "memory_mib=1024", "--", "true", before=before)
     assert refused.status == 125
-    assert "machine.qemu: only the site's settings may say this (set it in /etc/dayfly/settings.toml)" in refused.err
+    assert "machine.qemu: can be set only in the site's settings (set it in /etc/dayfly/settings.toml)" in refused.err
     assert not seen.exists()
 
 
@@ -120,7 +120,7 @@ def test_no_variable_of_the_users_names_another_policy(site: Site) -> None:
     site.configure(policy_system=str(allows))
     refused = site.run("true", before=before)
     assert refused.status == 125
-    assert "only the site's settings may say this" in refused.err
+    assert "can be set only in the site's settings" in refused.err
 
 
 @needs_root
@@ -148,7 +148,7 @@ def test_without_a_policy_nobody_runs_what_somebody_else_could_change(site: Site
     site.configure(library_user=str(copy))
     denied = site.run("true")
     assert denied.status == 125
-    assert "no rule is about the user 0 and user/debian:12 in a library that is somebody else's" in denied.err
+    assert "no rule is about the user 0 and user/debian:12 in another user's library" in denied.err
 
 
 def test_a_users_own_policy_is_asked_as_well(site: Site) -> None:

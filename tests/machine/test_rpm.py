@@ -54,8 +54,8 @@ def made(site: Site, builder: str, recipe: Path, name: str) -> Root:
     with library.open(parse(builder)) as opened, work_folder(library.layout) as work, library.open(parse("debian:12")) as debian:
         namespace = enter(work, settings.scratch_folder)
         wanted = load(recipe)
-        shop = BuildContext(settings, work, namespace, told.append, wanted.date)
-        root = rpm.root(shop, wanted, opened)
+        context = BuildContext(settings, work, namespace, told.append, wanted.date)
+        root = rpm.root(context, wanted, opened)
         layers = {Role.ROOT: Source(filesystem.FORM, root.path), **capture.kernel_of(debian)}
         library.add(ImageConfig(root.os, Kernel(debian.config.kernel.version)), layers, parse(name).name)
     assert "packages: Complete!" in told

@@ -118,7 +118,7 @@ async def without_a_file(image: OpenImage, settings: Settings) -> None:
     with open_cold(plan, settings) as resources:
         async with Machine(driver(settings).start(plan.config, resources)) as machine:
             await machine.ready(120)
-            with pytest.raises(MachineFailed, match="memory is in no file"):
+            with pytest.raises(MachineFailed, match="memory is not in a file"):
                 await take(machine, resources, files(), AgentState.IDLE)
             assert await shell(machine, "echo alive", first=True) == "alive\n"
 

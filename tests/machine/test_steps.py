@@ -56,8 +56,8 @@ def perform(site: Site, wanted: Recipe, image: str = "small:1") -> tuple[Tree, R
     library = Library(site.work / "library")
     with library.open(reference(image)) as opened, work_folder(library.layout) as work:
         layers = {Role.ROOT: Source(opened.root.form, opened.root.path), **capture.kernel_of(opened)}
-        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), told.append, wanted.date)
-        made = steps.perform(shop, wanted, opened.config, layers)
+        context = BuildContext(settings, work, enter(work, settings.scratch_folder), told.append, wanted.date)
+        made = steps.perform(context, wanted, opened.config, layers)
         file = os.open(made.path, os.O_RDONLY)
         dumped = subprocess.run(["dump.erofs", "--path=/etc/second", made.path], capture_output=True, text=True, check=False)
     return Tree(Erofs(file)), made, told, dumped.stdout
@@ -139,5 +139,5 @@ def test_a_machine_that_goes_on_and_on(importing: Site, monkeypatch: pytest.Monk
     )
     reachable = f"/var/tmp/dayfly-test-{os.getpid()}"
     hostile_image(importing, "hostile", boot_modules(importing) + agent_archive(program), scratch_folder=reachable)
-    with pytest.raises(MachineFailed, match=r"its files were not all there after 2\.00 s"):
+    with pytest.raises(MachineFailed, match=r"its files were not complete after 2\.00 s"):
         perform(importing, recipe("true"), "hostile")

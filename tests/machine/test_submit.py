@@ -75,7 +75,7 @@ def test_its_process_is_killed(site: Site, state: Path) -> None:
     eventually(lambda: not site.leftovers())
 
 
-def test_what_is_said_of_mistakes(site: Site) -> None:
+def test_what_is_said_of_errors(site: Site) -> None:
     def told(text: str, *words: str) -> str:
         (site.work / "job.toml").write_text(text)
         done = site.dayfly("submit", *words, str(site.work / "job.toml"))
@@ -88,5 +88,5 @@ def test_what_is_said_of_mistakes(site: Site) -> None:
     wrong = told('image = "x"\ncommand = ["y"]\noutput = "none/out"\nerrors = "folder"\n', "--batch", "local")
     assert "2 errors" in wrong
     assert f"output: there is no folder {site.work}/none" in wrong
-    assert f"errors: {site.work}/folder is a folder (name a file)" in wrong
+    assert f"errors: {site.work}/folder is a folder (give a file)" in wrong
     assert "no job local:00000000 was submitted from here" in site.dayfly("job", "status", "local:00000000").err

@@ -53,7 +53,7 @@ def test_a_job_from_its_description_to_its_logs(batch: StandIn) -> None:
     assert job == f"{batch.name}:{batch.job}"
     batch.shows("waiting")
     assert state_of(batch, job) == ("waiting", None)
-    assert "has written nothing yet" in batch.dayfly("job", "logs", job).err
+    assert "has not written any output yet" in batch.dayfly("job", "logs", job).err
     (task,) = batch.tasks()
     with batch.start(task) as started:
         batch.shows("running")
@@ -109,7 +109,7 @@ def test_where_records_cannot_be_seen_the_batch_system_is_asked(batch: StandIn) 
     batch.forgets(dict(zip(reversed(index), (7, 4, 0), strict=True)))
     assert batch.dayfly("job", "wait", job).status == 4
     batch.forgets({index[0]: 0})
-    assert "how is not known here" in batch.dayfly("job", "wait", job).err
+    assert "its exit status is not known here" in batch.dayfly("job", "wait", job).err
 
 
 def test_a_job_is_ended(batch: StandIn) -> None:
@@ -119,7 +119,7 @@ def test_a_job_is_ended(batch: StandIn) -> None:
     assert batch.asked == [batch.job]
     batch.says("", 1)
     told = batch.dayfly("job", "status", job).err
-    assert "failed, so nobody knows where the job is" in told
+    assert "failed, so the job's state is not known" in told
 
 
 def test_what_the_batch_system_refuses(batch: StandIn) -> None:

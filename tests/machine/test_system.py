@@ -104,5 +104,5 @@ def test_a_timeout_and_a_power_off(site: Site, system_image: str) -> None:
     assert (finished.status, finished.out) == (124, b"up\n")
     off = site.dayfly("run", f"user/{system_image}", "--user", "root", "--", "sh", "-c", "systemctl poweroff; sleep 100")
     assert off.status == 125
-    assert "switched off from inside" in off.err
+    assert "powered off from inside" in off.err
     assert off.seconds < 60

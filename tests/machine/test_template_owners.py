@@ -58,7 +58,7 @@ def test_the_sites_is_for_all_and_in_nobody_elses_hands(site: Site, site_templat
     shown = json.loads(site.dayfly("template", "show", f"system/{folder.name}", "--json", before=before).out)
     refused = site.dayfly("template", "build", IMAGE, "--system", "--memory", "300M", before=before)
     assert refused.status == 125
-    assert "no template can be kept" in refused.err
+    assert "no template can be stored" in refused.err
     assert site.dayfly("template", "remove", f"system/{folder.name}", before=before).status == 125
     finished = site.dayfly(
         "run", IMAGE, "--", "sh", "-c", "id -u; dd if=/dev/urandom of=/dev/shm/x bs=1M count=100", before=before

@@ -41,7 +41,7 @@ def test_the_first_job_makes_it_and_the_next_uses_it(site: Site, own_templates: 
 def test_cold_is_cold(site: Site, own_templates: Path) -> None:
     finished = site.run("echo", "fine", options=("--cold",))
     assert (finished.status, finished.out) == (0, b"fine\n")
-    assert start_of(site) == ("cold", "asked for")
+    assert start_of(site) == ("cold", "requested")
     assert listed(site) == []
     assert not own_templates.exists()
 
@@ -195,7 +195,7 @@ def test_no_room_for_it(site: Site) -> None:
     finished = site.run("echo", "out", before=in_small_disk("40M"), extra={"SMALL": str(site.work / "small")})
     assert (finished.status, finished.out, finished.err) == (0, b"out\n", "")
     start, reason = start_of(site)
-    assert (start, "no room for a template" in reason) == ("cold", True)
+    assert (start, "no space for a template" in reason) == ("cold", True)
 
 
 def test_a_folder_that_cannot_be_written_to(site: Site) -> None:
@@ -236,11 +236,11 @@ def test_the_doctor_sees_a_folder_that_is_not_used(site: Site, own_templates: Pa
     assert health()[0] == "ok"
     own_templates.mkdir(parents=True)
     own_templates.chmod(0o777)
-    assert health() == ("warning", f"{own_templates} can be written to by others than its owner")
+    assert health() == ("warning", f"{own_templates} is writable by users other than its owner")
     works(site)
     start, reason = start_of(site)
     assert start == "cold"
-    assert "can be written to by others" in reason
+    assert "is writable by users other" in reason
 
 
 # Killed, and removed

@@ -78,7 +78,7 @@ def test_an_image_whose_endorser_is_revoked_is_not_run(listed: Listed) -> None:
     listed.authority.revoke(listed.ada)
     refused = listed.site.run("echo", "fine")
     assert refused.status == 125
-    assert refused.err.startswith("dayfly: debian:12 may not be run: the list 'images' is not believed any more: ")
+    assert refused.err.startswith("dayfly: debian:12 may not be run: the list 'images' is not trusted any more: ")
     assert "certificate revoked" in refused.err
     shown = json.loads(listed.site.dayfly("image", "show", "debian:12", "--json").out)
     assert "certificate revoked" in shown["problem"]
@@ -93,7 +93,7 @@ def test_a_policy_may_ask_for_an_endorser(listed: Listed) -> None:
     site = listed.site
     text = '[[rule]]\naction = "allow"\nendorser = "/C=CH/O=Test/CN=Ada"\norigin = "list:tests"\n'
     before = site_policy(site, text)
-    assert "is, but only by what a user could have written" in site.run("true", before=before).err
+    assert "is, but only by facts that a user could have written" in site.run("true", before=before).err
     before = site_settings(site, f'[library]\nsystem = "{site.work}/library"\n')
     site.configure(
         library_user=str(site.work / "library"),

@@ -110,11 +110,11 @@ def test_pbs_asks_when_a_job_is_submitted(
 @pytest.mark.parametrize(
     ("resources", "told"),
     [
-        ({"mem": "64mb"}, "the job has 64 MiB of memory, a machine needs "),
-        ({"select": "1:ncpus=1:mem=64mb"}, "the job has 64 MiB of memory, a machine needs "),
-        ({"vmem": "512mb"}, "the job may map 512 MiB of address space, "),
-        ({"pvmem": "512mb"}, "the job may map 512 MiB of address space, "),
-        ({"vm_share": "data"}, "a folder to share is named by its whole path, and 'data' is none"),
+        ({"mem": "64mb"}, "the job has 64 MiB of memory, but a machine needs "),
+        ({"select": "1:ncpus=1:mem=64mb"}, "the job has 64 MiB of memory, but a machine needs "),
+        ({"vmem": "512mb"}, "the job's address space is limited to 512 MiB, "),
+        ({"pvmem": "512mb"}, "the job's address space is limited to 512 MiB, "),
+        ({"vm_share": "data"}, "the shared folder 'data' is not an absolute path"),
         ({"mem": "2gb", "pvmem": "4gb", "vm_share": "/data"}, ""),
     ],
 )

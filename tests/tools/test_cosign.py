@@ -21,7 +21,7 @@ from dayfly.image.manifest import CONFIG_TYPE, MANIFEST_TYPE, Descriptor
 from dayfly.image.reference import Name, parse
 from dayfly.image.search import Libraries
 from dayfly.image.trust import cosign
-from dayfly.image.trust.vouching import by_site_of
+from dayfly.image.trust.site import provenance_by_site
 from dayfly.settings import Settings
 
 
@@ -89,11 +89,11 @@ def test_a_signature_that_openssl_made_holds(library: Library, tmp_path: Path, c
     with library.open(parse("debian:12")) as image:
         assert image.provenance.endorsers == ("key:site",)
         assert image.provenance.origins == ("local",)
-    assert by_site_of(digest_of(library), as_system(library)).endorsers == ("key:site",)
+    assert provenance_by_site(digest_of(library), as_system(library)).endorsers == ("key:site",)
     assert main(["trust", "list"]) == 0
     assert "key:site  user     -    " in capsys.readouterr().out
     assert main(["trust", "remove-key", "site"]) == 0
-    assert by_site_of(digest_of(library), as_system(library)).endorsers == ()
+    assert provenance_by_site(digest_of(library), as_system(library)).endorsers == ()
     assert main(["trust", "remove-key", "site"]) == 125
 
 
@@ -139,16 +139,16 @@ def test_signatures_that_do_not_hold(library: Library, tmp_path: Path, capsys: p
     good, foreign = payload(digest), payload("sha256:" + "0" * 64)
     assert main(["trust", "add-key", "site", str(public)]) == 0
     assert main(["trust", "verify", "debian:12"]) == 125
-    assert "nobody has signed" in capsys.readouterr().err
+    assert "has no signature" in capsys.readouterr().err
     attempts = [
-        ((good, signature(other, good)), "no key that is believed has signed"),
-        ((foreign, signature(key, foreign)), "no key that is believed has signed"),
-        ((good + b" ", signature(key, good)), "no key that is believed has signed"),
-        ((good, b""), "no key that is believed has signed"),
-        ((good, b"\x30\x80" * 1000), "no key that is believed has signed"),
-        ((payload(digest, "other"), signature(key, payload(digest, "other"))), "none of cosign's"),
+        ((good, signature(other, good)), "no trusted key has signed"),
+        ((foreign, signature(key, foreign)), "no trusted key has signed"),
+        ((good + b" ", signature(key, good)), "no trusted key has signed"),
+        ((good, b""), "no trusted key has signed"),
+        ((good, b"\x30\x80" * 1000), "no trusted key has signed"),
+        ((payload(digest, "other"), signature(key, payload(digest, "other"))), "not in cosign's format"),
         ((b"[" * 60000, b""), "not JSON"),
-        ((b"x" * 70000, b""), "more than the 65536"),
+        ((b"x" * 70000, b""), "more than the limit of 65536"),
     ]
     for attempt, told in attempts:
         attach(library, attempt)
@@ -175,7 +175,7 @@ def test_keys_that_are_none(library: Library, tmp_path: Path, capsys: pytest.Cap
     assert main(["trust", "add-key", "x", str(public)]) == 0
     _, other = key_pair(tmp_path, "other")
     assert main(["trust", "add-key", "x", str(other)]) == 125
-    assert "there is another key x already" in capsys.readouterr().err
+    assert "there is already a key x" in capsys.readouterr().err
     assert main(["trust", "sign", "debian:12", "--key", str(public)]) == 125
 
 

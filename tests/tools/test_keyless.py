@@ -22,7 +22,7 @@ from dayfly.image.library import Library
 from dayfly.image.reference import parse
 from dayfly.image.trust import cosign, keyless
 from dayfly.image.trust.openssl import holds
-from dayfly.image.trust.vouching import by_site_of
+from dayfly.image.trust.site import provenance_by_site
 
 __all__ = ["library"]
 
@@ -106,7 +106,7 @@ def test_a_signature_of_somebody_who_is_believed(
     assert capsys.readouterr().out.endswith(": signed by identity:alice\n")
     with library.open(parse("debian:12")) as image:
         assert image.provenance.endorsers == ("identity:alice",)
-    assert by_site_of(digest_of(library), as_system(library)).endorsers == ("identity:alice",)
+    assert provenance_by_site(digest_of(library), as_system(library)).endorsers == ("identity:alice",)
     capsys.readouterr()
     assert main(["trust", "list"]) == 0
     assert f"identity:alice  user     {SUBJECT} ({ISSUER})" in capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_a_signature_of_somebody_who_is_believed(
     library.collect()
     assert library.verify().bad == ()
     assert main(["trust", "remove-key", "alice"]) == 0
-    assert by_site_of(digest_of(library), as_system(library)).endorsers == ()
+    assert provenance_by_site(digest_of(library), as_system(library)).endorsers == ()
 
 
 def test_the_older_forms_of_entry_and_issuer(library: Library, notary: Notary, authority: Authority) -> None:
@@ -149,7 +149,7 @@ def test_what_the_log_says_has_to_be_about_the_signature(
     believe(notary, authority)
     notary.said = said
     assert not verified(library, notary.sign(payload(digest_of(library))))
-    assert "no key that is believed has signed" in capsys.readouterr().err
+    assert "no trusted key has signed" in capsys.readouterr().err
 
 
 def test_another_log_authority_subject_or_issuer(library: Library, notary: Notary, authority: Authority, tmp_path: Path) -> None:
@@ -200,10 +200,10 @@ def test_what_cannot_be_believed(
     assert main([*words, "--roots", str(notary.log[1]), "--log-key", str(notary.log[1])]) == 125
     assert "has no certificate in it" in capsys.readouterr().err
     assert main([*words, "--roots", str(authority.certificate), "--log-key", str(authority.certificate)]) == 125
-    assert "no public key of ECDSA over P-256" in capsys.readouterr().err
+    assert "not a public key of ECDSA over P-256" in capsys.readouterr().err
     assert believe(notary, authority) == 0
     assert believe(notary, authority, subject="bob@example.org") == 125
-    assert "there is another key alice already" in capsys.readouterr().err
+    assert "there is already a key alice" in capsys.readouterr().err
     assert main(["trust", "add-key", "alice", str(notary.log[1])]) == 125
 
 

@@ -487,7 +487,7 @@ ELSEWHERE = {
             "dayfly.cli.completers.records",
             "dayfly.app.diagnosis.examine",
             "dayfly.app.save.parse_target",
-            "dayfly.cli.whole.parse_whole",
+            "dayfly.cli.toplevel.parse_toplevel",
         ],
         "the command line's own",
     ),

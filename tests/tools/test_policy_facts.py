@@ -179,7 +179,7 @@ def test_what_a_user_wrote_does_not_satisfy_an_allow_of_the_sites(host: Host, co
     denied = host.permits(rules)
     assert denied.startswith("the policy does not allow this: no rule is about the user ")
     assert "the rule at line 1 of" in denied
-    assert "is, but only by what a user could have written" in denied
+    assert "is, but only by facts that a user could have written" in denied
     assert host.permits(rules.replace('"allow"', '"deny"') + allow("")) != ""  # it speaks against the user
     assert host.permits(rules, own_policy=True) == ""  # the user's own policy goes by the user's own facts
 
@@ -294,7 +294,7 @@ def test_an_image_that_is_allowed_for_what_it_is_is_that(host: Host, conditions:
         assert all(os.fstat(blob.file).st_nlink == 0 for blob in image.blobs)
     with host.user.open(parse("mine:1")) as image:  # the library believes its note
         assert content_of(image) != before
-        with pytest.raises(Corrupt, match="other content than its name says"):
+        with pytest.raises(Corrupt, match="does not match its digest"):
             permission.permit(image, settings, principal.current(), WISH)
 
 
@@ -308,9 +308,9 @@ def test_check_names_the_facts_and_their_sources(
     words = ["policy", "check", "--file", str(path), "--image", "user/mine:1"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "because: endorser key:site (says the lists and keys of the system library)\n" in out
-    assert f"because: user {ME} (says the users and groups of this host)\n" in out
-    assert "counts for nothing: label org.example.checked=yes (says the image, in the user's library)\n" in out
+    assert "because: endorser key:site (source: the lists and keys of the system library)\n" in out
+    assert f"because: user {ME} (source: the users and groups of this host)\n" in out
+    assert "does not count: label org.example.checked=yes (source: the image, in the user's library)\n" in out
     assert main([*words, "--json"]) == 0
     (decision,) = json.loads(capsys.readouterr().out)["decisions"]
     facts = {(fact["condition"], fact["counts"], fact["used"]) for fact in decision["facts"]}

@@ -135,7 +135,7 @@ def test_what_always_fails_is_given_up_and_goes_on_later(failing: Failing, tmp_p
         pull(failing, tmp_path / "here")
     assert "skopeo cannot fetch from 127.0.0.1" in raised.value.message
     assert f"tried {len(skopeo.PAUSES) + 1} times" in raised.value.message
-    assert raised.value.hint == "run the same command again, which goes on where it stopped"
+    assert raised.value.hint == "run the same command again; it resumes"
     assert failing.times(last) < 40
     kept = {path.name for path in (tmp_path / "here/.dayfly").rglob("*") if path.is_file() and path.stat().st_size}
     assert kept >= {layer.digest.removeprefix("sha256:") for layer in manifest.layers if layer.digest != last}

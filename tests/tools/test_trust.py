@@ -1,4 +1,4 @@
-"""Signed lists of images by openssl itself, and by `dayfly trust publish`: what is believed, what is refused, and what stops."""
+"""Signed lists of images by openssl itself, and by `dayfly trust publish`: what is trusted, what is refused, and what stops."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_publish_needs_a_key_that_fits(world: World, endorsers: dict[str, Endors
     assert "belong together" in capsys.readouterr().err
     assert not out.exists()
     assert main(["trust", "publish", "debian:12", *map(str, words), "--key", str(world.ada.key), "--expires", "100d"]) == 125
-    assert "the certificate is valid until" in capsys.readouterr().err
+    assert "the certificate is valid only until" in capsys.readouterr().err
     for wrong in (("--version", "new"), ("--identifier", "a b"), ("--identifier", ""), ("--uri", "http://x/y"), ("--uri", "a")):
         assert main(["trust", "publish", "debian:12", *map(str, words), "--key", str(world.ada.key), *wrong]) == 125
         assert capsys.readouterr().err.startswith("dayfly: ")
@@ -102,27 +102,30 @@ def dates(**seconds: int) -> dict[str, str]:
 
 
 REFUSED: dict[str, tuple[Spoil, str]] = {
-    "tampered": (lambda w, e: w.ada.sign(w.list(hv__version="2")).replace(b'"2"', b'"3"'), "signature does not hold"),
+    "tampered": (lambda w, e: w.ada.sign(w.list(hv__version="2")).replace(b'"2"', b'"3"'), "signature is not valid"),
     "tampered signature": (
         lambda w, e: w.ada.sign(w.list(hv__version="2"))[:-200] + b"A" * 150 + b"\n",
-        "signature does not hold",
+        "signature is not valid",
     ),
-    "truncated": (lambda w, e: w.ada.sign(w.list(hv__version="2"))[:-400], "signature does not hold"),
+    "truncated": (lambda w, e: w.ada.sign(w.list(hv__version="2"))[:-400], "signature is not valid"),
     "cut to its head": (lambda w, e: w.ada.sign(w.list(hv__version="2"))[:100], "no multipart boundary"),
-    "empty": (lambda w, e: b"", "no S/MIME"),
+    "empty": (lambda w, e: b"", "not an S/MIME"),
     "expired": (
         lambda w, e: w.ada.sign(w.list(hv__version="2", **dates(created=NOW - 100, expires=NOW - 1))),
         "the list expired on",
     ),
-    "future": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__created=format_time(NOW + 3600))), "of the future"),
-    "expires before it was made": (
-        lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__expires=format_time(NOW - 86400))),
-        "before it was made",
+    "future": (
+        lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__created=format_time(NOW + 3600))),
+        "date is in the future",
     ),
-    "no date": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__expires="2026-13-40T00:00:00Z")), "no date"),
+    "expires before its creation date": (
+        lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__expires=format_time(NOW - 86400))),
+        "before its creation date",
+    ),
+    "not a date": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__date__expires="2026-13-40T00:00:00Z")), "not a date"),
     "rolled back": (lambda w, e: w.ada.sign(w.list(hv__version="1.1")), "older than 1.2"),
     "rolled back, by number": (lambda w, e: w.ada.sign(w.list(hv__version="1")), "older than 1.2"),
-    "the same version": (lambda w, e: w.ada.sign(w.list(hv__version="1.2.0")), "another list than the one in force"),
+    "the same version": (lambda w, e: w.ada.sign(w.list(hv__version="1.2.0")), "differs from the accepted list"),
     "no version": (lambda w, e: w.ada.sign(w.list(hv__version="new")), "hv:version"),
     "unknown CA": (lambda w, e: e["stranger"].sign(w.list(hv__version="2")), "unable to get local issuer"),
     "another signer": (
@@ -137,16 +140,16 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "another identifier": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__identifier="other")), "it is the list other"),
     "oversized": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__description="x" * 17 * 1024**2)), "larger than"),
     "oversized content": (lambda w, e: w.ada.sign(w.list(hv__version="2", dc__description="x" * 9 * 1024**2)), "larger than"),
-    "plain JSON": (lambda w, e: w.list(hv__version="2"), "no S/MIME"),
-    "opaque": (lambda w, e: w.ada.sign(w.list(hv__version="2"), "-nodetach"), "no S/MIME"),
-    "DER": (lambda w, e: w.ada.sign(w.list(hv__version="2"), "-outform", "DER"), "no S/MIME"),
+    "plain JSON": (lambda w, e: w.list(hv__version="2"), "not an S/MIME"),
+    "opaque": (lambda w, e: w.ada.sign(w.list(hv__version="2"), "-nodetach"), "not an S/MIME"),
+    "DER": (lambda w, e: w.ada.sign(w.list(hv__version="2"), "-outform", "DER"), "not an S/MIME"),
     "deep": (lambda w, e: w.ada.sign(nested(100_000)), "not JSON"),
     "no JSON": (lambda w, e: w.ada.sign(b"{hello"), "not JSON"),
     "no list": (lambda w, e: w.ada.sign(b'{"hv:imagelist": 3}'), "not a JSON object"),
     "too many images": (lambda w, e: w.ada.sign(w.list(hv__version="2", hv__images=[{}] * 2001)), "at most 2000"),
     "an image twice": (
         lambda w, e: w.ada.sign(w.list(w.image("one:1", 5), w.image("one:1", 6), hv__version="2")),
-        "two images with one identifier",
+        "two images with the same identifier",
     ),
 }
 
@@ -186,10 +189,10 @@ def test_what_is_not_to_be_believed_is_not_subscribed_to(
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        (b"debian:12", b"debian:13", "signature does not hold"),
-        (b"hv:version", b"hv:versiox", "signature does not hold"),
-        (b"multipart/signed", b"multipart/mixed", "no S/MIME"),
-        (b"\n\n------", b"\n", "signature does not hold"),
+        (b"debian:12", b"debian:13", "signature is not valid"),
+        (b"hv:version", b"hv:versiox", "signature is not valid"),
+        (b"multipart/signed", b"multipart/mixed", "not an S/MIME"),
+        (b"\n\n------", b"\n", "signature is not valid"),
     ],
 )
 def test_what_publish_signed_and_somebody_changed_is_refused(
@@ -219,7 +222,7 @@ def test_who_is_believed_has_to_be_said(
 ) -> None:
     world.offer(world.ada.sign(world.list()))
     assert world.subscribe("--endorser", "/C=CH/O=Test/CN=Eve") == 125
-    assert "believed are: /C=CH/O=Test/CN=Eve" in capsys.readouterr().err
+    assert "trusted: /C=CH/O=Test/CN=Eve" in capsys.readouterr().err
     assert world.subscribe("--issuer", "/C=CH/O=Test/CN=Other") == 125
     assert world.subscribe("--identifier", "other") == 125
     assert world.subscribe("--ca", authorities[1].certificate) == 125
@@ -229,7 +232,7 @@ def test_who_is_believed_has_to_be_said(
     assert world.subscribe("--name", "../up") == 125
     assert world.subscribe() == 0
     assert world.subscribe() == 125
-    assert "there is a subscription site already" in capsys.readouterr().err
+    assert "there is already a subscription site" in capsys.readouterr().err
 
 
 def test_a_second_authority_cannot_issue_the_same_name(
@@ -281,7 +284,7 @@ def test_an_endorser_who_is_revoked_is_believed_no_more_at_once(
     assert world.run("one:1").startswith("sha256:"), "a new revocation list that is about somebody else"
     authority.revoke(eve)
     assert world.run("one:1") == (
-        "one:1 may not be run: the list 'site' is not believed any more: its signature does not hold: certificate revoked"
+        "one:1 may not be run: the list 'site' is not trusted any more: its signature is not valid: certificate revoked"
     )
     before = world.everything()
     world.offer(eve.sign(world.list(hv__version="9")))
@@ -295,7 +298,7 @@ def test_an_endorser_who_is_revoked_is_believed_no_more_at_once(
 def test_an_authority_that_is_gone_is_believed_no_more(revoking: tuple[World, Authority, Endorser]) -> None:
     world, authority, _ = revoking
     authority.certificate.rename(world.folder / "away.pem")
-    assert "is not believed any more" in world.run("one:1")
+    assert "is not trusted any more" in world.run("one:1")
     (world.folder / "away.pem").rename(authority.certificate)
     assert world.run("one:1").startswith("sha256:")
 
@@ -337,12 +340,12 @@ def test_an_image_may_expire_before_its_list(world: World, monkeypatch: pytest.M
     assert world.run("one:1").startswith("sha256:")
     later = time.time() + 101
     monkeypatch.setattr("dayfly.image.trust.judging.time.time", lambda: later)
-    assert "lets it expire" in world.run("one:1")
+    assert "it expired on" in world.run("one:1")
 
 
 def test_a_list_that_is_removed_stops_its_images(followed: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trust", "remove", "site"]) == 0
-    assert "its 2 images are run no more" in capsys.readouterr().out
+    assert "its 2 images can no longer be run" in capsys.readouterr().out
     assert followed.run("one:1").startswith("one:1 may not be run: the list 'site' was removed on ")
     assert main(["trust", "remove", "site"]) == 125
     assert main(["trust", "update", "site"]) == 125
@@ -425,7 +428,7 @@ def test_a_list_takes_nobodys_name(world: World, capsys: pytest.CaptureFixture[s
     ours = world.library.add(CONFIG, LAYERS, Name("one", "1"))
     world.offer(world.ada.sign(world.list(world.image("one:1", 9))))
     assert world.subscribe() == 0
-    assert "one:1 is another image here already" in capsys.readouterr().err
+    assert "one:1 is already another image here" in capsys.readouterr().err
     assert world.run("one:1") == ours
 
 

@@ -56,7 +56,7 @@ def test_appdbs_lists_are_read_and_disks_passed_over(world: World, capsys: pytes
     )
     world.offer(world.ada.sign(listed, "-crlfeol"))  # without -text, as AppDB's
     assert world.subscribe() == 0, capsys.readouterr().err
-    assert "is no image for Dayfly" in capsys.readouterr().err
+    assert "is not an image for Dayfly" in capsys.readouterr().err
     assert world.run("one:1").startswith("sha256:")
 
 
@@ -87,18 +87,18 @@ def blob_changed(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
 
 
 ARCHIVES: dict[str, tuple[Callable[[Path, list[tuple[str, bytes]]], object], str]] = {
-    "a blob was changed": (lambda path, members: tar(path, *blob_changed(members)), "other content than its name says"),
-    "a path out of it": (lambda path, members: tar(path, *members, ("../../../etc/evil", b"x")), "has no place"),
-    "an absolute path": (lambda path, members: tar(path, *members, ("/etc/evil", b"x")), "has no place"),
+    "a blob was changed": (lambda path, members: tar(path, *blob_changed(members)), "does not match its digest"),
+    "a path out of it": (lambda path, members: tar(path, *members, ("../../../etc/evil", b"x")), "does not belong"),
+    "an absolute path": (lambda path, members: tar(path, *members, ("/etc/evil", b"x")), "does not belong"),
     "a link": (
         lambda path, members: tar(path, *members, special=link("blobs/sha256/" + "a" * 64, "/etc/passwd")),
-        "has no place",
+        "does not belong",
     ),
-    "a member twice": (lambda path, members: tar(path, *members, members[-1]), "has no place"),
+    "a member twice": (lambda path, members: tar(path, *members, members[-1]), "does not belong"),
     "a blob is missing": (lambda path, members: tar(path, *members[:-1]), "the archive has no sha256:"),
     "no index": (lambda path, members: tar(path, *members[2:]), "no index.json"),
     "no archive": (lambda path, members: path.write_bytes(b"x" * 4096), "cannot be read"),
-    "cut off": (lambda path, members: path.write_bytes(path.read_bytes()[:3000]), "cut short"),
+    "cut off": (lambda path, members: path.write_bytes(path.read_bytes()[:3000]), "truncated"),
     "an empty index": (lambda path, members: tar(path, ("index.json", b'{"schemaVersion":2}'), members[0]), "0 images"),
     "a deep index": (lambda path, members: tar(path, ("index.json", b"[" * 100_000)), "not JSON"),
     "many members": (
@@ -127,18 +127,18 @@ def test_an_archive_that_is_none_changes_nothing(followed: World, how: str, caps
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"sl:checksum:sha512": "0" * 128}, "its sha512 is another one"),
-        ({"sl:checksum:sha256": "0" * 64}, "its sha256 is another one"),
-        ({"sl:checksum:sha512": "xyz"}, "no sha512 checksum"),
+        ({"sl:checksum:sha512": "0" * 128}, "its sha512 differs"),
+        ({"sl:checksum:sha256": "0" * 64}, "its sha256 differs"),
+        ({"sl:checksum:sha512": "xyz"}, "not a sha512 checksum"),
         ({"sl:checksum:sha512": None}, "no checksum"),
-        ({"hv:size": 10}, "larger than the 10 bytes"),
-        ({"hv:size": 10**9}, "and on the list 1000000000"),
+        ({"hv:size": 10}, "larger than the limit of 10 bytes"),
+        ({"hv:size": 10**9}, "but 1000000000 on the list"),
         ({"hv:size": 10**18}, "hv:size"),
         ({"hv:size": -1}, "hv:size"),
         ({"hv:uri": "file:///nowhere/at/all"}, "cannot be read"),
         ({"hv:uri": "file:///dev/zero"}, "not a regular file"),
-        ({"hv:uri": "http://127.0.0.1/x"}, "no address"),
-        ({"hv:uri": "ftp://127.0.0.1/x"}, "no address"),
+        ({"hv:uri": "http://127.0.0.1/x"}, "not a valid address"),
+        ({"hv:uri": "ftp://127.0.0.1/x"}, "not a valid address"),
     ],
 )
 def test_an_image_that_is_not_what_the_list_says(
@@ -171,7 +171,7 @@ def test_a_state_that_cannot_be_read_stops_everything_of_the_library(followed: W
     assert followed.run("ours:1") == ours
     for content in (b"{", b'{"version":2}', b'{"version":1,"lists":[]}'):
         state.write_bytes(content)
-        assert followed.run("ours:1").startswith("nobody knows which images may be run")
+        assert followed.run("ours:1").startswith("it is not known which images may be run")
 
 
 def test_skopeo_reads_our_archives_and_makes_such(world: World) -> None:
@@ -308,15 +308,15 @@ def test_what_servers_do_wrong_is_told(
 ) -> None:
     local = world.image("one:1", 1)
     attempts = {
-        f"{server.address}/nothing": "the server says 404",
+        f"{server.address}/nothing": "the server answered 404",
         server.leads("/plain", "http://localhost/list"): "which is not https",
         server.leads("/file", "file:///etc/passwd"): "is not allowed",
         server.leads("/round", "/round"): "cannot be fetched",
         server.has("/large", b"x" * (17 * 1024**2)): "larger than",
-        server.has("/local", world.ada.sign(world.list(local))): "names images by https only",
+        server.has("/local", world.ada.sign(world.list(local))): "may only name images by https",
         "https://localhost:1/x": "cannot be fetched",
-        "http://localhost/x": "no address",
-        "https://[": "no address",
+        "http://localhost/x": "not a valid address",
+        "https://[": "not a valid address",
     }
     for place, told in attempts.items():
         assert subscribe_to(world, place) == 125

@@ -58,9 +58,9 @@ SIGNER, BETWEEN, ROOT = (
 )
 SHA, RSA, CURVE = (f": at least {least} needed" for least in ("SHA-256 is", "2048 are", "P-256 is"))
 WEAK = {
-    "a list by MD5": Case(plain("2048"), f"the list is signed by the digest MD5{SHA}", "md5"),
-    "a list by SHA-1": Case(plain(), f"the list is signed by the digest SHA-1{SHA}", "sha1"),
-    "a list by SHA-224": Case(plain(), f"the list is signed by the digest SHA-224{SHA}", "sha224"),
+    "a list by MD5": Case(plain("2048"), f"the list is signed with the digest MD5{SHA}", "md5"),
+    "a list by SHA-1": Case(plain(), f"the list is signed with the digest SHA-1{SHA}", "sha1"),
+    "a list by SHA-224": Case(plain(), f"the list is signed with the digest SHA-224{SHA}", "sha224"),
     "RSA of 512 bits": Case(plain("512"), f"{SIGNER}has an RSA key of 512 bits{RSA}"),
     "RSA of 2047 bits": Case(plain("2047"), f"{SIGNER}has an RSA key of 2047 bits{RSA}"),
     "P-192": Case(plain("P-192"), f"{SIGNER}has a key on the curve prime192v1, of 192 bits{CURVE}"),
@@ -99,7 +99,7 @@ def test_a_list_with_a_weak_signature_is_not_believed(
     case = WEAK[how]
     assert world.subscribe(*offer(world, case, monkeypatch)) == 125
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"dayfly: site: its signature is too weak: {case.told} (ask its endorser to sign it anew")
+    assert error.startswith(f"dayfly: site: its signature is too weak: {case.told} (ask its endorser to sign it again")
     assert not (world.library.layout.trust / "state.json").exists()
 
 
@@ -126,7 +126,7 @@ def test_a_site_can_believe_an_old_list_and_every_use_says_so(
     monkeypatch.setattr(settings, "SITE_FILE", site)
     monkeypatch.setattr(settings.load, "__kwdefaults__", {"user": "", "owners": {site.stat().st_uid}, "required": False})
     case = WEAK["a list by SHA-1"]
-    says = f"the list 'site' is believed by trust.weak_lists of the settings, though {case.told}"
+    says = f"the list 'site' is accepted by trust.weak_lists of the settings, although {case.told}"
     assert world.subscribe(*offer(world, case, monkeypatch)) == 0
     assert f"dayfly: site: {says}\n" in capsys.readouterr().err
     assert main(["trust", "update"]) == 0

@@ -15,7 +15,7 @@ import pytest
 
 from dayfly import disknames, settings
 from dayfly.cli.commands import COMMANDS
-from dayfly.cli.whole import whole_parser
+from dayfly.cli.toplevel import toplevel_parser
 from dayfly.image.inspection import gate
 from dayfly.image.inspection.report import Contents
 from dayfly.job.usage import SCHEMA_FILE, UsageRecord
@@ -71,7 +71,7 @@ def parsers(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse
 
 @pytest.fixture(scope="module")
 def whole() -> argparse.ArgumentParser:
-    return whole_parser()
+    return toplevel_parser()
 
 
 @ALL

@@ -1,16 +1,17 @@
-"""Pages and help do not use the words that docs/reference/glossary.md lists as words not to use."""
+"""Pages, help and sources do not use the words that docs/reference/glossary.md lists as words not to use."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dayfly.cli.commands import COMMANDS
-from dayfly.cli.whole import whole_parser
+from dayfly.cli.toplevel import toplevel_parser
 
 ROOT = Path(__file__).parent.parent.parent
 GLOSSARY = ROOT / "docs/reference/glossary.md"
@@ -29,6 +30,7 @@ FOUND = [
     *sorted(ROOT.glob("docs/**/*.md")),
     *sorted(ROOT.glob("docs/man/parts/*.roff")),
 ]
+SOURCES = sorted(ROOT.glob("src/**/*.py"))
 PAGES = [page for page in FOUND if _is_held(page)]
 
 
@@ -56,6 +58,15 @@ def prose(text: str) -> str:
     return re.sub(r"```.*?```|`[^`\n]+`", "CODE", text, flags=re.DOTALL)
 
 
+def texts_of(source: Path) -> Iterator[tuple[int, str]]:
+    """The comments, docstrings and other strings of a Python file, each with its line."""
+    kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    with source.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type in kinds:
+                yield token.start[0], prose(token.string)
+
+
 def helps(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
     """Every text that a parser and its commands show, with the command that shows it."""
     for text in (parser.description, parser.epilog):
@@ -75,6 +86,7 @@ WORDS = words_not_to_use()
 def test_the_table_has_words_and_no_page_escapes() -> None:
     assert len(WORDS) > 20
     assert len(PAGES) > 30
+    assert len(SOURCES) > 200
     assert found("It mended the sym-\nlink; a VM\njob.") == ["mended", "VM\njob"]
     assert found("a recommended outstanding container image has not started") == []
 
@@ -84,8 +96,13 @@ def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
     assert found(prose(page.read_text())) == []
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sources_use_the_words_of_the_glossary(source: Path) -> None:
+    assert [(line, found(text)) for line, text in texts_of(source) if found(text)] == []
+
+
 def test_help_uses_the_words_of_the_glossary() -> None:
-    texts = [*helps(whole_parser()), *COMMANDS.items()]
+    texts = [*helps(toplevel_parser()), *COMMANDS.items()]
     assert len(texts) > 200
     assert [(command, found(text), text) for command, text in texts if found(text)] == []
 

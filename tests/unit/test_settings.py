@@ -68,17 +68,17 @@ def test_reads_a_file() -> None:
     assert (settings.machine_memory, settings.machine_cpus) == (2 << 30, 2)
 
 
-def test_all_mistakes_at_once() -> None:
+def test_all_errors_at_once() -> None:
     machine = '[machine]\nmemory = "lots"\ncpu = 2\naccelerator = "xen"\ncpus = true\n'
     text = machine + '[library]\nsystem = "/mine"\n[scratch]\nfolder="relative"\n'
     with pytest.raises(FileErrors) as caught:
         parse(text, Settings(), path="f", by=Whose.HOST)
-    places = {mistake.place for mistake in caught.value.mistakes}
+    places = {error.place for error in caught.value.errors}
     assert places == {"machine.memory", "machine.cpu", "machine.accelerator", "machine.cpus", "library.system", "scratch.folder"}
     assert "did you mean machine.cpus?" in str(caught.value)
 
 
-def test_syntax_is_a_mistake_too() -> None:
+def test_syntax_is_a_error_too() -> None:
     with pytest.raises(FileErrors, match="syntax"):
         parse("[machine", Settings(), path="f", by=Whose.SITE)
 
@@ -91,7 +91,7 @@ def test_user_over_site(tmp_path: Path) -> None:
     assert (settings.library_system, settings.machine_cpus) == (Path("/srv/images"), 4)
 
 
-def test_no_files_are_no_mistake(tmp_path: Path) -> None:
+def test_no_files_are_no_error(tmp_path: Path) -> None:
     assert load(tmp_path / "none", tmp_path / "none").machine_cpus == 1
 
 
@@ -127,13 +127,13 @@ def test_queues() -> None:
 
 
 @pytest.mark.parametrize("queue", ["1", "[1]", "{a = 1}", '{a = {vm = "perhaps"}}', "{a = {v = 1}}"])
-def test_mistakes_in_queues(queue: str) -> None:
+def test_errors_in_queues(queue: str) -> None:
     with pytest.raises(FileErrors, match=r"batch\.queues"):
         parse(f"[batch]\nqueues = {queue}\n", Settings(), path="f", by=Whose.SITE)
 
 
 def test_what_batch_jobs_get_is_the_sites_to_say() -> None:
-    with pytest.raises(FileErrors, match="only the site's"):
+    with pytest.raises(FileErrors, match="only in the site's"):
         parse('[batch]\nvm = "never"\n', Settings(), path="f", by=Whose.HOST)
 
 
@@ -202,8 +202,8 @@ def test_who_may_say_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             if who > least:
                 with pytest.raises(FileErrors) as caught:
                     load(there, named, owners=OURS)
-                (mistake,) = caught.value.mistakes
-                assert (mistake.place, mistake.message) == (place, "only the site's settings may say this")
+                (error,) = caught.value.errors
+                assert (error.place, error.message) == (place, "can be set only in the site's settings")
             else:
                 assert getattr(load(there, named, owners=OURS), name) != getattr(empty, name)
     assert getattr(load(user, Path("/dev/null"), owners=OURS), name) != getattr(empty, name)
@@ -226,17 +226,17 @@ def test_a_sites_file_that_others_could_have_written_stops_everything(tmp_path: 
     site.chmod(0o644)
     assert load(site, Path("/dev/null"), owners=OURS).machine_cpus == 2
     for path, mode, told in [
-        (site, 0o664, "could have written it"),
-        (site, 0o646, "could have written it"),
-        (site.parent, 0o775, "could replace or remove it"),
-        (site.parent, 0o757, "could replace or remove it"),
+        (site, 0o664, "can write to it"),
+        (site, 0o646, "can write to it"),
+        (site.parent, 0o775, "can replace or remove it"),
+        (site.parent, 0o757, "can replace or remove it"),
     ]:
         before = path.stat().st_mode & 0o7777
         path.chmod(mode)
         with pytest.raises(FileErrors, match=told):
             load(site, Path("/dev/null"), owners=OURS)
         path.chmod(before)
-    with pytest.raises(FileErrors, match="others than you and root could have written it"):
+    with pytest.raises(FileErrors, match="users other than you and root can write to it"):
         load(site, Path("/dev/null"), owners={os.getuid() + 1})
 
 
@@ -246,7 +246,7 @@ def test_a_folder_from_which_others_could_have_removed_the_sites_file_stops_ever
     site = folder / "settings.toml"
     assert load(site, Path("/dev/null"), owners=OURS) == Settings()
     folder.chmod(0o777)
-    with pytest.raises(FileErrors, match="could replace or remove it"):
+    with pytest.raises(FileErrors, match="can replace or remove it"):
         load(site, Path("/dev/null"), owners=OURS)
     folder.chmod(0o1777)  # with the sticky bit nobody takes away what is another's, and what another puts there is not root's
     assert load(site, Path("/dev/null"), owners=OURS) == Settings()
@@ -268,6 +268,6 @@ def test_folders_are_judged_that_links_lead_through(tmp_path: Path) -> None:
 
 def test_the_sites_file_is_a_regular_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
-    for path, told in ((tmp_path, "regular"), (tmp_path / "link", "leads nowhere")):
+    for path, told in ((tmp_path, "regular"), (tmp_path / "link", "dangling link")):
         with pytest.raises(FileErrors, match=told):
             load(path, Path("/dev/null"), owners=OURS)

@@ -84,7 +84,7 @@ def test_defaults_are_made_anew() -> None:
 
 
 @pytest.mark.parametrize("library", [OURS, THEIRS])
-def test_mistakes(library: SimpleNamespace) -> None:
+def test_errors(library: SimpleNamespace) -> None:
     inner = library.Inner()
     with pytest.raises(TypeError):
         library.Frozen(1)

@@ -1,1 +1,1 @@
-"""What can be done with Dayfly, without parsing words or printing: the command line calls it, and services can."""
+"""The use cases of Dayfly, without parsing or printing: for the command line and for services."""

@@ -18,7 +18,7 @@ def build(
     notify: Notify,
     name: Name | None = None,
 ) -> tuple[Name, str]:
-    """Build an image into the system library or the user's own: its name and its digest. Raises `DayflyError`."""
+    """Build an image into the system library or the user's own, and return its name and digest. Raises `DayflyError`."""
     libraries = Libraries(settings)
     named = name or recipe.name
     if warning := libraries.warning(named, kind):

@@ -1,4 +1,4 @@
-"""Everything that Dayfly depends on, checked, with how to fix it: `dayfly doctor`."""
+"""Checks everything that Dayfly depends on, and says how to fix it: `dayfly doctor`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Make every check. One that fails in a way nobody thought of is a finding too, not the end."""
+    """Run every check. A check that fails unexpectedly is a finding too, and does not end the others."""
     try:
         settings = site.load()
     except DayflyError as error:
@@ -90,18 +90,18 @@ def examine() -> Iterator[Finding]:
 def _templates(settings: Settings) -> Finding:
     """Whether jobs can be cloned from templates; where not, they boot."""
     if settings.templates_limit == 0:
-        return Finding("templates", Health.OK, "none are made: templates.limit is 0")
+        return Finding("templates", Health.OK, "disabled: templates.limit is 0")
     trouble = [problem for store in stores(settings) if (problem := store.trouble())]
     if trouble:
         return Finding(
-            "templates", Health.WARNING, trouble[0], "see who owns the folder, and chmod go-w; until then machines boot"
+            "templates", Health.WARNING, trouble[0], "check the folder's owner, and chmod go-w; until then every start is cold"
         )
     count = sum(len(stored(store)) for store in stores(settings))
     return Finding("templates", Health.OK, f"{count}, at most {format_size(settings.templates_limit)} of your own")
 
 
 def _lists(settings: Settings) -> Finding:
-    """Whether the lists that images came by are in force."""
+    """Whether the lists that images came by are valid."""
     libraries = Libraries(settings)
     found = [
         (name, list_problem(library.layout, name, subscription, time.time(), weak=library.weak_lists))
@@ -110,17 +110,17 @@ def _lists(settings: Settings) -> Finding:
     ]
     wrong = [problem for _, problem in found if problem]
     if wrong:
-        return Finding("image lists", Health.WARNING, "; ".join(wrong), "`dayfly trust update` asks for newer ones")
-    return Finding("image lists", Health.OK, f"{len(found)} in force" if found else "none")
+        return Finding("image lists", Health.WARNING, "; ".join(wrong), "`dayfly trust update` fetches newer versions")
+    return Finding("image lists", Health.OK, f"{len(found)} valid" if found else "none")
 
 
 def _policy(settings: Settings) -> Finding:
-    """Whether the policy can be used: one that cannot denies every machine."""
+    """Whether the policy can be used: an unusable one denies every machine."""
     return Finding("policy", Health.OK, ", ".join(policy.place for policy in policies(settings, principal.current())))
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """`(7, 2, 22)` from what `qemu-system-x86_64 --version` prints; empty when it says no version."""
+    """`(7, 2, 22)` from the output of `qemu-system-x86_64 --version`; empty if there is no version."""
     match = _VERSION.search(text)
     return tuple(int(part) for part in match.groups() if part) if match else ()
 
@@ -142,13 +142,13 @@ def _sharing(settings: Settings) -> Finding:
         return Finding(
             "QEMU's devices", Health.FAILED, f"{', '.join(missing)} missing", "install a QEMU that was built with them"
         )
-    return Finding("QEMU's devices", Health.OK, "shared folders (9p), disks and the channel are there")
+    return Finding("QEMU's devices", Health.OK, "shared folders (9p), disks and the channel are available")
 
 
 def _kvm(settings: Settings) -> Finding:
     device = accelerator.KVM_DEVICE
     if settings.machine_accelerator == "tcg":
-        return Finding("KVM", Health.OK, "not wanted: machine.accelerator is tcg, machines are emulated")
+        return Finding("KVM", Health.OK, "disabled: machine.accelerator is tcg, machines are emulated")
     slow = "machines are emulated: Python computes some 20 times slower, starting programs takes some 40 times as long"
     if not Path(device).exists():
         return Finding(
@@ -163,13 +163,13 @@ def _kvm(settings: Settings) -> Finding:
         )
     found = accelerator.Verdict(settings.cache_folder, CpuModel(settings.machine_cpu_model)).read()
     if found is None:
-        return Finding("KVM", Health.OK, f"{device} can be used; whether guests start with it the first job will show")
+        return Finding("KVM", Health.OK, f"{device} can be used; the first job shows whether guests start")
     said = f"\n{found.said}" if found.said else ""
     if found.cpu is None:
         said = f"{device} is there, but a guest did not start with it: {slow}{said}"
-        return Finding("KVM", Health.WARNING, said, "is this host a VM itself? then it is for its hypervisor to allow it")
+        return Finding("KVM", Health.WARNING, said, "if this host is a VM, its hypervisor must allow nesting")
     if said:
-        return Finding("KVM", Health.OK, f"guests run under KVM with the CPU {found.cpu}; not with the host's own:{said}")
+        return Finding("KVM", Health.OK, f"guests run under KVM with the CPU {found.cpu}; the host's own does not work:{said}")
     return Finding("KVM", Health.OK, f"guests run under KVM with the CPU {found.cpu}")
 
 
@@ -191,7 +191,7 @@ def _scratch(settings: Settings) -> Finding:
     free = space.f_bavail * space.f_frsize
     text = f"{format_size(free)} free in {folder}"
     if free < _LEAST_SPACE:
-        return Finding("scratch", Health.WARNING, text, "make room, or name another folder as scratch.folder in the settings")
+        return Finding("scratch", Health.WARNING, text, "make room, or set scratch.folder in the settings to another folder")
     return Finding("scratch", Health.OK, text)
 
 
@@ -228,20 +228,20 @@ def _builders(_: Settings) -> Finding:
     missing = [package for program, package in needed.items() if not _installed(program, package)]
     if missing:
         return Finding("building images", Health.WARNING, "programs are missing", f"install {' '.join(missing)}")
-    return Finding("building images", Health.OK, "all programs are there")
+    return Finding("building images", Health.OK, "all programs are installed")
 
 
 def _importers(_: Settings) -> Finding:
     if not _installed("skopeo", "skopeo"):
-        found = "nothing can be fetched from registries or sent there, other containers can be imported"
-        return Finding("importing containers", Health.WARNING, found, "install skopeo")
-    return Finding("importing containers", Health.OK, "also those of registries")
+        found = "registries cannot be used; other container images can be imported"
+        return Finding("importing container images", Health.WARNING, found, "install skopeo")
+    return Finding("importing container images", Health.OK, "registries can be used")
 
 
 def _disks(_: Settings) -> Finding:
     if not _installed("qemu-img", "qemu-utils"):
         return Finding("importing disks", Health.WARNING, "disks cannot be converted", "install qemu-utils")
-    return Finding("importing disks", Health.OK, "qemu-img is there")
+    return Finding("importing disks", Health.OK, "qemu-img is installed")
 
 
 def _installed(program: str, package: str) -> bool:
@@ -256,13 +256,13 @@ def _subordinate_ids(_: Settings) -> Finding:
     user = principal.current().name()
     counts = [subordinate(Path(path), user, os.getuid()) for path in ("/etc/subuid", "/etc/subgid")]
     if min(counts) < 65536:
-        mend = f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (or another free range)"
-        return Finding("subordinate ids", Health.WARNING, f"{user} has {min(counts)}; building images needs 65536", mend)
+        fix = f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (or another free range)"
+        return Finding("subordinate ids", Health.WARNING, f"{user} has {min(counts)}; building images needs 65536", fix)
     return Finding("subordinate ids", Health.OK, f"{user} has {min(counts)}")
 
 
 def subordinate(path: Path, user: str, uid: int) -> int:
-    """How many ids a user was given in a file of subuid(5)'s format."""
+    """The number of a user's ids in a file in the format of subuid(5)."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
@@ -276,8 +276,8 @@ def _namespaces(_: Settings) -> Finding:
         path = Path("/proc/sys", name)
         if os.getuid() != 0 and path.exists() and path.read_text().strip() == bad:
             setting = name.replace("/", ".")
-            mend = f"sysctl {setting}={65536 if bad == '0' else 0}"
-            return Finding("user namespaces", Health.WARNING, f"{setting} is {bad}; building images needs them", mend)
+            fix = f"sysctl {setting}={65536 if bad == '0' else 0}"
+            return Finding("user namespaces", Health.WARNING, f"{setting} is {bad}; building images needs them", fix)
     return Finding("user namespaces", Health.OK, "allowed")
 
 

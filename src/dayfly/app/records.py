@@ -1,4 +1,4 @@
-"""Usage records of a user, or of all users: finding those that are meant."""
+"""Finds usage records of a user, or of all users."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dayfly.job.usage import UsageRecord
 
 
 def of_everybody() -> list[Records]:
-    """The records of each user that we may read. Raises `Refused` where each has them where nobody knows."""
+    """The records of all users that we may read. Raises `Refused` if the settings do not tell where each user's records are."""
     folder = str(site.load(user=site.USER).records_folder)
     if site.USER not in folder:
-        hint = "a folder like /var/spool/dayfly/{user}/records as records.folder of the site's settings is"
-        raise Refused(f"the folders of users' records are not known by {folder}", hint)
+        hint = "set records.folder in the site's settings to a folder like /var/spool/dayfly/{user}/records"
+        raise Refused(f"the folders of other users' records cannot be derived from {folder}", hint)
     pattern = "*".join(map(glob.escape, folder.split(site.USER)))
     folders = [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 (an absolute pattern)
     return [Records(folder) for folder in folders if not folder.is_symlink()]
@@ -26,7 +26,7 @@ def of_everybody() -> list[Records]:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which records are meant; None and empty mean all."""
+    """Conditions for records; None and empty match all."""
 
     user: str | None = None
     image: str | None = None
@@ -36,7 +36,7 @@ class Filter:
     job: str | None = None
 
     def matches(self, record: UsageRecord) -> bool:
-        """Whether this record is one of them."""
+        """Whether a record matches."""
         return (
             self.user in (None, record.user, str(record.uid))
             and self._matches_image(record)
@@ -54,33 +54,33 @@ class Filter:
 
 
 def _job_names(record: UsageRecord) -> tuple[str, ...]:
-    """What a batch system calls the record's job: its number, its array's, and its place in that."""
+    """The record's job in a batch system: its number, its array's, and the task's."""
     array, task = record.batch.get("array_job", ""), record.batch.get("array_task", "")
     return tuple(filter(None, (record.batch.get("job"), array, f"{array}_{task}" if array else "")))
 
 
-def matching(every: Sequence[Records], wanted: Filter, *, vouched: bool = False) -> list[tuple[UsageRecord, Records]]:
-    """The records that are meant, the oldest first, each with the folder that it is in.
+def matching(every: Sequence[Records], wanted: Filter, *, own_only: bool = False) -> list[tuple[UsageRecord, Records]]:
+    """The matching records, oldest first, each with its folder.
 
-    With `vouched`, only those that their folder's owner wrote of himself.
+    With `own_only`, only records of the owner of their folder.
     """
     found = [
         (record, records)
         for records in every
-        for record in _read(records, wanted.day or "", vouched=vouched)
+        for record in _read(records, wanted.day or "", own_only=own_only)
         if wanted.matches(record)
     ]
     return sorted(found, key=lambda one: one[0].begun)
 
 
-def _read(records: Records, day: str, *, vouched: bool) -> Iterator[UsageRecord]:
-    return records.vouched(day) if vouched else records.all(day)
+def _read(records: Records, day: str, *, own_only: bool) -> Iterator[UsageRecord]:
+    return records.of_owner(day) if own_only else records.all(day)
 
 
-def find(every: Sequence[Records], prefix: str, *, vouched: bool = False) -> tuple[UsageRecord, Records]:
-    """The record whose id begins so, and the folder that it is in. Raises `NotFound`, also when there are several."""
+def find(every: Sequence[Records], prefix: str, *, own_only: bool = False) -> tuple[UsageRecord, Records]:
+    """The record whose id has this prefix, and its folder. Raises `NotFound`, also if there are several."""
     found = [(record, records) for records in every for record in records.beginning(prefix)]
-    if vouched:
-        found = [(record, records) for record, records in found if records.vouches_for(record)]
+    if own_only:
+        found = [(record, records) for record, records in found if records.is_of_owner(record)]
     record = by_id((record for record, _ in found), prefix)
     return record, next(records for one, records in found if one is record)

@@ -1,4 +1,4 @@
-"""A job whose machine becomes an image: `dayfly run --save-as`."""
+"""Runs a job and saves its machine as an image: `dayfly run --save-as`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from dayfly.values import dataclass, replace
 
 @dataclass(frozen=True)
 class Saved:
-    """What the job is to exit with, and the digest of the image (empty: none was made)."""
+    """The exit status of the job, and the digest of the image (empty: none was made)."""
 
     status: int
     digest: str
 
 
 def parse_target(text: str) -> Name:
-    """The name in one's own library: `NAME:TAG`, or `user/NAME:TAG`. Raises `Refused`."""
+    """The name in the user's own library: `NAME:TAG`, or `user/NAME:TAG`. Raises `Refused`."""
     reference = parse(text)
     if reference.name is None or reference.digest:
-        raise Refused(f"{text!r} is no name that an image can be given", "write NAME:TAG")
+        raise Refused(f"{text!r} is not a valid name for an image", "write NAME:TAG")
     if reference.library is LibraryKind.SYSTEM:
-        raise Refused(f"{text}: a machine is saved to your own library only", f"write {reference.name}")
+        raise Refused(f"{text}: a machine can be saved only to your own library", f"write {reference.name}")
     return reference.name
 
 
@@ -44,22 +44,22 @@ def run_and_save(
     notify: Notify,
     progress: Callable[[], Callable[[str], None]],
 ) -> Saved:
-    """Run the job, and make an image of its machine when it has ended well.
+    """Run the job, and make an image of its machine if it succeeded.
 
-    What an image needs is looked for before the job starts. `progress` is called when the image is begun, for what is told of
-    each step. Raises `DayflyError`.
+    The requirements of an image are checked before the job starts. `progress` is called when the image is begun; it returns
+    the function that reports each step. Raises `DayflyError`.
     """
     libraries = Libraries(settings)
-    with libraries.open(description.image) as parent, capture.bench(libraries.user, settings) as target:
+    with libraries.open(description.image) as parent, capture.prepared(libraries.user, settings) as target:
         result = run(replace(description, capture=Capture(target.archive, failed_too)), settings, notify)
         if not result.captured:
             if result.job_status != 0 and not failed_too:
-                hint = "--save-failed saves it all the same"
+                hint = "use --save-failed to save it anyway"
                 notify(f"no image was saved: the job ended with status {result.status} ({hint})")
             return Saved(result.status, "")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HELD)
         if result.captured != parent.digest:
-            raise DayflyError(f"no image was saved: {description.image} became another image when the job started", "try again")
+            raise DayflyError(f"no image was saved: {description.image} changed when the job started", "try again")
         digest = capture.save(target, parent, libraries.user, name, progress())
         if warning := libraries.warning(name, LibraryKind.USER):
             notify(warning)

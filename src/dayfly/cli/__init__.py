@@ -21,24 +21,24 @@ UNUSED = ("inspect", "ipaddress", "linecache", "locale", "ntpath", "textwrap")
 
 
 def entry() -> NoReturn:
-    """The command `dayfly`. Ends at once: tidying up memory that ends with the process takes 8 ms."""
-    gc.disable()  # until the command runs: imports and parsers make many objects that stay, and no garbage
+    """The command `dayfly`. Exits at once: freeing memory at the end of the process would take 8 ms."""
+    gc.disable()  # until the command runs: imports and parsers make many long-lived objects, and no garbage
     status = main()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, ValueError):  # whoever read it is gone
+    except (OSError, ValueError):  # the reader is gone
         os._exit(status)
     os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `dayfly` with these arguments; returns what to exit with."""
+    """Run `dayfly` with these arguments; returns the exit status."""
     inherited.open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _status(words)
-        sys.stdout.flush()  # here, where a reader that went away is no traceback
+        sys.stdout.flush()  # here, so that a missing reader causes no traceback
     except DayflyError as error:
         process.warn(str(error))
         return error.exit_status
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return DayflyError.exit_status
         limit = _limit_behind(error)
         if error.filename is None and not limit:
-            raise  # nobody could do anything about it: a mistake of ours
+            raise  # a bug: the user could not do anything about it
         hint = limit or "`dayfly doctor` checks the folders that Dayfly uses"
         process.warn(f"{error.filename or 'dayfly'}: {error.strerror} ({hint})")
         return DayflyError.exit_status
@@ -75,7 +75,7 @@ def _limit_behind(error: Exception) -> str:
 
 
 def _drop_output() -> None:
-    """Lead stdout to nowhere, so that Python does not try once more at its end."""
+    """Redirect stdout to /dev/null, so that Python does not try to flush it again at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -90,22 +90,22 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] == "--version" and "_ARGCOMPLETE" not in os.environ:
         sys.stdout.write(f"{version()}\n")
         return 0
-    from dayfly import lazily  # noqa: PLC0415 (the version does without it)
+    from dayfly import lazily  # noqa: PLC0415 (not for the version)
 
     lazily.load(*UNUSED)
-    if words and words[0] == "job-shell":  # a batch system's to call: it is not among the commands that people are shown
-        from dayfly.cli.job_shell import serve  # noqa: PLC0415 (the other commands do without it)
+    if words and words[0] == "job-shell":  # called by batch systems: it is not among the commands shown to users
+        from dayfly.cli.job_shell import serve  # noqa: PLC0415 (not for the other commands)
 
         return serve(words[1:])
     if words and words[0] == "local-job" and len(words) == 3:  # what `dayfly submit --batch local` starts
-        from dayfly.batch.submission import local  # noqa: PLC0415 (the other commands do without it)
+        from dayfly.batch.submission import local  # noqa: PLC0415 (not for the other commands)
 
         return local.run(words[1], int(words[2]), process.warn)
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
         return _execute(words[0], words[1:])
-    from dayfly.cli.whole import parse_whole  # noqa: PLC0415 (only for help and completion)
+    from dayfly.cli.toplevel import parse_toplevel  # noqa: PLC0415 (only for help and completion)
 
-    return parse_whole(words)
+    return parse_toplevel(words)
 
 
 def _execute(name: str, words: list[str]) -> int:
@@ -118,7 +118,7 @@ def _execute(name: str, words: list[str]) -> int:
     own = words[: words.index("--")] if "--" in words else words
     arguments = parser.parse_args(own)
     arguments.after_dashes = words[len(own) + 1 :]
-    gc.freeze()  # what is there now stays to the end: it is not looked through again and again
+    gc.freeze()  # all objects so far stay to the end: they need not be scanned again
     gc.enable()
     status: int = module.execute(arguments)
     return status

@@ -1,4 +1,4 @@
-"""`dayfly batch`: what a batch system needs to know of Dayfly."""
+"""`dayfly batch`: the configuration of batch systems for Dayfly."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ End the machines of jobs that are gone from this node, and remove their empty cg
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
 
 
-_DONE = "everything is as it should be"
+_DONE = "everything is up to date"
 _REJECTED = 255
-"""The -1 with which a submit filter has qsub reject a job."""
+"""The exit status (-1) with which a submit filter has qsub reject a job."""
 _SCRIPT_LIMIT = 64 * 1024**2
 
 
@@ -146,7 +146,7 @@ def _configure_pbs(setup: argparse.ArgumentParser) -> None:
 def _configure_host(
     setup: argparse.ArgumentParser, option: str, default: str, what: str, act: Callable[[argparse.Namespace], int]
 ) -> None:
-    """Of a batch system each of whose hosts has files of its own, in one place."""
+    """The options of a batch system with files on each host."""
     _add_common(setup)
     setup.add_argument(
         option, dest="place", metavar="PATH", type=Path, default=Path(default), help=f"{what} (default: {default})"
@@ -179,13 +179,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what the command below `batch` says."""
+    """Run the subcommand."""
     status: int = arguments.act(arguments)
     return status
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.jobshell.check import check  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.jobshell.check import check  # noqa: PLC0415 (only for this command)
     from dayfly.batch.jobshell.request import parse  # noqa: PLC0415
 
     words = [*arguments.words]
@@ -199,7 +199,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _filter(arguments: argparse.Namespace) -> int:
-    from dayfly import process  # noqa: PLC0415 (only where it is asked for)
+    from dayfly import process  # noqa: PLC0415 (only for this command)
     from dayfly.batch.adapters.torque.filter import rewrite  # noqa: PLC0415
     from dayfly.batch.jobshell.check import check  # noqa: PLC0415
     from dayfly.errors import DayflyError  # noqa: PLC0415
@@ -215,7 +215,7 @@ def _filter(arguments: argparse.Namespace) -> int:
 
 
 def _epilog(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.adapters.slurm.reap import reap  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.slurm.reap import reap  # noqa: PLC0415 (only for this command)
 
     for line in reap(arguments.age):
         print(line)
@@ -223,7 +223,7 @@ def _epilog(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> site.Settings:
-    """The site's settings, for all users. A file that is named may be the caller's, who perhaps prepares it for the nodes."""
+    """The site's settings, for all users. A given file may belong to the caller, who may be preparing it for the nodes."""
     named = Path(arguments.settings) if arguments.settings else None
     return site.load(named, user=site.USER, owners=site.ROOT | {os.getuid()} if named else site.ROOT)
 
@@ -235,7 +235,7 @@ def _program(arguments: argparse.Namespace) -> str:
 def _print(arguments: argparse.Namespace, texts: Mapping[str, str]) -> int:
     if arguments.show:
         if arguments.show not in texts:
-            raise UsageError(f"{arguments.show} is none of the files", f"these: {', '.join(texts)}")
+            raise UsageError(f"there is no file {arguments.show}", f"one of: {', '.join(texts)}")
         print(texts[arguments.show], end="")
         return 0
     for name, text in texts.items():
@@ -245,11 +245,11 @@ def _print(arguments: argparse.Namespace, texts: Mapping[str, str]) -> int:
 
 def _refuse_show(arguments: argparse.Namespace) -> None:
     if arguments.show:
-        raise UsageError("--apply writes all of the files, and --show prints one", "leave one of them out")
+        raise UsageError("--apply and --show cannot be combined", "remove one of them")
 
 
 def _setup_slurm(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.adapters.slurm.apply import Wanted, plan, task_prolog  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.slurm.apply import Wanted, plan, task_prolog  # noqa: PLC0415 (only for this command)
     from dayfly.batch.adapters.slurm.setup import files  # noqa: PLC0415
 
     settings, program = _settings(arguments), _program(arguments)
@@ -263,21 +263,21 @@ def _setup_slurm(arguments: argparse.Namespace) -> int:
 
 
 def _write(planned: Mapping[Path, Made], then: str) -> int:
-    """Write a site's files, and say so; `then` is what the administrator has to do."""
-    from dayfly.batch.setup.site_files import check_writable, write  # noqa: PLC0415 (only where it is asked for)
+    """Write a site's files, and print them; `then` is what the administrator must do next."""
+    from dayfly.batch.setup.site_files import check_writable, write  # noqa: PLC0415 (only for this command)
 
     check_writable(planned, "the batch system's files")
-    kept = write(planned)
+    saved = write(planned)
     for path in planned:
         print(f"wrote {path}")
-    for path in kept:
-        print(f"kept  {path}")
+    for path in saved:
+        print(f"saved {path}")
     print(then if planned else _DONE)
     return 0
 
 
 def _setup_gridengine(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.adapters.gridengine import setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.gridengine import setup  # noqa: PLC0415 (only for this command)
     from dayfly.batch.adapters.gridengine.apply import Wanted, do, plan  # noqa: PLC0415
 
     settings = _settings(arguments)
@@ -303,7 +303,7 @@ def _said(attributes: Mapping[str, str]) -> str:
 
 
 def _setup_pbs(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.adapters.pbs import apply, setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.pbs import apply, setup  # noqa: PLC0415 (only for this command)
 
     settings, program = _settings(arguments), _program(arguments)
     if not arguments.apply:
@@ -315,15 +315,15 @@ def _setup_pbs(arguments: argparse.Namespace) -> int:
 
 
 def _setup_htcondor(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.adapters.htcondor import apply, setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.htcondor import apply, setup  # noqa: PLC0415 (only for this command)
 
-    return _setup_host(arguments, setup.files, apply.plan, "have the daemons read it: condor_reconfig")
+    return _setup_host(arguments, setup.files, apply.plan, "make the daemons read it: condor_reconfig")
 
 
 def _setup_torque(arguments: argparse.Namespace) -> int:
-    from dayfly.batch.adapters.torque import apply, setup  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.adapters.torque import apply, setup  # noqa: PLC0415 (only for this command)
 
-    return _setup_host(arguments, setup.files, apply.plan, "have pbs_mom read it: a HUP")
+    return _setup_host(arguments, setup.files, apply.plan, "make pbs_mom read it: send it HUP")
 
 
 def _setup_host(
@@ -332,7 +332,7 @@ def _setup_host(
     plan: Callable[[Places, site.Settings], Mapping[Path, Made]],
     then: str,
 ) -> int:
-    from dayfly.batch.setup.site_files import Places  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.setup.site_files import Places  # noqa: PLC0415 (only for this command)
 
     settings = _settings(arguments)
     places = Places(arguments.place, arguments.folder, _program(arguments), arguments.settings)

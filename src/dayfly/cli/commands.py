@@ -1,4 +1,4 @@
-"""The commands of `dayfly`: what there is, and the module of each."""
+"""The commands of `dayfly`, and the module of each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a shell offers for an argument: names of images, recipes, records, templates. Imported only while a shell completes.
+"""Completion of arguments: names of images, recipes, records, templates. Imported only while a shell completes.
 
-A shell shows whatever a completer prints in the middle of the line that is being typed, so these say nothing when they fail.
+Output of a completer would appear in the middle of the command line, so failures are silent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dayfly.provision.templates.maintenance import stored
 
 
 def images(prefix: str, **_: object) -> list[str]:
-    """The names of all images; with `system/` or `user/` before them once the prefix begins so."""
+    """The names of all images; with `system/` or `user/` if the prefix begins with it."""
     try:
         libraries = Libraries(site.load())
     except (DayflyError, OSError):
@@ -78,7 +78,9 @@ BY_METAVAR: dict[str, Callable[..., Iterable[str]]] = {
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell, and exit. The job's command, which the parsers never see, is completed with this host's files."""
+    """Print the completions for the shell, and exit. The job's command, which is not parsed, is completed with this
+    host's files.
+    """
     if " -- " in os.environ.get("COMP_LINE", ""):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -88,11 +90,11 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def attach(parser: argparse.ArgumentParser) -> None:
-    """Give each argument its completer, by what it is called in the help. Arguments that are anybody's guess get none."""
+    """Give each argument its completer by its name in the help. Other arguments get none."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
                 attach(below)
         elif action.choices is None and action.nargs != 0:
             metavar = action.metavar if isinstance(action.metavar, str) else ""
-            action.completer = BY_METAVAR.get(metavar, SuppressCompleter())  # type: ignore[attr-defined]  # argcomplete's place for it
+            action.completer = BY_METAVAR.get(metavar, SuppressCompleter())  # type: ignore[attr-defined]  # argcomplete's

@@ -1,4 +1,4 @@
-"""`dayfly completion`: the script that teaches a shell to complete Dayfly's commands, options and image names."""
+"""`dayfly completion`: the completion script of a shell for Dayfly's commands, options and image names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def configure(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the script."""
     from argcomplete.shell_integration import shellcode  # noqa: PLC0415 (only for this command)
 
     sys.stdout.write(shellcode(["dayfly"], shell=arguments.shell))

@@ -1,4 +1,4 @@
-"""`dayfly doctor`: everything that Dayfly depends on, checked, with how to fix it."""
+"""`dayfly doctor`: checks of everything that Dayfly depends on, with fixes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def configure(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Check all, and print what was found."""
+    """Run all checks, and print the findings."""
     findings = list(examine())
     if arguments.json:
         print_json([asdict(finding) for finding in findings])

@@ -65,49 +65,49 @@ def _configure_build(parser: Parser) -> None:
 
 
 def _configure_import(parser: Parser) -> None:
-    from dayfly.cli.importing import configure_import  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.importing import configure_import  # noqa: PLC0415 (not for the other commands)
 
     configure_import(parser)
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.cli.importing import import_image  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.importing import import_image  # noqa: PLC0415 (not for the other commands)
 
     return import_image(arguments, settings)
 
 
 def _configure_push(parser: Parser) -> None:
-    from dayfly.cli.registry import configure_push  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.registry import configure_push  # noqa: PLC0415 (not for the other commands)
 
     configure_push(parser)
 
 
 def _push(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.cli.registry import push  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.registry import push  # noqa: PLC0415 (not for the other commands)
 
     return push(arguments, settings)
 
 
 def _configure_pull(parser: Parser) -> None:
-    from dayfly.cli.registry import configure_pull  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.registry import configure_pull  # noqa: PLC0415 (not for the other commands)
 
     configure_pull(parser)
 
 
 def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.cli.registry import pull  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.registry import pull  # noqa: PLC0415 (not for the other commands)
 
     return pull(arguments, settings)
 
 
 def _configure_copy(parser: Parser) -> None:
-    from dayfly.cli.registry import configure_copy  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.registry import configure_copy  # noqa: PLC0415 (not for the other commands)
 
     configure_copy(parser)
 
 
 def _copy(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.cli.registry import copy  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli.registry import copy  # noqa: PLC0415 (not for the other commands)
 
     return copy(arguments, settings)
 
@@ -146,21 +146,21 @@ def _configure_gc(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what the command below `image` says."""
+    """Run the subcommand."""
     status: int = arguments.act(arguments, site.load())
     return status
 
 
 def _build(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.app.build import build  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.cli.progress import Progress  # noqa: PLC0415 (the other commands do without it)
-    from dayfly.imagebuild import recipe  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.app.build import build  # noqa: PLC0415 (not for the other commands)
+    from dayfly.cli.progress import Progress  # noqa: PLC0415 (not for the other commands)
+    from dayfly.imagebuild import recipe  # noqa: PLC0415 (not for the other commands)
 
     if arguments.list:
         print_table(("RECIPE", "FILE"), [(name, str(path)) for name, path in sorted(recipe.shipped().items())], "no recipes")
         return 0
     if arguments.recipe is None:
-        raise NotFound("no recipe was named", "`dayfly image build --list` shows those that Dayfly ships")
+        raise NotFound("no recipe was given", "`dayfly image build --list` shows the recipes that come with Dayfly")
     wanted = recipe.find(arguments.recipe)
     progress = Progress()
     name, digest = build(wanted, arguments.kind, settings, progress, process.warn, arguments.name)
@@ -188,14 +188,14 @@ def _row(image: Listed) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:
-    import shlex  # noqa: PLC0415 (the other commands do without it)
+    import shlex  # noqa: PLC0415 (not for the other commands)
 
     library, _, notice = Libraries(settings).find(arguments.image)
     digest, manifest, config = library.inspect(arguments.image)
     layers = {
         str(layer.role): {"digest": layer.digest, "size": layer.size, "type": layer.media_type} for layer in manifest.layers
     }
-    came, endorsers, problem = _standing(library, digest)
+    came, endorsers, problem = _provenance(library, digest)
     if arguments.json:
         shown = {"library": library.kind, "digest": digest, "config": asdict(config), "layers": layers}
         stands = {"origins": [asdict(origin) for origin in came], "endorsers": endorsers, "problem": problem}
@@ -226,8 +226,10 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _standing(library: Library, digest: str) -> tuple[list[Origin], list[str], str]:
-    """How an image came into its library, who endorses it, and why it may not be run (may be empty; else nothing else is)."""
+def _provenance(library: Library, digest: str) -> tuple[list[Origin], list[str], str]:
+    """How an image came into its library, who endorses it, and why it may not be run. If the last is not empty, the
+    others are.
+    """
     try:
         provenance = library.provenance(digest)
     except Stopped as error:
@@ -237,7 +239,7 @@ def _standing(library: Library, digest: str) -> tuple[list[Origin], list[str], s
 
 
 def _inspect(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.cli import inspection  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.cli import inspection  # noqa: PLC0415 (not for the other commands)
 
     return inspection.execute(arguments, settings)
 
@@ -286,5 +288,5 @@ def _gc(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     sys.stdout.write(f"removed {len(done.removed)} files ({format_size(done.freed)}) and {done.folders} left-over folders\n")
     if done.in_use:
-        sys.stdout.write(f"{len(done.in_use)} more go when the machines that run from them have ended\n")
+        sys.stdout.write(f"{len(done.in_use)} more will be removed when the machines that use them have ended\n")
     return 0

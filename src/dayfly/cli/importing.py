@@ -1,4 +1,4 @@
-"""`dayfly image import`: of containers and of disks."""
+"""`dayfly image import`: container images and disks."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def _configure_disk(group: argparse._ArgumentGroup) -> None:
 
 
 def _checksum(algorithm: str, text: str) -> Checksum:
-    from dayfly.imagebuild.disk import parse_checksum  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild.disk import parse_checksum  # noqa: PLC0415 (not for the other commands)
 
     return parse_checksum(algorithm, text)
 
 
 def import_image(arguments: argparse.Namespace, settings: Settings) -> int:
     """`dayfly image import SOURCE [NAME:TAG]`."""
-    from dayfly.imagebuild import disk  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import disk  # noqa: PLC0415 (not for the other commands)
 
     libraries, progress = Libraries(settings), Progress()
     source = disk.parse(arguments.source)
@@ -92,10 +92,10 @@ def import_image(arguments: argparse.Namespace, settings: Settings) -> int:
 def _of_disk(
     source: disk.Source, arguments: argparse.Namespace, libraries: Libraries, settings: Settings, progress: Progress
 ) -> tuple[Name, str]:
-    from dayfly.imagebuild import disk  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import disk  # noqa: PLC0415 (not for the other commands)
 
     if arguments.insecure or arguments.auth_file:
-        raise UsageError(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, and not for disks")
+        raise UsageError(f"{'--insecure' if arguments.insecure else '--auth-file'} is for registries, not for disks")
     options = disk.ImportOptions(
         source=source,
         name=arguments.name,
@@ -114,11 +114,11 @@ def _of_disk(
 def _of_container(
     arguments: argparse.Namespace, libraries: Libraries, settings: Settings, progress: Progress
 ) -> tuple[Name, str]:
-    from dayfly.imagebuild import containerimage  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import containerimage  # noqa: PLC0415 (not for the other commands)
 
     if arguments.checksum or arguments.boot or arguments.firmware:
         given = "--firmware" if arguments.firmware else "--boot" if arguments.boot else f"--{arguments.checksum.algorithm}"
-        raise UsageError(f"{given} is for disks, and {arguments.source} is none", "write disk:FILE where a disk is meant")
+        raise UsageError(f"{given} is for disks, but {arguments.source} is not a disk", "write disk:FILE for a disk")
     options = containerimage.ImportOptions(
         source=containerimage.parse(arguments.source),
         name=arguments.name,

@@ -1,4 +1,4 @@
-"""`dayfly image inspect`: what is in an image, for people, for programs and for a gate."""
+"""`dayfly image inspect`: the report of an image as text or JSON, and `--fail-on`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dayfly.units import format_size
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Do what the command says: 0, or `gate.EXIT_STATUS` where something is found that was to fail."""
+    """Run the command: 0, or `gate.EXIT_STATUS` if a condition of `--fail-on` is met."""
     conditions = gate.parse(arguments.fail_on) if arguments.fail_on is not None else ()
     if any(condition.kind is gate.Kind.VULNERABLE for condition in conditions) and arguments.osv is None:
-        raise UsageError("--fail-on vulnerable needs a list of known problems", "name one by --osv PATH")
+        raise UsageError("--fail-on vulnerable needs a list of vulnerabilities", "give one with --osv PATH")
     library, _, notice = Libraries(settings).find(arguments.image)
     found = inspect(library, arguments.image, arguments.osv)
     failures = gate.judge(found, conditions)
@@ -40,8 +40,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _print(found: Inspected) -> None:
     inside = found.contents
-    system = inside.os.get("PRETTY_NAME", "") or "not said"
-    signed = ", ".join(found.endorsers) or "by nobody who is believed"
+    system = inside.os.get("PRETTY_NAME", "") or "unknown"
+    signed = ", ".join(found.endorsers) or "not by a trusted key or list"
     starts = "started by its init" if found.starts_services else "not started: Dayfly's agent is the init"
     entered = sum(one.password is not Password.NONE for one in inside.accounts)
     fields = {
@@ -72,7 +72,7 @@ def _sections(inside: Contents) -> list[tuple[str, Sequence[str], list[tuple[str
             [(one.name, str(one.uid), one.shell, one.scheme or one.password) for one in with_password],
         ),
         (
-            "Keys that let in",
+            "Keys that allow login",
             ("USER", "FILE", "TYPE", "FINGERPRINT", "COMMENT"),
             [(key.user, key.path, key.type, key.fingerprint, key.comment) for key in inside.keys],
         ),
@@ -94,7 +94,7 @@ def _sections(inside: Contents) -> list[tuple[str, Sequence[str], list[tuple[str
             [(one.unit, one.kind if one.network else f"{one.kind}, a path", one.address) for one in inside.listeners],
         ),
         (
-            "Known problems",
+            "Known vulnerabilities",
             ("PACKAGE", "VERSION", "FIXED IN", "ID", "WHAT"),
             [(one.package, one.version, one.fixed or "-", one.id, one.summary) for one in inside.vulnerabilities or ()],
         ),

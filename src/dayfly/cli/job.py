@@ -1,4 +1,4 @@
-"""`dayfly job`: what became of a job that was submitted."""
+"""`dayfly job`: the state and results of submitted jobs."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def configure(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what the command below `job` says."""
+    """Run the subcommand."""
     status: int = arguments.act(arguments)
     return status
 
 
 def _client() -> Client:
-    from dayfly.batch.systems import SYSTEMS  # noqa: PLC0415 (the list of jobs does without them)
+    from dayfly.batch.systems import SYSTEMS  # noqa: PLC0415 (not for the list of jobs)
 
     return Client(SYSTEMS)
 
@@ -69,16 +69,16 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _words(found: JobStatus) -> str:
-    return str(found.status) if found.status is not None else "not known here: see what the batch system says"
+    return str(found.status) if found.status is not None else "not known here: ask the batch system"
 
 
 def _wait(arguments: argparse.Namespace) -> int:
     job: SubmittedJob = arguments.job
     found = _client().wait(job, site.load())
     if found.state is State.FAULTY:
-        raise DayflyError(f"{job.id} cannot start", "see what the batch system says of it")
+        raise DayflyError(f"{job.id} cannot start", "ask the batch system for the reason")
     if found.status is None:
-        raise DayflyError(f"{job.id} has ended, and how is not known here", "see what the batch system says of it")
+        raise DayflyError(f"{job.id} has ended, but its exit status is not known here", "ask the batch system")
     return found.status
 
 
@@ -87,7 +87,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     found = [paths[1 if arguments.errors else 0] for paths in job.outputs()]
     there = [path for path in found if path.is_file()]
     if not there:
-        raise NotFound(f"{job.id} has written nothing yet", f"it goes to {found[0]}")
+        raise NotFound(f"{job.id} has not written any output yet", f"it will be in {found[0]}")
     for path in there:
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)

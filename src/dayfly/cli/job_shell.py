@@ -1,4 +1,4 @@
-"""`dayfly job-shell`: what a batch system's hook executes in the place of a job's command. On the way to every job's start."""
+"""`dayfly job-shell`: executed by a batch system's hook instead of a job's command. On the hot path of every job."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from dayfly.batch.jobshell.shell import serve as serve_job
 from dayfly.errors import Refused
 
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
-"""Those whose hooks call us: `dayfly.batch.adapters.SYSTEM.job` reads what each says of a job, `calls` asks it for something."""
+"""The batch systems whose hooks call us: `dayfly.batch.adapters.SYSTEM.job` reads their description of a job, `calls` makes calls
+to them.
+"""
 
 
 def serve(words: Sequence[str]) -> int:
-    """Run the job that `SYSTEM WORD=VALUE… -- COMMAND` describes. One that died by a signal takes us with it by the same one."""
+    """Run the job that `SYSTEM WORD=VALUE… -- COMMAND` describes. If it died by a signal, this process ends by the same
+    signal.
+    """
     if not words or words[0] not in SYSTEMS:
-        raise Refused("the job shell serves no such batch system", f"these: {', '.join(SYSTEMS)}")
+        raise Refused("unknown batch system", f"one of: {', '.join(SYSTEMS)}")
     package = f"dayfly.batch.adapters.{words[0]}"
     status = serve_job(
         words[1:],
@@ -32,11 +36,11 @@ def serve(words: Sequence[str]) -> int:
 
 
 def _die(number: int) -> int:
-    """End by a signal, so that the batch system sees of the job what it would have seen of it on the node."""
+    """End by a signal, so that the batch system sees the same as for a native job."""
     sys.stdout.flush()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
-    return 128 + number  # one that does not end a process
+    return 128 + number  # a signal that does not end a process

@@ -1,4 +1,4 @@
-"""Arguments that say which library, or which image of one, is meant."""
+"""Arguments that select a library or an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_image(parser: argparse.ArgumentParser) -> None:
 
 
 def add_system(parser: argparse.ArgumentParser, help_: str) -> None:
-    """Add `--system`: the `kind` of library that is meant, the user's without it."""
+    """Add `--system`: sets `kind` to the system library, the user's without it."""
     parser.add_argument(
         "--system", action="store_const", dest="kind", const=LibraryKind.SYSTEM, default=LibraryKind.USER, help=help_
     )

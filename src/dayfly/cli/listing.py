@@ -1,4 +1,4 @@
-"""Tables for people and JSON for programs, of the same rows."""
+"""Prints rows as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON document. Bytes of names that are no UTF-8 are written as the escapes that JSON has for them."""
-    import json  # noqa: PLC0415 (tables do without it)
+    """Print one JSON document. Bytes of names that are not UTF-8 are written as JSON escapes."""
+    import json  # noqa: PLC0415 (not for tables)
 
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     sys.stdout.write(text.encode(errors="backslashreplace").decode())
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Columns as wide as their widest cell, the last one as it is; `empty` goes to stderr where there are no rows."""
+    """Print a table; each column but the last is as wide as its widest cell. Without rows, `empty` goes to stderr."""
     if not rows:
         sys.stderr.write(f"{empty}\n")
         return
@@ -41,7 +41,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def clean(text: str) -> str:
-    """Text that moves no cursor, whoever wrote it."""
+    """Text without control characters."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -51,7 +51,7 @@ def width(text: str) -> int:
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
-    """Names and values, one a line."""
+    """Print names and values, one pair in each line."""
     room = max(map(len, fields), default=0)
     for name, value in fields.items():
         sys.stdout.write(f"{name + ':':{room + 1}} {clean(value)}\n")

@@ -1,4 +1,4 @@
-"""Argument parsing that reports mistakes as Dayfly reports them: one line, a hint, exit status 125."""
+"""Argument parsing with Dayfly's error reports: one line, a hint, exit status 125."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dayfly.values import dataclass
 
 
 class _English(ModuleType):
-    """Stands for gettext while argparse is imported. Python has no translations of argparse's texts: at each start gettext would
-    look for them in vain, and import `locale` for that.
+    """Replaces gettext while argparse is imported. Python has no translations of argparse's texts: gettext would look for them at
+    each start in vain, and import `locale` for that.
     """
 
     def __init__(self) -> None:
@@ -46,12 +46,12 @@ IMAGE_HELP = "the image's name, like debian:12, or its digest; system/ or user/ 
 
 
 class UsageError(DayflyError):
-    """The command line does not say anything that could be done."""
+    """The command line is invalid."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command below a command. Its description is its help, as a sentence."""
+    """A subcommand. Its description is its help, as a sentence."""
 
     name: str
     help: str
@@ -60,7 +60,7 @@ class Command:
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help as wide as the terminal. argparse's own way to ask for the width costs an import at every start, help or not."""
+    """Help as wide as the terminal. argparse's own way to find the width costs an import at every start, even without help."""
 
     def __init__(self, prog: str) -> None:
         columns = os.environ.get("COLUMNS", "")
@@ -72,18 +72,18 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are `UsageError`s. `surplus` is the hint for words that have no place."""
+    """An argument parser that raises `UsageError`. `surplus` is the hint for unrecognized arguments."""
 
     surplus = ""
     first_word = ""
-    """The first word of the command line that it is made for, where that is known."""
+    """The first word of the command line that it is made for, if known."""
     _mixing = False
 
     def __init__(self, *, prog: str, description: str = "", epilog: str = "", help: str = "") -> None:  # noqa: A002, ARG002
         super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_Formatter)
 
     def add_commands(self, dest: str, commands: Sequence[Command]) -> None:
-        """Add commands below this one: the one that the command line names, or all where it names none of them."""
+        """Add subcommands: the one in the command line, or all if it has none of them."""
         below = self.add_subparsers(metavar="COMMAND", required=True, title="commands", dest=dest)
         for command in [command for command in commands if command.name == self.first_word] or commands:
             description = command.help[0].upper() + command.help[1:] + "."
@@ -94,11 +94,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse's own signature is overloaded
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Options may stand anywhere between the arguments; what has no place is told by the command that was called."""
+        """Options may be anywhere between the arguments; unrecognized ones are reported by the command that was called."""
         if self._mixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._mixing = True
-        several = len(self._get_positional_actions()) > 1  # with one, argparse does it by itself, and sooner
+        several = len(self._get_positional_actions()) > 1  # with one, argparse reports it by itself, and earlier
         parse = self.parse_known_intermixed_args if several else super().parse_known_args
         try:
             found, surplus = parse(args, namespace)
@@ -109,15 +109,15 @@ class Parser(argparse.ArgumentParser):
         return found, surplus
 
     def error(self, message: str) -> NoReturn:
-        """Report a mistake of the command line, with a hint unless the message has one already."""
-        hint = f"`{self.prog} --help` shows what there is"
+        """Report an error of the command line, with a hint unless the message has one already."""
+        hint = f"see `{self.prog} --help`"
         if message.startswith("unrecognized arguments:"):
             hint = self.surplus or hint
         raise UsageError(message, "" if message.endswith(")") else hint)
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's mistake."""
+    """A type for `add_argument`: reads a value with `parse`, whose `DayflyError` becomes the option's error."""
 
     def read(text: str) -> object:
         try:

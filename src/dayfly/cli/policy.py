@@ -1,4 +1,4 @@
-"""`dayfly policy`: what the site's policy says, without starting anything."""
+"""`dayfly policy`: the decisions of the site's policy, without starting anything."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def configure(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what the command below `policy` says."""
+    """Run the subcommand."""
     status: int = arguments.act(arguments, site.load())
     return status
 
@@ -91,11 +91,11 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
         root=arguments.root,
         capture=arguments.capture,
     )
-    known = [permission.vouched(policy, who, what, settings, arguments.account) for policy in policies]
-    decisions = [decide(policy, who, what, request, vouched) for policy, vouched in zip(policies, known, strict=True)]
+    known = [permission.trusted_facts(policy, who, what, settings, arguments.account) for policy in policies]
+    decisions = [decide(policy, who, what, request, trusted) for policy, trusted in zip(policies, known, strict=True)]
     facts = [
-        gather(decision.policy, decision.rule, Facts(who, what), vouched)
-        for decision, vouched in zip(decisions, known, strict=True)
+        gather(decision.policy, decision.rule, Facts(who, what), trusted)
+        for decision, trusted in zip(decisions, known, strict=True)
     ]
     allowed = all(decision.allowed for decision in decisions)
     if arguments.json:
@@ -109,7 +109,7 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _stopped(error: Stopped, *, json: bool) -> int:
-    """No policy is asked for an image that no list vouches for any more."""
+    """The output for an image that no list endorses any more: no policy is checked."""
     if json:
         print_json({"allowed": False, "notes": [error.message], "decisions": []})
     else:
@@ -118,7 +118,7 @@ def _stopped(error: Stopped, *, json: bool) -> int:
 
 
 def _folders(folders: list[Folder]) -> list[Folder]:
-    """Each once; a later one says how, as for a job."""
+    """Folders without duplicates; the last one counts, as for a job."""
     return list({folder.path: folder for folder in folders}.values())
 
 
@@ -142,7 +142,7 @@ def _files(policies: list[Policy], *, json: bool) -> int:
 
 
 def _caller(arguments: argparse.Namespace) -> Caller:
-    """Who is meant: this user, or another one with the groups that he has here."""
+    """The caller in question: this user, or another one with the groups on this host."""
     if arguments.user is None:
         you = permission.caller(principal.current(), arguments.account)
         return Caller(you.users, (*you.groups, *arguments.group), arguments.account)
@@ -157,7 +157,7 @@ def _caller(arguments: argparse.Namespace) -> Caller:
 
 
 def _image(wanted: Reference, who: Caller, settings: Settings) -> tuple[Image, list[str]]:
-    """The image meant, as far as it is here; and what to say about that."""
+    """The image in question, as far as it is known here; and notes about that."""
     somebody_else = str(os.getuid()) not in who.users
     try:
         library, entry, notice = Libraries(settings).find(wanted)
@@ -171,24 +171,28 @@ def _image(wanted: Reference, who: Caller, settings: Settings) -> tuple[Image, l
         )
         return found, [notice] if notice else []
     if wanted.name is None:
-        raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all; one that is not here is judged by its name")
+        raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows the images; others are checked by name")
     kind = wanted.library or (LibraryKind.SYSTEM if library is None else library.kind)
     name = f"{kind}/{wanted.name}"
     whose = "system" if kind is LibraryKind.SYSTEM else "own"
-    why = f"{who.users[-1]}'s own images are not known here" if somebody_else and whose == "own" else "it is in no library here"
-    return Image(whose, (name,), wanted.digest), [f"{name} is judged by its name alone: {why}"]
+    why = (
+        f"{who.users[-1]}'s own images are not known here"
+        if somebody_else and whose == "own"
+        else "it is in none of the libraries"
+    )
+    return Image(whose, (name,), wanted.digest), [f"{name} is checked by its name only: {why}"]
 
 
 def _lines(decision: Decision, facts: list[Fact]) -> str:
     verdict = "allowed" if decision.allowed else f"denied: {clean('; '.join(decision.against))}"
     end = f"ended after {format_duration(decision.time)}\n" if decision.allowed and decision.time is not None else ""
     used = "".join(_line("because", fact) for fact in facts if fact.used)
-    left = "".join(_line("counts for nothing", fact) for fact in facts if not fact.counts and not fact.used)
+    left = "".join(_line("does not count", fact) for fact in facts if not fact.counts and not fact.used)
     return f"{verdict}\nby: {clean(decision.place)}\n{used}{left}{end}"
 
 
 def _line(what: str, fact: Fact) -> str:
-    return f"{what}: {fact.condition} {clean(fact.value)} (says {fact.source})\n"
+    return f"{what}: {fact.condition} {clean(fact.value)} (source: {fact.source})\n"
 
 
 def _fields(decision: Decision, facts: list[Fact]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What is being done, told while it is."""
+"""Progress messages."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dayfly.units import format_duration
 
 
 class Progress:
-    """Tells on stderr what is being done, and after how long."""
+    """Prints progress messages with the elapsed time to stderr."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """This is done next."""
+        """Print the next step."""
         sys.stderr.write(f"[{time.monotonic() - self._begun:6.1f} s] {text}\n")
 
     def ready(self, name: Name) -> None:
-        """There is the image now."""
+        """Print that the image is ready."""
         self(f"{name} is ready after {format_duration(time.monotonic() - self._begun)}")
 
     def done(self, name: Name, digest: str) -> None:
-        """Likewise, and its digest goes to stdout."""
+        """The same, and print its digest to stdout."""
         self.ready(name)
         sys.stdout.write(f"{digest}\n")

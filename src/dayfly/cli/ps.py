@@ -50,7 +50,7 @@ def _row(machine: Running) -> tuple[str, ...]:
 
 
 def user_name(uid: int) -> str:
-    """A user's name, or the number where there is none."""
+    """A user's name, or the uid if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""`dayfly image push`, `pull` and `copy`, and the options by which registries are spoken to."""
+"""`dayfly image push`, `pull` and `copy`, and the options for the access to registries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IN_REGISTRY = "docker://"
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
-    """Add how a registry is spoken to."""
+    """Add the options for the access to a registry."""
     parser.add_argument(
         "--ca", type=checked(_file), metavar="FILE", help="the CA certificate (PEM) to check the server's against"
     )
@@ -46,13 +46,13 @@ def add_access(parser: argparse.ArgumentParser) -> None:
 
 
 def add_max_size(parser: argparse.ArgumentParser, help_: str) -> None:
-    """Add the bound of what is fetched."""
+    """Add the limit on downloads."""
     parser.add_argument("--max-size", type=checked(parse_size), default=parse_size("16G"), metavar="SIZE", help=help_)
 
 
 def access(arguments: argparse.Namespace) -> Access:
-    """What `add_access` was told."""
-    from dayfly.imagebuild.skopeo import Access  # noqa: PLC0415 (the other commands do without it)
+    """The values of the options of `add_access`."""
+    from dayfly.imagebuild.skopeo import Access  # noqa: PLC0415 (not for the other commands)
 
     return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout, process.warn)
 
@@ -108,7 +108,7 @@ def push(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def pull(arguments: argparse.Namespace, settings: Settings) -> int:
     """`dayfly image pull SOURCE [NAME:TAG]`."""
-    from dayfly.imagebuild.containerimage import default_name  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild.containerimage import default_name  # noqa: PLC0415 (not for the other commands)
 
     remote = _remote(arguments.source, arguments)
     cache: Path | None = arguments.cache.absolute() if arguments.cache else settings.library_cache
@@ -116,7 +116,7 @@ def pull(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def copy(arguments: argparse.Namespace, settings: Settings) -> int:
-    """`dayfly image copy SOURCE TARGET`: one of the two above, or from registry to registry, or from library to library."""
+    """`dayfly image copy SOURCE TARGET`: a push, a pull, a copy between registries, or a copy between libraries."""
     from_registry, to_registry = (text.startswith(_IN_REGISTRY) for text in (arguments.source, arguments.target))
     if to_registry and not from_registry:
         return _push(settings, parse(arguments.source), _remote(arguments.target, arguments))
@@ -132,13 +132,13 @@ def copy(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _remote(text: str, arguments: argparse.Namespace) -> Remote:
-    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (not for the other commands)
 
     return registry.Remote(registry.parse(text), access(arguments))
 
 
 def _push(settings: Settings, image: Reference, target: Remote) -> int:
-    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (not for the other commands)
 
     libraries = Libraries(settings)
     library, entry, notice = libraries.find(image)
@@ -156,7 +156,7 @@ def _push(settings: Settings, image: Reference, target: Remote) -> int:
 def _pull(
     arguments: argparse.Namespace, settings: Settings, source: Remote, name: Name, kind: LibraryKind, cache: Path | None
 ) -> int:
-    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (not for the other commands)
 
     libraries = Libraries(settings)
     _warn(libraries, name, kind)
@@ -171,7 +171,7 @@ def _pull(
 
 
 def _relay(arguments: argparse.Namespace, settings: Settings) -> int:
-    from dayfly.imagebuild import registry  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.imagebuild import registry  # noqa: PLC0415 (not for the other commands)
 
     progress = Progress()
     source, target = _remote(arguments.source, arguments), registry.parse(arguments.target)
@@ -182,7 +182,7 @@ def _relay(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _within(settings: Settings, source: Reference, name: Name, kind: LibraryKind) -> int:
-    from dayfly.image.copying import copy  # noqa: PLC0415 (the other commands do without it)
+    from dayfly.image.copying import copy  # noqa: PLC0415 (not for the other commands)
 
     libraries = Libraries(settings)
     library, entry, notice = libraries.find(source)

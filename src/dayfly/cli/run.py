@@ -138,7 +138,7 @@ def _configure_saving(parser: Parser) -> None:
 
 
 def _target(text: str) -> Name:
-    from dayfly.app.save import parse_target  # noqa: PLC0415 (most jobs do without it)
+    from dayfly.app.save import parse_target  # noqa: PLC0415 (not for most jobs)
 
     return parse_target(text)
 
@@ -157,7 +157,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _run_and_save(job: JobDescription, name: Name, settings: Settings, *, failed_too: bool) -> int:
-    from dayfly.app.save import run_and_save  # noqa: PLC0415 (most jobs do without it)
+    from dayfly.app.save import run_and_save  # noqa: PLC0415 (not for most jobs)
     from dayfly.cli.progress import Progress  # noqa: PLC0415 (as that)
 
     told: list[Progress] = []
@@ -173,11 +173,11 @@ def _run_and_save(job: JobDescription, name: Name, settings: Settings, *, failed
 
 
 def description(arguments: argparse.Namespace, settings: Settings) -> JobDescription:
-    """The job that the arguments and the settings describe. Raises `UsageError` when they describe none."""
+    """The job described by the arguments and the settings. Raises `UsageError`."""
     if arguments.workdir is not None and not arguments.workdir.startswith("/"):
-        raise UsageError(f"--workdir {arguments.workdir} is not an absolute path", "write it from / on")
+        raise UsageError(f"--workdir {arguments.workdir} is not an absolute path", "write it with a leading /")
     if arguments.save_failed and arguments.save_as is None:
-        raise UsageError("--save-failed saves nothing without --save-as", "name the image by --save-as NAME:TAG")
+        raise UsageError("--save-failed has no effect without --save-as", "give the image's name with --save-as NAME:TAG")
     return JobDescription(
         image=arguments.image,
         command=tuple(arguments.after_dashes),
@@ -201,7 +201,7 @@ def description(arguments: argparse.Namespace, settings: Settings) -> JobDescrip
 
 
 def environment(variables: dict[bytes, bytes], changes: list[str]) -> tuple[bytes, ...]:
-    """The job's environment: the caller's, with each `NAME=VALUE` set. Raises `UsageError` for what is not one."""
+    """The job's environment: the caller's, with each `NAME=VALUE` set. Raises `UsageError` for an invalid one."""
     for change in changes:
         name, equals, value = change.partition("=")
         if not name or not equals:
@@ -214,4 +214,4 @@ def _working_directory() -> str:
     try:
         return inherited.directory(os.environ.get("PWD", ""))
     except FileNotFoundError:
-        raise UsageError("the working directory does not exist any more", "change to one that does") from None
+        raise UsageError("the working directory does not exist any more", "change to an existing directory") from None

@@ -33,7 +33,7 @@ def configure(parser: Parser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Submit a job."""
-    from dayfly.batch.submission import client, description, local  # noqa: PLC0415 (only where it is asked for)
+    from dayfly.batch.submission import client, description, local  # noqa: PLC0415 (only for this command)
     from dayfly.batch.submission.system import LOCAL, find  # noqa: PLC0415
     from dayfly.batch.systems import SYSTEMS as KNOWN  # noqa: PLC0415
 
@@ -43,7 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if system is None:
             sys.stdout.write(f"{shlex.join(['dayfly', *local.words(job)[3:]])}\n")
         else:
-            sys.stdout.write(f"# {shlex.join(system.words.SUBMIT)}\n{system.render(job)}")
+            sys.stdout.write(f"# {shlex.join(system.adapter.SUBMIT)}\n{system.render(job)}")
         return 0
     made = client.Client(KNOWN).submit(job, system)
     if arguments.json:

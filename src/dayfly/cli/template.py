@@ -88,7 +88,7 @@ def _add_system(parser: argparse.ArgumentParser, help_: str) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what the command below `template` says."""
+    """Run the subcommand."""
     status: int = arguments.act(arguments, site.load())
     return status
 
@@ -197,7 +197,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
 def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     one = maintenance.find(list(stores(settings)), arguments.template)
     if not maintenance.remove(one.folder):
-        raise Refused(f"{one.name} is just being made", "try again when it is")
+        raise Refused(f"{one.name} is being made", "try again when it is complete")
     sys.stdout.write(f"{one.name} removed\n")
     return 0
 

@@ -164,7 +164,7 @@ def _configure_publish(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what the command below `trust` says."""
+    """Run the subcommand."""
     status: int = arguments.act(arguments, site.load())
     return status
 
@@ -176,7 +176,7 @@ def _progress(text: str) -> None:
 def _subscribe(arguments: argparse.Namespace, settings: Settings) -> int:
     name = arguments.name or re.sub(r"[^a-z0-9._-]+", "-", Path(arguments.place).name.partition(".")[0].lower()).strip("-._")
     if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} cannot be the name of a subscription", "name it with --name: small letters, digits, . _ or -")
+        raise Refused(f"{name!r} cannot be the name of a subscription", "use --name: lower-case letters, digits, . _ or -")
     wanted = Wanted(
         name=name,
         place=arguments.place,
@@ -193,12 +193,12 @@ def _subscribe(arguments: argparse.Namespace, settings: Settings) -> int:
 def _path(text: str) -> str:
     path = Path(text).absolute()
     if not path.exists():
-        raise Refused(f"{path} does not exist", "--ca and --crl take files and folders")
+        raise Refused(f"{path} does not exist", "--ca and --crl need files or folders")
     return str(path)
 
 
 def _done(name: str, what: Callable[[], Updated]) -> bool:
-    """Fetch a list, and say what came of it: whether it went well."""
+    """Fetch a list, and print the result. Returns whether it succeeded."""
     try:
         done = what()
     except DayflyError as error:
@@ -226,13 +226,13 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     left = subscriptions.remove(library, arguments.name)
     also = "; `dayfly image remove` removes them" if left else ""
     images = "its 1 image is" if len(left) == 1 else f"its {len(left)} images are"
-    sys.stdout.write(f"{arguments.name} removed: {images} run no more{also}\n")
+    sys.stdout.write(f"{arguments.name} removed: {images} can no longer be run{also}\n")
     return 0
 
 
 def _add_key(arguments: argparse.Namespace, settings: Settings) -> int:
     cosign.add_key(Libraries(settings).library(arguments.kind), _key_name(arguments.name), arguments.file)
-    sys.stdout.write(f"{arguments.name} is believed; `dayfly trust verify IMAGE` looks what it has signed\n")
+    sys.stdout.write(f"{arguments.name} is trusted; `dayfly trust verify IMAGE` checks what it has signed\n")
     return 0
 
 
@@ -240,19 +240,19 @@ def _add_identity(arguments: argparse.Namespace, settings: Settings) -> int:
     name = _key_name(arguments.name)
     library = Libraries(settings).library(arguments.kind)
     cosign.add_identity(library, name, arguments.subject, arguments.issuer, arguments.roots, arguments.log_key)
-    sys.stdout.write(f"{name} is believed; `dayfly trust verify IMAGE` looks what they have signed\n")
+    sys.stdout.write(f"{name} is trusted; `dayfly trust verify IMAGE` checks what they have signed\n")
     return 0
 
 
 def _key_name(text: str) -> str:
     if not NAME.fullmatch(text):
-        raise Refused(f"{text!r} cannot be the name of a key", "small letters, digits, . _ or -")
+        raise Refused(f"{text!r} cannot be the name of a key", "lower-case letters, digits, . _ or -")
     return text
 
 
 def _remove_key(arguments: argparse.Namespace, settings: Settings) -> int:
     cosign.remove_key(Libraries(settings).library(arguments.kind), arguments.name)
-    sys.stdout.write(f"{arguments.name} is believed no more\n")
+    sys.stdout.write(f"{arguments.name} is no longer trusted\n")
     return 0
 
 
@@ -330,7 +330,7 @@ def _image_rows(library: Library, state: State) -> list[tuple[str, ...]]:
         here = "run" if index.starting(digest) else "not in the library"
         why = problem(library.layout, state, entry, now, weak=library.weak_lists)
         if why and digest in state.local:
-            why = f"run, since it was here before; {why}"
+            why = f"can be run, since it was here before; {why}"
         rows.append((entry.title or entry.identifier, str(library.kind), digest[7:19], entry.list, why or here))
     return rows
 
@@ -390,7 +390,7 @@ def _fields(library: Library, state: State, name: str) -> dict[str, object]:
 def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
     base = arguments.uri
     if absolute(base) != base:
-        raise Refused(f"{base} is no address of a folder", "https://… or file:///…")
+        raise Refused(f"{base} is not the address of a folder", "https://… or file:///…")
     libraries = Libraries(settings)
     images = [(libraries.find(reference)[0], reference) for reference in arguments.images]
     endorser = Endorser(arguments.cert, arguments.key, arguments.passphrase_file, arguments.email, arguments.creator)

@@ -1,4 +1,4 @@
-"""`dayfly usage`: what jobs were, what they got and what they used."""
+"""`dayfly usage`: usage records of jobs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _day(text: str) -> str:
 
 def _list(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
     wanted = Filter(arguments.user, arguments.image, arguments.day, arguments.status, arguments.state, arguments.job)
-    shown = [record for record, _ in matching(every, wanted, vouched=arguments.all_users)]
+    shown = [record for record, _ in matching(every, wanted, own_only=arguments.all_users)]
     if arguments.json:
         print_json([asdict(record) for record in shown])
     else:
@@ -101,7 +101,7 @@ def _row(record: UsageRecord) -> tuple[str, ...]:
 
 
 def _show(arguments: argparse.Namespace, every: Sequence[Records]) -> int:
-    record, records = find(every, arguments.id, vouched=arguments.all_users)
+    record, records = find(every, arguments.id, own_only=arguments.all_users)
     if arguments.console:
         print(_console(records.console(record)), end="")
     elif arguments.json:
@@ -115,11 +115,11 @@ def _console(path: Path) -> str:
     try:
         return files.read(path, _CONSOLE_LIMIT).decode(errors="replace")
     except FileNotFoundError:
-        raise NotFound(f"the console of this job was not kept: {path} is not there") from None
+        raise NotFound(f"the console of this job was not saved: {path} does not exist") from None
 
 
 def _from(machine: MachineUsed) -> str:
-    """Which template, or why none."""
+    """The template, or why there is none."""
     return f" {machine.template}" if machine.template else f" ({machine.cold_reason})" if machine.cold_reason else ""
 
 

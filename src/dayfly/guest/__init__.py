@@ -1,1 +1,1 @@
-"""The other side: what the host asks of the agent and what it reports, and the archives that the guest starts from."""
+"""The interface to the guest: requests to the agent and its reports, and the archives that the guest starts from."""

@@ -1,4 +1,4 @@
-"""Who is init in a guest."""
+"""What is init in a guest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class BootMode(StrEnum):
-    """Who is init: the agent (fastest), or the image's own system with the agent as a service of it.
+    """What is init: the agent (fastest), or the image's own init, with the agent as one of its services.
 
     Or firmware boots a whole disk, whose cloud-init starts the agent.
     """
@@ -18,5 +18,5 @@ class BootMode(StrEnum):
 
     @property
     def by_firmware(self) -> bool:
-        """Whether there is a disk with a boot loader on it, and neither kernel nor initramfs of Dayfly's."""
+        """Whether firmware boots a disk with its own boot loader, without a kernel and initramfs from Dayfly."""
         return self in (BootMode.BIOS, BootMode.EFI)

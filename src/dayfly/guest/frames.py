@@ -1,6 +1,6 @@
 """The frames between host and agent: docs/reference/guest-protocol.md, version 3. Pure: bytes in, values out, and back.
 
-A machine is run by its user, so whatever comes out of it is hostile: every frame is checked, and no more is kept than one frame.
+The user controls the machine, so everything from it is hostile: every frame is checked, and no more than one frame is stored.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _OUTPUTS = frozenset({Stream.STDOUT, Stream.STDERR})
 _INPUT = frozenset({Stream.STDIN})
 _NO_STREAM = frozenset({0})
 
-# type: (streams it can have, least and most bytes of payload)
+# type: (valid streams, least and most bytes of payload)
 _RULES = {
     FromGuest.HELLO: (_NO_STREAM, 8, 256),
     FromGuest.STAGE: (_NO_STREAM, 1, 1),
@@ -80,7 +80,7 @@ _TYPES = {int(kind): kind for kind in FromGuest}
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame from the guest, known to be well-formed."""
+    """One well-formed frame from the guest."""
 
     type: FromGuest
     stream: int
@@ -97,15 +97,15 @@ def encode(kind: ToGuest, payload: bytes = b"", stream: int = 0) -> bytes:
 
 
 class Decoder:
-    """Cuts what comes from the guest into frames. Holds at most one incomplete frame."""
+    """Splits data from the guest into frames. Holds at most one incomplete frame."""
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []  # of the incomplete frame, joined only once it is complete: they may be small
+        self._chunks: list[bytes] = []  # of the incomplete frame; joined when it is complete, since they may be small
         self._have = 0
         self._need = _HEADER.size
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """The frames that are complete with this chunk. Raises `ProtocolBroken`; the decoder is of no use after that."""
+        """The frames that this chunk completes. Raises `ProtocolBroken`; the decoder cannot be used after that."""
         self._chunks.append(chunk)
         self._have += len(chunk)
         if self._have < self._need:

@@ -1,8 +1,8 @@
-"""The initramfs: cpio archives in the `newc` format, written without help of any program.
+"""The initramfs: cpio archives in the `newc` format, written without external programs.
 
-The kernel unpacks archives that stand one after the other, so a machine gets `agent_archive(...)` and then
-`modules_archive(...)`: the second is made once for a kernel, the first once for an agent. What the agent finds in them
-is said in docs/reference/guest-protocol.md, "The initramfs".
+The kernel unpacks concatenated archives, so a machine gets `agent_archive(...)` and then `modules_archive(...)`: the second is
+made once for each kernel, the first once for each agent. Their content is described in docs/reference/guest-protocol.md, "The
+initramfs".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOAD_LIST = "load"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of an archive. `mode` includes the file's type; a directory must come before what lies in it."""
+    """One file of an archive. `mode` includes the file's type; a directory must come before its content."""
 
     path: str
     mode: int
@@ -60,13 +60,13 @@ def archive(entries: Sequence[Entry]) -> bytes:
 
 
 def modules_archive(modules: Sequence[tuple[str, bytes]]) -> bytes:
-    """`/modules` with the kernel modules, given as (file name, content) in the order in which they are to be loaded."""
+    """`/modules` with the kernel modules, given as (file name, content) in load order."""
     names = [name for name, _ in modules]
     for name in names:
         if not name or name == LOAD_LIST or set(name) & set("/\n\0"):
             raise ValueError(f"not the file name of a module: {name!r}")
     if len(set(names)) != len(names):
-        raise ValueError("a module comes twice")
+        raise ValueError("a module is given twice")
     return archive(
         (
             directory(MODULES_FOLDER),
@@ -80,13 +80,13 @@ def without_signature(module: bytes) -> bytes:
     """A kernel module without the signature that may be appended to it.
 
     Checking it costs 10 to 20 ms for each module of a cold start in software emulation, and proves nothing here: kernel
-    and modules come from the same image. A kernel that insists on signatures (CONFIG_MODULE_SIG_FORCE) needs them kept.
+    and modules come from the same image. A kernel that enforces signatures (CONFIG_MODULE_SIG_FORCE) needs them.
     """
     if not module.endswith(_SIGNATURE_MAGIC):
         return module
     end = len(module) - len(_SIGNATURE_MAGIC) - _SIGNATURE_INFO.size
     if end < 0:
-        raise ValueError("a module's signature is cut short")
+        raise ValueError("a module's signature is truncated")
     (length,) = _SIGNATURE_INFO.unpack_from(module, end)
     if length > end:
         raise ValueError("a module's signature is longer than the module")
@@ -94,7 +94,7 @@ def without_signature(module: bytes) -> bytes:
 
 
 def agent_archive(agent: bytes) -> bytes:
-    """`/init`, and what must be there before it has mounted anything."""
+    """`/init`, and what it needs before it has mounted anything."""
     return archive(
         (
             *(directory(path) for path in ("dev", "proc", "sys")),

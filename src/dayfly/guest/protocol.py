@@ -24,14 +24,14 @@ UNLIMITED = 2**64 - 1
 
 
 class Stage(IntEnum):
-    """How far the guest's start came."""
+    """How far the guest's start has progressed."""
 
     ROOT = 1
     READY = 2
 
 
 class FailedStage(IntEnum):
-    """What did not come up."""
+    """What failed to start."""
 
     MODULES = 1
     ROOT = 2
@@ -93,7 +93,7 @@ class WindowSize:
 
 @dataclass(frozen=True)
 class GuestIdentity:
-    """Who the job is in the guest: ids, and the passwd(5) and group(5) lines that give them names there."""
+    """The job's user in the guest: ids, and the passwd(5) and group(5) lines with their names."""
 
     uid: int
     gid: int
@@ -122,7 +122,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Link:
-    """A symbolic link of the host on the way to a folder that is shared: the guest gets one like it."""
+    """A symbolic link of the host in the path of a shared folder: the guest gets the same link."""
 
     path: str
     target: str
@@ -138,10 +138,10 @@ class Signals:
 
 @dataclass(frozen=True)
 class StartRequest:
-    """All that the agent needs to make the machine this job's own and start it. Times are nanoseconds since the epoch.
+    """Everything that the agent needs to personalise the machine for a job and start it. Times are nanoseconds since the epoch.
 
-    Without a host name, a seed, a machine-id, the machine keeps what it has. `closed` are the standard streams (0, 1, 2) that the
-    job is started without.
+    If the host name, the seed or the machine-id is empty, the machine keeps its own. `closed` are the standard streams (0, 1,
+    2) that are closed for the job.
     """
 
     arguments: tuple[bytes, ...]
@@ -164,7 +164,7 @@ class StartRequest:
     links: tuple[Link, ...] = ()
 
     def encode(self) -> bytes:
-        """The payload of the START frame. Raises `Refused` when it is over the protocol's limit, or `mac` is wrong."""
+        """The payload of the START frame. Raises `Refused` if it exceeds the protocol's limit, or `mac` is invalid."""
         fields = [(_Tag.ARGUMENT, argument) for argument in self.arguments]
         fields += [(_Tag.ENVIRONMENT, variable) for variable in self.environment]
         fields += [(_Tag.DIRECTORY, self.directory), (_Tag.IDENTITY, self._ids())]
@@ -187,7 +187,7 @@ class StartRequest:
         payload = b"".join(_FIELD.pack(tag, 0, len(value)) + value for tag, value in fields)
         if len(payload) > START_LIMIT:
             raise Refused(
-                f"the job's arguments and environment are {len(payload)} bytes, more than the {START_LIMIT} that a machine takes",
+                f"the job's arguments and environment are {len(payload)} bytes, more than the limit of {START_LIMIT}",
                 "pass large values in a file",
             )
         return payload
@@ -212,7 +212,7 @@ def _mount(mount: Mount) -> bytes:
 
 @dataclass(frozen=True)
 class Hello:
-    """What the agent says of itself when the initramfs has opened the port."""
+    """The agent's first report, when the initramfs has opened the port."""
 
     agent: str
     kernel: str
@@ -220,7 +220,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why the guest cannot go on. `text` is the guest's: one line, printable."""
+    """Why the guest failed. `text` is from the guest: one line, printable."""
 
     stage: FailedStage
     problem: StartProblem
@@ -243,21 +243,21 @@ class Exited:
 
     @property
     def status(self) -> int:
-        """As a shell reports it: the code, or 128 + the signal."""
+        """The status as in a shell: the code, or 128 + the signal."""
         return 128 + self.signal if self.signal else self.code
 
 
 def parse_hello(payload: bytes) -> Hello:
-    """Raises `ProtocolBroken` when the agent is of another protocol version."""
+    """Raises `ProtocolBroken` if the agent has another protocol version."""
     magic, version = payload[:4], int.from_bytes(payload[4:6], "little")
     if magic != MAGIC or version != VERSION:
-        raise ProtocolBroken(f"the agent speaks version {version} of the guest protocol, this Dayfly version {VERSION}")
+        raise ProtocolBroken(f"the agent has version {version} of the guest protocol, but this Dayfly has version {VERSION}")
     agent, _, kernel = payload[8:].partition(b"\0")
     return Hello(printable(agent), printable(kernel))
 
 
 def parse_stage(payload: bytes) -> Stage:
-    """Raises `ProtocolBroken` for a stage that there is not."""
+    """Raises `ProtocolBroken` for an unknown stage."""
     try:
         return Stage(payload[0])
     except ValueError as error:
@@ -265,7 +265,7 @@ def parse_stage(payload: bytes) -> Stage:
 
 
 def parse_failed(payload: bytes) -> Failed:
-    """Raises `ProtocolBroken` for a stage or kind that there is not."""
+    """Raises `ProtocolBroken` for an unknown stage or kind."""
     try:
         stage, problem = FailedStage(payload[0]), StartProblem(payload[1])
     except ValueError as error:
@@ -283,7 +283,7 @@ def parse_exited(payload: bytes) -> Exited:
 
 
 def parse_grant(payload: bytes) -> int:
-    """Bytes more that may be sent."""
+    """The number of additional bytes that may be sent."""
     return int.from_bytes(payload, "little")
 
 
@@ -298,5 +298,5 @@ def encode_clock(nanoseconds: int) -> bytes:
 
 
 def printable(text: bytes) -> str:
-    """A guest's text, safe to print on a terminal."""
+    """A text from the guest, safe to print on a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text.decode(errors="replace"))

@@ -1,6 +1,6 @@
-"""What a disk's own cloud-init finds, and brings the agent in: cloud-init's data source NoCloud, a CD with the label CIDATA.
+"""The seed for a disk's own cloud-init, which installs the agent: data source NoCloud, a CD with the label CIDATA.
 
-Source: cloud-init's documentation, "NoCloud". Nothing in it is secret, and nothing of a job.
+Source: cloud-init's documentation, "NoCloud". It contains no secrets, and nothing about a job.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ runcmd:
   - sh /run/dayfly/start
 """
 _NETWORK = "version: 1\nconfig: []\n"
-"""None is configured: the agent does that where a job has one, and what waits for one would wait in vain."""
-# /run may be mounted noexec, and programs have their place where SELinux lets services start them.
+"""No network is configured: the agent does so if a job has one, and services that wait for a network would wait in vain."""
+# /run may be mounted noexec, and SELinux lets services start programs only from certain folders.
 _START = """\
 for module in virtio_console 9p 9pnet_virtio; do modprobe -q $module; done
 agent=/usr/local/sbin/dayfly-agent

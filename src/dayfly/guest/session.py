@@ -1,7 +1,7 @@
-"""Speaking to the agent of a guest: how it comes up, and one command from its start to its end.
+"""The session with a guest's agent: its startup, and one command from its start to its end.
 
-The protocol is docs/reference/guest-protocol.md, version 3. Whatever comes out of a guest is hostile: each frame is checked
-against what may come now, and no more output is taken than was granted.
+The protocol is docs/reference/guest-protocol.md, version 3. Everything from a guest is hostile: each frame is checked against the
+state, and no more output is accepted than was granted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GRANT_STEP = 256 * 1024
 
 
 class NotStarted(Refused):
-    """The agent could not start the command. `exit_status` is as a shell's: 127 not found, 126 not executable, or else 125."""
+    """The agent could not start the command. `exit_status` is as in a shell: 127 not found, 126 not executable, otherwise 125."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.text or "the agent could not start the job", _HINTS.get(failed.problem, ""))
@@ -42,22 +42,22 @@ class NotStarted(Refused):
 _STATUS = {StartProblem.NOT_FOUND: 127, StartProblem.NOT_EXECUTABLE: 126}
 _HINTS = {
     StartProblem.NOT_FOUND: "is it in the image, or in a shared folder?",
-    StartProblem.DIRECTORY: "is the working directory shared? --share and --workdir say what the job sees",
-    StartProblem.SHARE: "the kernel of a whole disk, which firmware boots, may lack 9p: --no-share does without it",
+    StartProblem.DIRECTORY: "is the working directory shared? see --share and --workdir",
+    StartProblem.SHARE: "the kernel of a whole disk may lack 9p: use --no-share",
     StartProblem.RESOURCES: "ask for more with --memory",
 }
 
 
 class Startup:
-    """What the agent reports until it is ready for a command. `hello` is what it said of itself."""
+    """The agent's reports until it is ready for a command. `hello` is its first report."""
 
     def __init__(self, *, greeted: bool) -> None:
-        """An agent that has `greeted` before, as that of a restored machine, does not do so again."""
+        """`greeted`: the agent has already sent HELLO, as in a restored machine, and does not do so again."""
         self.hello: Hello | None = None
         self._greeted = greeted
 
     def receive(self, frame: Frame) -> Hello | Stage | Failed:
-        """What a frame reports. Raises `ProtocolBroken` for one that may not come now."""
+        """The report in a frame. Raises `ProtocolBroken` for a frame that is not allowed now."""
         if frame.type is FromGuest.HELLO and not self._greeted:
             self._greeted, self.hello = True, parse_hello(frame.payload)
             return self.hello
@@ -73,7 +73,7 @@ class Link(ABC):
 
     @abstractmethod
     def listen(self, on_frame: Callable[[Frame], None]) -> None:
-        """Call `on_frame` with each frame of the command: those that came already, and from now on."""
+        """Call `on_frame` with each frame of the command: those already received, and new ones."""
 
     @abstractmethod
     def start(self, request: bytes) -> None:
@@ -81,23 +81,23 @@ class Link(ABC):
 
     @abstractmethod
     def send(self, kind: ToGuest, payload: bytes = b"", stream: int = 0) -> None:
-        """Send a frame. What cannot be sent any more is dropped."""
+        """Send a frame. It is dropped if it cannot be sent any more."""
 
 
 class Receiver:
-    """Is told of a command. Each method does nothing unless a subclass says otherwise."""
+    """Receives the events of a command. Each method does nothing unless a subclass overrides it."""
 
     def started(self) -> None:
         """The command runs."""
 
     def output(self, stream: Stream, chunk: bytes) -> None:
-        """It wrote something. `Session.consumed` lets it write more."""
+        """It wrote output. `Session.consumed` allows more."""
 
     def output_ended(self, stream: Stream) -> None:
-        """It will write nothing more to this stream."""
+        """This stream has ended."""
 
     def input_granted(self, size: int) -> None:
-        """It takes so many bytes more of input."""
+        """It accepts so many more bytes of input."""
 
     def input_closed(self) -> None:
         """It reads no more."""
@@ -130,15 +130,15 @@ class Session:
         }
 
     def listen(self) -> None:
-        """Follow the command: one that was started already, or will be. Raises `ProtocolBroken`."""
+        """Receive the events of the command, started already or not. Raises `ProtocolBroken`."""
         self._link.listen(self._received)
 
     def start(self, request: bytes) -> None:
-        """Start the command that the START payload `request` describes."""
+        """Start the command of the START payload `request`."""
         self._link.start(request)
 
     def consumed(self, stream: Stream, size: int) -> None:
-        """So many bytes of output are where they should be: the command may write as many more."""
+        """So many bytes of output were delivered: the command may write as many more."""
         self._owed[stream] += size
         if self._owed[stream] >= _GRANT_STEP:
             self._link.send(ToGuest.GRANT, encode_grant(self._owed[stream]), stream)
@@ -146,11 +146,11 @@ class Session:
             self._owed[stream] = 0
 
     def refuse_output(self, stream: Stream) -> None:
-        """Nobody wants this stream any more: the command hears so as from a pipe without a reader."""
+        """This stream is not read any more: for the command it is like a pipe without a reader."""
         self._link.send(ToGuest.CLOSED, stream=stream)
 
     def write(self, chunk: bytes) -> None:
-        """Give the command input, within what it was granted; an empty chunk is the input's end."""
+        """Send input to the command, within its grant; an empty chunk is the end of the input."""
         if chunk:
             self._link.send(ToGuest.DATA, chunk, Stream.STDIN)
         else:
@@ -161,7 +161,7 @@ class Session:
         self._link.send(ToGuest.SIGNAL, bytes([number]))
 
     def resize(self, size: WindowSize) -> None:
-        """Tell the size of its terminal."""
+        """Set the size of its terminal."""
         self._link.send(ToGuest.WINDOW, size.encode())
 
     def set_clock(self) -> None:
@@ -169,13 +169,13 @@ class Session:
         self._link.send(ToGuest.CLOCK, encode_clock(time.time_ns()))
 
     def done(self) -> None:
-        """After the end: no other command follows, and the machine may switch itself off."""
+        """After the end: no other command follows, and the machine may power off."""
         self._link.send(ToGuest.DONE)
 
     def _received(self, frame: Frame) -> None:
         handler = (self._while_running if self.is_started else self._while_starting).get(frame.type)
         if handler is None:
-            raise ProtocolBroken(f"the guest sent {frame.type.name} when it may not")
+            raise ProtocolBroken(f"the guest sent an unexpected {frame.type.name}")
         handler(frame)
 
     def _started(self, _: Frame) -> None:
@@ -188,7 +188,7 @@ class Session:
     def _data(self, frame: Frame) -> None:
         stream = Stream(frame.stream)
         if stream not in self._open:
-            raise ProtocolBroken("the guest sent data of a stream that has ended")
+            raise ProtocolBroken("the guest sent data for a stream that has ended")
         self._credit[stream] -= len(frame.payload)
         if self._credit[stream] < 0:
             raise ProtocolBroken("the guest sent more than it was granted")

@@ -1,1 +1,1 @@
-"""Images: what they are called, what they are made of, and the libraries that keep them."""
+"""Images: their names, their parts, and the libraries that store them."""

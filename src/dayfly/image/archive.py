@@ -1,4 +1,4 @@
-"""An image as one file: a tar archive of an OCI layout with that image in it alone, as skopeo's `oci-archive:` is."""
+"""An image as one file: a tar archive of an OCI layout with only that image, as skopeo's `oci-archive:`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MARKER = encode({"imageLayoutVersion": "1.0.0"})
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written: the image's digest, and the archive's size and checksums."""
+    """The archive written: the image's digest, the archive's size and checksums."""
 
     digest: str
     size: int
@@ -66,7 +66,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
 
 
 def checksums(descriptor: int) -> dict[str, str]:
-    """The checksums of an open file, by the names of their algorithms."""
+    """The checksums of an open file, by algorithm."""
     found = {"sha512": hashlib.sha512(), "sha256": hashlib.sha256()}
     offset = 0
     while chunk := os.pread(descriptor, _CHUNK, offset):
@@ -77,12 +77,12 @@ def checksums(descriptor: int) -> dict[str, str]:
 
 
 def examine(path: Path, name: Name | None) -> Entering:
-    """The image in an archive, to be entered into a library under this name: every part of it checked. Raises `Refused`."""
+    """The image in an archive, to be entered into a library under this name, with every part checked. Raises `Refused`."""
     members = _members(path)
     try:
         index = parse_index(_small(members[disknames.OCI_INDEX], _INDEX_LIMIT), "the archive's index.json")
     except KeyError:
-        raise Refused("the archive has no index.json: it is none of an OCI layout") from None
+        raise Refused("the archive has no index.json: it is not an OCI archive") from None
     if len(index.entries) != 1:
         raise Refused(f"the archive has {len(index.entries)} images instead of one")
     found = index.entries[0].descriptor
@@ -92,12 +92,12 @@ def examine(path: Path, name: Name | None) -> Entering:
     for layer in manifest.layers:
         contents[layer.digest] = part = _part(members, layer)
         if _digest(part) != layer.digest:
-            raise Refused(f"the archive's {layer.digest} has other content than its name says")
+            raise Refused(f"the content of the archive's {layer.digest} does not match its digest")
     return Entering(found.digest, found.size, name, contents)
 
 
 def _members(path: Path) -> dict[str, Part]:
-    """Where the files of an archive are. Raises `Refused` for one that has something else than an OCI layout has."""
+    """Where the files of an archive are. Raises `Refused` for an archive with files that do not belong in an OCI layout."""
     members: dict[str, Part] = {}
     with path.open("rb") as file:
         try:
@@ -106,7 +106,7 @@ def _members(path: Path) -> dict[str, Part]:
                 if member.kind is tar.Kind.FOLDER and name in _FOLDERS:
                     continue
                 if member.whole is None or name in members or not _expected(name):
-                    raise Refused(f"it has {member.name[:100]!r}, which has no place in one of an OCI layout")
+                    raise Refused(f"it has {member.name[:100]!r}, which does not belong in an OCI archive")
                 _, offset, size = member.whole
                 members[name] = Part(path, offset, size)
         except Refused as error:
@@ -127,7 +127,7 @@ def _part(members: Mapping[str, Part], wanted: Descriptor) -> Part:
 
 def _small(part: Part, limit: int) -> bytes:
     if part.size > limit:
-        raise Refused(f"a part of the archive is larger than the {limit} bytes that it may have")
+        raise Refused(f"a part of the archive is larger than the limit of {limit} bytes")
     with part.path.open("rb") as file:
         file.seek(part.offset)
         return file.read(part.size)
@@ -136,7 +136,7 @@ def _small(part: Part, limit: int) -> bytes:
 def _checked(members: Mapping[str, Part], wanted: Descriptor, limit: int) -> bytes:
     content = _small(_part(members, wanted), limit)
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != wanted.digest:
-        raise Refused(f"the archive's {wanted.digest} has other content than its name says")
+        raise Refused(f"the content of the archive's {wanted.digest} does not match its digest")
     return content
 
 

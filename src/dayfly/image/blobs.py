@@ -1,7 +1,7 @@
 """The blobs of a library: stored once by content, checked before use, locked while in use.
 
 A blob that was hashed leaves a fingerprint (inode, size, times). As long as the file still has it, opening it costs no hashing.
-That notices what happens by accident; whoever may write to a library is trusted with it.
+This detects accidents; users who may write to a library are trusted with it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MODE = 0o644
 _ATTEMPTS = 100
 _FINGERPRINT_LIMIT = 256
 
-DAMAGED_HINT = "see what else is with `dayfly image verify`, then build or add the image again"
+DAMAGED_HINT = "check the rest with `dayfly image verify`, then build or import the image again"
 
 
 @dataclass(frozen=True)
 class Part:
-    """Content that is a part of a file, in bytes from its beginning."""
+    """A range of a file; `offset` and `size` are in bytes."""
 
     path: Path
     offset: int
@@ -42,12 +42,12 @@ class Part:
 
 
 def store(layout: Layout, source: Path | Part | bytes) -> tuple[str, int]:
-    """Put content into the library: its digest and size. A kill at any moment leaves nothing.
+    """Put content into the library and return its digest and size. A kill at any moment leaves nothing behind.
 
-    Content that is there already is kept, unless it is damaged: then it is replaced. Raises `NoSpace`.
+    Content that is there already stays, unless it is damaged: then it is replaced. Raises `NoSpace`.
     """
     with files.drafting(layout.blobs, _MODE) as draft:
-        with files.full_disk_told(layout.blobs):
+        with files.reporting_full_disk(layout.blobs):
             digest, size = _copy(source, draft.descriptor)
         if not _has(layout, digest, size):
             draft.publish(layout.blob(digest), _MODE)
@@ -56,7 +56,7 @@ def store(layout: Layout, source: Path | Part | bytes) -> tuple[str, int]:
 
 
 def _sha256() -> hashlib._Hash:
-    import hashlib  # noqa: PLC0415 (brings OpenSSL with it, and most jobs' blobs need no hashing)
+    import hashlib  # noqa: PLC0415 (loads OpenSSL, and most jobs' blobs need no hashing)
 
     return hashlib.sha256()
 
@@ -106,7 +106,7 @@ def _record_path(layout: Layout, digest: str) -> Path:
 
 
 def record(layout: Layout, digest: str, descriptor: int) -> None:
-    """Note that this open file was found to be what its name says; not where the library cannot be written to."""
+    """Note that this open file was found to match its digest. Nothing is noted if the library is not writable."""
     try:
         files.write(_record_path(layout, digest), _fingerprint(descriptor), durable=False)
     except NoSpace:
@@ -131,7 +131,7 @@ def _recorded(layout: Layout, digest: str) -> bytes:
 
 
 def problem(layout: Layout, digest: str, size: int | None, descriptor: int, *, thorough: bool = False) -> str:
-    """What is wrong with an open blob; nothing when it is what its name says.
+    """What is wrong with an open blob; empty if it matches its digest.
 
     Without `thorough`, a file that still has the fingerprint of its last check is not read again.
     """
@@ -144,14 +144,14 @@ def problem(layout: Layout, digest: str, size: int | None, descriptor: int, *, t
     found = digest_of(descriptor)
     if found != digest:
         forget(layout, digest)
-        return f"has other content than its name says: {found}"
+        return f"does not match its digest: its content is {found}"
     if _recorded(layout, digest) != before and before == _fingerprint(descriptor):
         record(layout, digest, descriptor)
     return ""
 
 
 def open_file(path: Path, what: str) -> int:
-    """Open a blob's file, unchecked. Raises `Corrupt` when it is no regular file."""
+    """Open a blob's file, unchecked. Raises `Corrupt` if it is not a regular file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -165,10 +165,10 @@ def open_file(path: Path, what: str) -> int:
 
 
 def open_blob(layout: Layout, wanted: Descriptor, what: str) -> int:
-    """Open a blob for use: checked, and locked (shared) against being collected for as long as the descriptor is open.
+    """Open a blob for use: checked, and locked (shared) against garbage collection as long as the descriptor is open.
 
-    `what` says in an error what the blob is: `the root of debian:12`.
-    Raises `NotFound` when there is no such file, `Corrupt` when it is damaged.
+    `what` is the blob in an error: `the root of debian:12`. Raises `NotFound` if there is no such file, `Corrupt` if it is
+    damaged.
     """
     path = layout.blob(wanted.digest)
     descriptor = _open_locked(path, what)
@@ -183,10 +183,10 @@ def open_blob(layout: Layout, wanted: Descriptor, what: str) -> int:
 
 
 def _open_locked(path: Path, what: str) -> int:
-    """Open a file and hold it shared.
+    """Open a file and lock it, shared.
 
-    The collection holds a file exclusively only for as long as it takes to unlink it. Somebody else who does so for longer must
-    not be able to hinder every job of a site, and hinders the collection as well: so in the end the file is used unlocked.
+    Garbage collection locks a file exclusively only for the time to unlink it. A process that locks it for longer must not
+    block every job of a site, and blocks the collection too: so after some tries the file is used without a lock.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -194,7 +194,7 @@ def _open_locked(path: Path, what: str) -> int:
         except FileNotFoundError:
             break
         except PermissionError as error:
-            raise Corrupt(f"{what} cannot be read: {error.strerror}: {path}", "its owner has to run chmod a+r on it") from error
+            raise Corrupt(f"{what} cannot be read: {error.strerror}: {path}", "its owner must run chmod a+r on it") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -221,12 +221,12 @@ def read_blob(layout: Layout, wanted: Descriptor, limit: int, what: str) -> byte
         if wrong:
             raise Corrupt(f"{what} is damaged: {path} {wrong}", DAMAGED_HINT)
         if wanted.size > limit:
-            raise Refused(f"{what} has {wanted.size} bytes, more than the {limit} that it may have")
+            raise Refused(f"{what} has {wanted.size} bytes, more than the limit of {limit}")
         return file.read(wanted.size)
 
 
 def remove_unused(path: Path) -> int | None:
-    """Remove a blob's file unless somebody uses it: the bytes that it had, or None."""
+    """Remove a blob's file unless it is in use: the bytes freed, or None."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, os.O_RDWR | flags)  # NFS locks exclusively only what is open for writing

@@ -16,17 +16,17 @@ from dayfly.image.trust import cosign
 def copy(
     source: Library, reference: Reference, target: Library, name: Name | None, notes: Mapping[str, str] | None = None
 ) -> str:
-    """Copy an image, under this name (whichever image had it, loses it): its digest.
+    """Copy an image under this name and return its digest. An image that had the name loses it.
 
-    `notes` of where it came from replace those that go with it (`dayfly.image.origin`). Its signatures go with it. What lists say
-    of it, and which signatures were found to hold, is known to the library that asked, and does not. The image's blobs are
-    locked meanwhile, and each is compared with its digest once more on its way. Raises as `Library.open` and `Library.enter`.
+    `notes` about its origin replace those that it has (`dayfly.image.origin`). Its signatures are copied. What lists say
+    about it, and which signatures were found valid, belongs to the source library and is not copied. The image's blobs are
+    locked meanwhile, and each is compared with its digest again. Raises as `Library.open` and `Library.enter`.
     """
     entry = source.resolve(reference)
     with source.open(reference):
         _, manifest, _ = source.inspect(reference)
-        pieces = {piece.digest: piece for piece in (entry.descriptor, manifest.config, *manifest.layers)}
-        contents = {digest: Part(source.layout.blob(digest), 0, piece.size) for digest, piece in pieces.items()}
+        descriptors = {blob.digest: blob for blob in (entry.descriptor, manifest.config, *manifest.layers)}
+        contents = {digest: Part(source.layout.blob(digest), 0, blob.size) for digest, blob in descriptors.items()}
         if notes is None:
             notes = {key: value for key, value in entry.descriptor.annotations.items() if key != REF_NAME}
         entering = Entering(entry.descriptor.digest, entry.descriptor.size, name, contents, notes)

@@ -1,4 +1,4 @@
-"""Reading JSON that somebody else wrote: every field checked and bounded, every mistake with its place."""
+"""Reads JSON from other sources: every field is checked and limited, and every error has its place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def decode(content: bytes, place: str) -> Fields:
 
 
 def encode(value: object) -> bytes:
-    """Canonical JSON: the same value always gives the same bytes, so that digests are stable."""
+    """Canonical JSON: equal values give equal bytes, so that digests are stable."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -30,7 +30,7 @@ def _no_constant(name: str) -> object:
 
 
 class Fields:
-    """One JSON object, and where it stands."""
+    """One JSON object, and its place for messages."""
 
     def __init__(self, values: Mapping[str, object], place: str) -> None:
         self.values = values
@@ -38,33 +38,33 @@ class Fields:
 
     @classmethod
     def of(cls, value: object, place: str) -> Fields:
-        """`value` as an object. Raises `Refused` when it is something else."""
+        """`value` as an object. Raises `Refused` if it is not one."""
         if not isinstance(value, dict):
             raise Refused(f"{place} is not a JSON object")
         return cls(value, place)
 
     def has(self, name: str) -> bool:
-        """Whether the field is there and not null."""
+        """Whether the field exists and is not null."""
         return self.values.get(name) is not None
 
     def text(
         self, name: str, pattern: str | re.Pattern[str] | None = None, *, limit: int = 1024, default: str | None = None
     ) -> str:
-        """A line of text, at most `limit` characters, that matches all of `pattern`."""
+        """A line of text, at most `limit` characters, that fully matches `pattern`."""
         value = self.values.get(name)
         if value is None and default is not None:
             return default
         place = f"{self.place}.{name}"
         text = line(value, place, limit)
         if pattern is not None and not re.fullmatch(pattern, text):
-            raise Refused(f"{place} is {text[:100]!r}, which it cannot be")
+            raise Refused(f"{place} has the invalid value {text[:100]!r}")
         return text
 
     def one_of(self, name: str, values: Collection[str]) -> str:
         """One of these texts."""
         text = self.text(name)
         if text not in values:
-            raise Refused(f"{self.place}.{name} is {text[:100]!r}, which it cannot be")
+            raise Refused(f"{self.place}.{name} has the invalid value {text[:100]!r}")
         return text
 
     def number(self, name: str, lowest: int, highest: int) -> int:
@@ -75,12 +75,12 @@ class Fields:
         return value
 
     def section(self, name: str) -> Fields:
-        """An object; an empty one when the field is missing."""
+        """An object; an empty one if the field is missing."""
         value = self.values.get(name)
         return Fields.of({} if value is None else value, f"{self.place}.{name}")
 
     def items(self, name: str, limit: int) -> list[object]:
-        """A list of at most `limit` elements; empty when the field is missing."""
+        """A list of at most `limit` elements; empty if the field is missing."""
         value = self.values.get(name)
         if value is None:
             return []
@@ -89,7 +89,7 @@ class Fields:
         return value
 
     def table(self, name: str, *, entries: int, limit: int) -> dict[str, str]:
-        """An object whose values are lines of text; empty when the field is missing."""
+        """An object whose values are lines of text; empty if the field is missing."""
         values = self.section(name).values
         if len(values) > entries:
             raise Refused(f"{self.place}.{name} has more than {entries} entries")
@@ -104,5 +104,5 @@ def line(value: object, place: str, limit: int) -> str:
     if len(value) > limit:
         raise Refused(f"{place} is longer than {limit} characters")
     if not value.isprintable() and re.search(_UNPRINTABLE, value):
-        raise Refused(f"{place} has a control character or half a character in it")
+        raise Refused(f"{place} has a control character or an invalid character")
     return value

@@ -1,6 +1,6 @@
 """The files of a library, and its index: an OCI image layout.
 
-The index keeps whatever other tools wrote into it. Reading it needs no lock, since it is replaced whole; changing it does.
+The index preserves what other tools wrote into it. Reading it needs no lock, since it is replaced atomically; changing it does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dayfly.values import dataclass, field
 
 REF_NAME = "org.opencontainers.image.ref.name"
 ORIGIN = "org.dayfly.origin."
-"""What the names of annotations begin with that note where an image came from."""
+"""The prefix of annotations that note an image's origin."""
 _VERSION = "1.0.0"
 _INDEX_LIMIT = 16 * 1024**2
 _ENTRY_LIMIT = 20_000
@@ -29,7 +29,7 @@ _MARKER_LIMIT = 4096
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a library keeps what."""
+    """The paths of a library."""
 
     folder: Path
 
@@ -40,54 +40,56 @@ class Layout:
 
     @property
     def index(self) -> Path:
-        """Which images there are, and their names."""
+        """The list of images and their names."""
         return self.folder / disknames.OCI_INDEX
 
     @property
     def blobs(self) -> Path:
-        """Everything else, by content."""
+        """The folder of blobs, by digest."""
         return self.folder / disknames.SHA256_BLOBS
 
     @property
     def lock(self) -> Path:
-        """Held while the index changes."""
+        """The lock held while the index changes."""
         return self.folder / disknames.LIBRARY_LOCK
 
     @property
     def adding(self) -> Path:
-        """Held shared by whoever adds blobs, exclusively by the garbage collection."""
+        """The lock held shared by processes that add blobs, exclusively by garbage collection."""
         return self.folder / disknames.ADDING_LOCK
 
     @property
     def verified(self) -> Path:
-        """Fingerprints of blobs that were found to be what their names say."""
+        """Fingerprints of blobs that were found to match their digests."""
         return self.folder / disknames.VERIFIED
 
     @property
     def work(self) -> Path:
-        """Builds under way."""
+        """Builds in progress."""
         return self.folder / disknames.WORK
 
     @property
     def pulls(self) -> Path:
-        """What was fetched of images that are not whole yet, by their digests."""
+        """Partial downloads of images, by digest."""
         return self.folder / disknames.PULLS
 
     @property
     def trust(self) -> Path:
-        """What is known of signed lists. Not to be deleted with `.dayfly`: without it, what they brought would be nobody's."""
+        """The state of signed lists. It is outside of `.dayfly`, which may be deleted: without it, nobody endorses the images
+        that came by lists.
+        """
         return self.folder / disknames.TRUST
 
     def blob(self, digest: str) -> Path:
-        """The file of a blob. Raises `Refused` for what is no digest, so that no path leaves the folder."""
+        """The file of a blob. Raises `Refused` if it is not a digest, so that no path leaves the folder."""
         if not is_digest(digest):
             raise Refused(f"{digest!r} is not a sha256 digest")
         return self.blobs / digest.removeprefix("sha256:")
 
     def create(self, *, public: bool) -> None:
-        """Make the folders and files of an empty library, where they are missing. All may read a `public` one.
+        """Make the folders and files of an empty library, where they are missing. Everybody may read a `public` one.
 
-        Raises `PermissionError` also where all are there and cannot be written to.
+        Raises `PermissionError` also if all exist and are not writable.
         """
         for folder in (
             self.folder,
@@ -107,7 +109,7 @@ class Layout:
             files.write(self.marker, encode({"imageLayoutVersion": _VERSION}))
 
     def exists(self) -> bool:
-        """Whether there is a library at all. Raises `Corrupt` when what is there is none, or one of a format not known."""
+        """Whether there is a library. Raises `Corrupt` if the folder holds something else, or a library of an unknown format."""
         try:
             fields = decode(files.read(self.marker, _MARKER_LIMIT), str(self.marker))
             version = fields.text("imageLayoutVersion", limit=64)
@@ -119,14 +121,14 @@ class Layout:
             raise Corrupt(f"the library {self.folder} cannot be read: {error.message}") from error
         if version.split(".")[0] != "1":
             raise Corrupt(
-                f"the library {self.folder} has the OCI layout version {version!r}; known is 1.0.0", "use a newer Dayfly"
+                f"the library {self.folder} has the OCI layout version {version!r}; only 1.0.0 is supported", "use a newer Dayfly"
             )
         return True
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One manifest that the index lists, as it stands there and as far as it was understood."""
+    """One manifest in the index: the raw entry, and the parts that Dayfly reads."""
 
     descriptor: Descriptor
     raw: Mapping[str, object]
@@ -138,9 +140,9 @@ class Entry:
 
     @property
     def source(self) -> str:
-        """From where the image came, where that was noted (`docker://registry.example.org/app:1`), or nothing.
+        """Where the image came from, if noted (`docker://registry.example.org/app:1`), or nothing.
 
-        Such a note speaks for no signed list.
+        A note never stands for a signed list.
         """
         source = self.descriptor.annotations.get(f"{ORIGIN}source", "")
         return "" if source.startswith("list:") else source
@@ -173,7 +175,7 @@ class Index:
         return next((entry for entry in self.entries if entry.name == name), None)
 
     def starting(self, digest: str) -> list[Entry]:
-        """The images whose digest begins so, each once."""
+        """The images whose digest has this prefix, each once."""
         found = {entry.descriptor.digest: entry for entry in self.entries if entry.descriptor.digest.startswith(digest)}
         return list(found.values())
 
@@ -182,13 +184,13 @@ class Index:
         return tuple(entry.name for entry in self.entries if entry.name and entry.descriptor.digest == digest)
 
     def sources(self, digest: str) -> tuple[str, ...]:
-        """From where this image came, as far as its entries note that (`dayfly.image.origin`), each once."""
+        """Where this image came from, as noted by its entries (`dayfly.image.origin`), each once."""
         return tuple(dict.fromkeys(entry.source for entry in self.entries if entry.source and entry.descriptor.digest == digest))
 
     def adding(self, digest: str, size: int, name: str, annotations: Mapping[str, str] | None = None) -> Index:
-        """With one image more, and what is to be known of it. Whichever had its name keeps its place, without a name.
+        """The index with one more image and its annotations. An image that had the name stays, without a name.
 
-        What was known of this image while it had no name goes over to the new name.
+        Annotations of this image without a name move to the new name.
         """
         raw = {"mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE, "digest": digest, "size": size}
         unnamed = next((entry for entry in self.entries if not entry.name and entry.descriptor.digest == digest), None)
@@ -200,19 +202,19 @@ class Index:
         return self._with([*(entry for entry in kept if entry.name or entry.descriptor.digest != digest), new])
 
     def listing(self, descriptor: Descriptor) -> Index:
-        """With an artifact that is no image of ours."""
+        """The index with an artifact that is not a Dayfly image."""
         return self._with([*self.entries, Entry(descriptor, descriptor.render())])
 
     def without_name(self, name: str) -> Index:
-        """Without this name; the image stays only where it has another one."""
+        """The index without this name; the image stays only if it has another name."""
         return self._with([entry for entry in self.entries if entry.name != name])
 
     def without(self, digest: str) -> Index:
-        """Without this image, under whatever names."""
+        """The index without this image, under any name."""
         return self._with([entry for entry in self.entries if entry.descriptor.digest != digest])
 
     def without_unnamed(self) -> Index:
-        """Without the images that no name means any more. What other tools attached to an image (signatures) stays."""
+        """The index without images that have no name any more. Artifacts of other tools (signatures) stay."""
         return self._with([entry for entry in self.entries if entry.name or entry.raw.get("artifactType") != ARTIFACT_TYPE])
 
     def _with(self, entries: list[Entry]) -> Index:
@@ -238,7 +240,7 @@ def render_index(index: Index) -> bytes:
 
 
 def read_index(layout: Layout) -> Index:
-    """The index of a library; an empty one where there is no library yet. Raises `Corrupt`."""
+    """The index of a library; empty if there is no library yet. Raises `Corrupt`."""
     if not layout.exists():
         return Index()
     try:
@@ -251,13 +253,13 @@ def read_index(layout: Layout) -> Index:
 
 
 def check_annotations(annotations: Mapping[str, str]) -> None:
-    """Raise `Refused` for what could not be read back from the index: it would take all other images with it."""
+    """Raise `Refused` for annotations that could not be read back from the index: they would make all other images unreadable."""
     Fields({"annotations": dict(annotations)}, "the index").table("annotations", entries=256, limit=4096)
 
 
 @contextlib.contextmanager
 def changing(layout: Layout) -> Iterator[list[Index]]:
-    """Change the index under its lock: the block puts the new one last into the list, and it is written if it differs."""
+    """Change the index under its lock: the block appends the new index to the list, and it is written if it differs."""
     with files.locked(layout.lock):
         index = read_index(layout)
         versions = [index]
@@ -267,16 +269,16 @@ def changing(layout: Layout) -> Iterator[list[Index]]:
 
 
 def missing(image: str, where: str) -> NotFound:
-    """There is no such image in a library. Slurm's hook says this too."""
-    return NotFound(f"there is no image {image} in the {where}", "`dayfly image list` shows those that there are")
+    """The error for an image that is not in a library. Slurm's hook uses the same words."""
+    return NotFound(f"there is no image {image} in the {where}", "`dayfly image list` shows the images")
 
 
 def resolve(index: Index, name: str, digest: str, where: str) -> Entry:
-    """The image meant, by digest (or the beginning of one) where there is one, else by name. Raises `NotFound` or `Refused`."""
+    """The image, by digest (or its prefix) if there is one, else by name. Raises `NotFound` or `Refused`."""
     if digest:
         found = index.starting(digest)
         if len(found) > 1:
-            raise Refused(f"{digest} is the beginning of {len(found)} digests in the {where}", "write more digits of it")
+            raise Refused(f"{digest} is the beginning of {len(found)} digests in the {where}", "write more digits")
         if found:
             return found[0]
         raise missing(digest, where)

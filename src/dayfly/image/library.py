@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _ATTACHED = r"sha256-[0-9a-f]{64}\.[a-z]+"
-"""The names under which cosign keeps what belongs to an image."""
+"""The names under which cosign stores artifacts of an image."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Entering:
-    """An image from elsewhere: its manifest's digest and size, its name here, and the content of its blobs by their digests.
+    """An image to be added as it is: its manifest's digest and size, its name here, and the content of its blobs by digest.
 
-    Of one that is here already there is no content, and it gets the name. `annotations` are as for `Library.add`.
+    If it is here already, there is no content, and it gets the name. `annotations` are as for `Library.add`.
     """
 
     digest: str
@@ -65,7 +65,7 @@ class Entering:
 
 @dataclass(frozen=True)
 class OpenBlob:
-    """A layer that is open, checked and locked. `file` is the open file, `path` its name in the library."""
+    """An open layer, checked and locked. `file` is the open file, `path` its name in the library."""
 
     path: Path
     file: int
@@ -76,10 +76,10 @@ class OpenBlob:
 
 @dataclass(frozen=True)
 class OpenImage:
-    """An image ready to be run. Its blobs stay where they are until `close`, even if the image is removed meanwhile.
+    """An image ready to be run. Its blobs stay until `close`, even if the image is removed meanwhile.
 
-    `name` is the one by which it was found, `names` are all that it has in its library. `root` is a filesystem, or the whole disk
-    of an image that firmware boots: that one has nothing else.
+    `name` is the name by which it was found, `names` are all names that it has in its library. `root` is a filesystem, or the
+    whole disk of an image that firmware boots; such an image has no other layer.
     """
 
     reference: Reference
@@ -101,7 +101,7 @@ class OpenImage:
         return tuple(blob for blob in (self.root, self.kernel, self.modules, self.boot_modules) if blob)
 
     def close(self) -> None:
-        """Give the blobs up. Once only."""
+        """Close the blobs. To be called once."""
         _close(blob.file for blob in self.blobs)
 
     def __enter__(self) -> OpenImage:
@@ -119,7 +119,7 @@ def _close(descriptors: Iterable[int]) -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """One image of a library. `config` is None, and `problem` says why, when it cannot be run; `size` counts all its blobs."""
+    """One image of a library. If it cannot be run, `config` is None and `problem` says why. `size` counts all its blobs."""
 
     library: LibraryKind
     name: str
@@ -130,7 +130,7 @@ class Listed:
 
 
 class Library:
-    """The images in one folder. A folder that is not there yet is an empty library.
+    """The images in one folder. A folder that does not exist yet is an empty library.
 
     `weak_lists` says whether signed lists may have signatures that are too weak (`trust.weak_lists` in the settings).
     """
@@ -142,11 +142,13 @@ class Library:
 
     @property
     def title(self) -> str:
-        """The library in a message."""
+        """The library's name in messages."""
         return f"{self.kind} library {self.layout.folder}"
 
     def create(self) -> None:
-        """Make the folder, where it is missing. Raises `Refused` where it may not, `Corrupt` where something else is."""
+        """Make the folder if it is missing. Raises `Refused` if that is not permitted, `Corrupt` if the folder holds something
+        else.
+        """
         self.layout.exists()
         try:
             self.layout.create(public=self.kind is LibraryKind.SYSTEM)
@@ -157,17 +159,18 @@ class Library:
     def add(
         self, config: ImageConfig, layers: Mapping[Role, Source], name: Name | None, annotations: Mapping[str, str] | None = None
     ) -> str:
-        """Add an image, and give it this name (whichever image had it, loses it): the image's digest.
+        """Add an image under this name and return its digest.
 
-        The index is written last, so that an image is there whole or not at all. `annotations` stand there, beside the name: what
-        is true of this addition, and not of the image. Raises `NoSpace`.
+        An image that had the name loses it. The index is written last, so that an image is there completely or not at
+        all. `annotations` are written to the index beside the name: they describe this addition, not the image. Raises
+        `NoSpace`.
         """
         self.create()
         check_annotations(annotations or {})
         with self._writable(), files.locked(self.layout.adding, shared=True):
             stored = [self._layer(role, layers[role]) for role in Role if role in layers]
             content = render_config(config, stored)
-            parse_config(content)  # what we could not read back, we do not write
+            parse_config(content)  # never write what cannot be read back
             digest, size = blobs.store(self.layout, content)
             manifest = render_manifest(Manifest(Descriptor(CONFIG_TYPE, digest, size), tuple(stored)))
             parse_manifest(manifest)
@@ -177,10 +180,10 @@ class Library:
         return digest
 
     def enter(self, entering: Sequence[Entering], replaces: Callable[[str], bool]) -> list[str]:
-        """Enter images as they are, bit for bit, all of them or none: the names that they could not have.
+        """Add images as they are, bit for bit, all or none. Returns the names that they could not have.
 
-        A name that another image has goes to the new one only where `replaces` says so of that one's digest. Raises `NoSpace`,
-        and `Corrupt` for content that is not what its digest says; then `collect` removes what was stored.
+        A name of another image moves to the new one only if `replaces` says so for the other's digest. Raises `NoSpace`,
+        and `Corrupt` for content that does not match its digest; then `collect` removes what was stored.
         """
         self.create()
         for image in entering:
@@ -190,7 +193,7 @@ class Library:
             for image in entering:
                 for digest, content in image.contents.items():
                     if blobs.store(self.layout, content)[0] != digest:
-                        raise Corrupt(f"{digest} has other content than its name says")
+                        raise Corrupt(f"the content of {digest} does not match its digest")
             with changing(self.layout) as versions:
                 for image in entering:
                     name = str(image.name) if image.name else ""
@@ -212,17 +215,17 @@ class Library:
         return _Writable(self)
 
     def index(self) -> Index:
-        """What the library lists. Raises `Corrupt`."""
+        """The library's index. Raises `Corrupt`."""
         return read_index(self.layout)
 
     def resolve(self, reference: Reference) -> Entry:
-        """The image meant. Raises `NotFound`, or `Refused` for a beginning of more than one digest."""
+        """The image that a reference means. Raises `NotFound`, or `Refused` for the beginning of several digests."""
         return self.resolve_in(self.index(), reference)
 
     def open(self, reference: Reference, notice: str = "") -> OpenImage:
         """Open an image to run it: every blob checked and locked.
 
-        Raises `NotFound`, `Corrupt`, `Stopped` where no list vouches for it any more, or `Refused` for what is no Dayfly image.
+        Raises `NotFound`, `Corrupt`, `Stopped` if no list endorses it any more, or `Refused` if it is not a Dayfly image.
         """
         return self.open_in(self.index(), reference, notice)
 
@@ -277,11 +280,11 @@ class Library:
         content = blobs.read_blob(self.layout, manifest.config, CONFIG_LIMIT, f"the config of {label}")
         config = parse_config(content, f"the config of {label}")
         if config.boot.by_firmware != (manifest.find(Role.DISK) is not None):
-            raise Refused(f"{label} says that it boots by {config.boot}, and has other layers than that needs")
+            raise Refused(f"{label} has the boot mode {config.boot}, but not the layers for it")
         return manifest, config
 
     def provenance(self, digest: str, name: str = "") -> Provenance:
-        """How an image came here, and who vouches for it. Raises `Stopped` where no list does any more; `Corrupt`."""
+        """How an image came here, and who endorses it. Raises `Stopped` if no list does any more; `Corrupt`."""
         return provenance_of(self.layout, digest, name or digest, self.index().sources(digest), weak=self.weak_lists)
 
     def names(self, digest: str) -> tuple[str, ...]:
@@ -294,7 +297,7 @@ class Library:
         return (entry.descriptor.digest, *self._read(entry))
 
     def images(self) -> list[Listed]:
-        """All images, by name; also those that cannot be run."""
+        """All images by name, including those that cannot be run."""
         listed = [self._listed(entry) for entry in self.index().entries if not re.fullmatch(_ATTACHED, entry.name)]
         return sorted(listed, key=lambda image: (not image.name, image.name, image.digest))
 
@@ -309,7 +312,7 @@ class Library:
         return Listed(self.kind, entry.name, digest, size, config)
 
     def remove(self, reference: Reference) -> str:
-        """Remove a name, or with a digest the image under all its names: its digest. Raises `NotFound`.
+        """Remove a name, or with a digest the image with all its names, and return its digest. Raises `NotFound`.
 
         The blobs stay until `collect`.
         """
@@ -323,25 +326,25 @@ class Library:
         return digest
 
     def tag(self, reference: Reference, name: Name) -> str:
-        """Give an image one more name: its digest. Raises `NotFound`."""
+        """Give an image another name and return its digest. Raises `NotFound`."""
         with self._writable(), changing(self.layout) as versions:
             found = resolve(versions[-1], str(reference.name), reference.digest, self.title).descriptor
             versions.append(versions[-1].adding(found.digest, found.size, str(name), found.annotations))
         return found.digest
 
     def verify(self, reference: Reference | None = None, progress: Callable[[str], None] | None = None) -> Verified:
-        """Read every blob again (of one image, or of all) and compare it with its name."""
-        from dayfly.image.maintenance import verify  # noqa: PLC0415 (not on the way of a job)
+        """Read every blob again (of one image, or of all) and compare it with its digest."""
+        from dayfly.image.maintenance import verify  # noqa: PLC0415 (not on a job's path)
 
         entries = [self.resolve(reference)] if reference else list(self.index().entries)
         return verify(self.layout, entries, everything=reference is None, progress=progress)
 
     def collect(self, *, unnamed: bool = False) -> Collected:
-        """Remove the blobs that nothing names and no machine uses, and what dead processes left.
+        """Remove blobs that no image and no machine uses, and what dead processes left.
 
-        With `unnamed`, the images that have no name (any more) too.
+        With `unnamed`, also images without a name.
         """
-        from dayfly.image.maintenance import collect, nothing  # noqa: PLC0415 (not on the way of a job)
+        from dayfly.image.maintenance import collect, nothing  # noqa: PLC0415 (not on a job's path)
 
         if not self.layout.exists():
             return nothing()
@@ -350,7 +353,7 @@ class Library:
 
 
 class _Writable:
-    """Turns the system's refusal to write into ours."""
+    """Turns the system's errors on writing into `Refused` and `NoSpace`."""
 
     def __init__(self, library: Library) -> None:
         self._library = library

@@ -1,4 +1,4 @@
-"""What is done to a library now and then: reading everything again, and removing what nothing names."""
+"""Maintenance of a library: verification and garbage collection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dayfly.image import blobs
 from dayfly.image.fields import Fields, decode
 from dayfly.image.layout import Entry, Layout, changing, read_index
 from dayfly.image.manifest import INDEX_TYPE, MANIFEST_LIMIT, MANIFEST_TYPE, Descriptor, parse_descriptor
-from dayfly.image.work import forget_kept, sweep
+from dayfly.image.work import remove_resumable, sweep
 from dayfly.values import dataclass
 
 _MANIFESTS = frozenset(
@@ -32,7 +32,7 @@ _DEPTH = 8
 
 @dataclass(frozen=True)
 class BadBlob:
-    """A blob that is not what it should be, and the images that it makes unusable."""
+    """A bad blob, and the images that cannot be used because of it."""
 
     digest: str
     path: Path
@@ -46,7 +46,7 @@ class BadBlob:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a verification found: how many blobs it read, and which are bad."""
+    """The result of a verification: the number of blobs read, and the bad ones."""
 
     checked: int
     bad: tuple[BadBlob, ...]
@@ -54,7 +54,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a garbage collection did. `in_use` are blobs that nothing names any more, but that machines still run from."""
+    """The result of a garbage collection. `in_use` are blobs that no image names any more, but that machines still use."""
 
     removed: tuple[str, ...]
     freed: int
@@ -63,14 +63,14 @@ class Collected:
 
 
 def nothing() -> Collected:
-    """What the collection of a library that is not there does."""
+    """The result for a library that does not exist."""
     return Collected((), 0, (), 0)
 
 
 def _named_by(layout: Layout, wanted: Descriptor, depth: int = 0) -> Iterable[Descriptor]:
-    """A descriptor and all that it leads to, in any OCI or Docker image.
+    """A descriptor and all those below it, in any OCI or Docker image.
 
-    Raises `Corrupt`, `NotFound` or `Refused` when a manifest cannot be read.
+    Raises `Corrupt`, `NotFound` or `Refused` if a manifest cannot be read.
     """
     yield wanted
     if wanted.media_type not in _MANIFESTS:
@@ -88,7 +88,7 @@ def _named_by(layout: Layout, wanted: Descriptor, depth: int = 0) -> Iterable[De
 
 
 def verify(layout: Layout, entries: list[Entry], *, everything: bool, progress: Callable[[str], None] | None) -> Verified:
-    """Read the blobs of these images again, and with `everything` also those that no image uses."""
+    """Read the blobs of these images again; with `everything`, also blobs that no image uses."""
     users: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, int | None] = {}
     trouble: dict[str, str] = {}
@@ -99,9 +99,9 @@ def verify(layout: Layout, entries: list[Entry], *, everything: bool, progress: 
                 users[found.digest].add(label)
                 sizes[found.digest] = found.size
         except (Corrupt, NotFound):
-            continue  # the blob that it is about is checked below, and it is in `users` already
+            continue  # its blob is checked below, and is in `users` already
         except Refused as error:
-            trouble[entry.descriptor.digest] = f"cannot be understood: {error.message}"
+            trouble[entry.descriptor.digest] = f"cannot be parsed: {error.message}"
     if everything and layout.blobs.is_dir():
         names = (path.name for path in layout.blobs.iterdir() if _HEX.fullmatch(path.name))
         sizes = dict.fromkeys((f"sha256:{name}" for name in names), None) | sizes
@@ -134,8 +134,8 @@ def _check(layout: Layout, digest: str, size: int | None) -> str:
 
 
 def collect(layout: Layout, *, unnamed: bool) -> Collected:
-    """Remove what nothing names. Nobody adds meanwhile: they wait for `adding`."""
-    folders = sweep(layout) + forget_kept(layout)
+    """Remove what no image names. Nothing is added meanwhile: adding waits for the lock `adding`."""
+    folders = sweep(layout) + remove_resumable(layout)
     with files.locked(layout.adding):
         if unnamed:
             with changing(layout) as versions:
@@ -164,8 +164,8 @@ def _needed(layout: Layout) -> set[str]:
         except (Corrupt, NotFound, Refused) as error:
             name = entry.name or entry.descriptor.digest
             raise Corrupt(
-                f"nothing is removed from {layout.folder}, since nobody knows what {name} needs: {error.message}",
-                f"add {name} again, or give it up with `dayfly image remove {entry.descriptor.digest}`",
+                f"nothing was removed from {layout.folder}: the blobs of {name} are not known: {error.message}",
+                f"add {name} again, or remove it with `dayfly image remove {entry.descriptor.digest}`",
             ) from error
     return needed
 

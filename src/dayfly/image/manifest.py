@@ -1,4 +1,4 @@
-"""What an image is made of: its manifest and its config, read strictly, written canonically; bytes in, bytes out.
+"""An image's manifest and config: read strictly, written canonically; bytes in, bytes out.
 
 docs/reference/image-format.md describes the format.
 """
@@ -74,7 +74,7 @@ def layer_type(role: Role, form: str) -> str:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One blob as another names it: its type, digest and size."""
+    """A descriptor: the media type, digest and size of a blob."""
 
     media_type: str
     digest: str
@@ -93,7 +93,7 @@ class Descriptor:
         return self.media_type.rpartition(".")[2]
 
     def render(self) -> dict[str, object]:
-        """As it stands in JSON."""
+        """The descriptor as JSON values."""
         rendered: dict[str, object] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
         return rendered | ({"annotations": dict(self.annotations)} if self.annotations else {})
 
@@ -104,7 +104,7 @@ def layer(role: Role, form: str, digest: str, size: int) -> Descriptor:
 
 
 def parse_descriptor(fields: Fields, *, annotated: bool = True) -> Descriptor:
-    """Read a descriptor; without `annotated`, its annotations are not looked at. Raises `Refused`."""
+    """Read a descriptor; without `annotated`, its annotations are ignored. Raises `Refused`."""
     digest = fields.values.get("digest")
     if not isinstance(digest, str) or not is_digest(digest):
         raise Refused(f"{fields.place}.digest is not a sha256 digest")
@@ -118,7 +118,7 @@ def parse_descriptor(fields: Fields, *, annotated: bool = True) -> Descriptor:
 
 @dataclass(frozen=True)
 class OperatingSystem:
-    """What the image's /etc/os-release says."""
+    """The values in the image's /etc/os-release."""
 
     id: str
     version: str = ""
@@ -127,8 +127,8 @@ class OperatingSystem:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The image's kernel: its release (as `uname -r` says) and what the image wants on its command line. Of a disk nothing is
-    known of it.
+    """The image's kernel: its release (as in `uname -r`) and the image's words for its command line. Both are empty for a whole
+    disk.
     """
 
     version: str = ""
@@ -137,7 +137,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Parent:
-    """The image whose machine an image was made of: its digest, and the name that it had then (may be empty)."""
+    """The image whose machine an image was captured from: its digest, and its name at that time (may be empty)."""
 
     digest: str
     name: str = ""
@@ -145,9 +145,9 @@ class Parent:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about itself. `created` is the recipe's or the container's date, or when it was made of a machine, and
-    `size` that of the root's files (or of the disk), in bytes. `entrypoint` and `command` are, one after the other, what runs
-    where a job says no command, in `directory`.
+    """An image's config. `created` is the date of the recipe or container image, or the time of the capture, and `size` that of
+    the root's files (or of the disk), in bytes. `entrypoint` followed by `command` runs in `directory` if a job has no
+    command.
     """
 
     os: OperatingSystem
@@ -167,9 +167,9 @@ class ImageConfig:
 
 
 def render_config(config: ImageConfig, layers: list[Descriptor]) -> bytes:
-    """The config blob: an OCI image config whose member `dayfly` holds what OCI has no place for.
+    """The config blob: an OCI image config whose member `dayfly` has the fields that OCI does not have.
 
-    The layers are not archives, so the "uncompressed" digests that OCI wants to see are their own.
+    The layers are not archives, so the "uncompressed" digests that OCI requires are the layers' own.
     """
     process: dict[str, object] = {"Env": [f"{name}={value}" for name, value in sorted(config.environment.items())]}
     process |= {"Labels": dict(config.labels)} if config.labels else {}
@@ -207,7 +207,7 @@ def parse_config(content: bytes, place: str = "config") -> ImageConfig:
     own = fields.section("dayfly")
     schema = own.number("schema", 1, 1_000_000)
     if schema != SCHEMA:
-        raise Refused(f"{place} has the format {schema}, and this Dayfly knows {SCHEMA} only", "use a newer Dayfly")
+        raise Refused(f"{place} has the format {schema}, but this Dayfly supports only {SCHEMA}", "use a newer Dayfly")
     fields.one_of("os", ["linux"])
     boots = BootMode(own.one_of("boot", list(BootMode)))
     process, system, kernel = fields.section("config"), own.section("os"), own.section("kernel")
@@ -237,7 +237,7 @@ def _parent(own: Fields) -> Parent | None:
 
 
 def os_problem(system: OperatingSystem) -> str:
-    """What is wrong with what an os-release file says (may be empty)."""
+    """What is wrong with the values of an os-release file (may be empty)."""
     try:
         _operating_system(Fields({"id": system.id, "version": system.version, "prettyName": system.pretty_name}, "os"))
     except Refused as error:
@@ -246,7 +246,7 @@ def os_problem(system: OperatingSystem) -> str:
 
 
 def is_user(text: str) -> bool:
-    """Whether an image can name this as its user."""
+    """Whether this can be an image's default user."""
     return re.fullmatch(_USER, text) is not None
 
 
@@ -259,11 +259,11 @@ def _operating_system(system: Fields) -> OperatingSystem:
 
 
 def command_line_problem(text: str) -> str:
-    """What is wrong with what an image wants on its kernel's command line (may be empty)."""
+    """What is wrong with an image's words for the kernel command line (may be empty)."""
     if not re.fullmatch(_COMMAND_LINE, text):
-        return "is longer than 1024 characters, or has some that are not printable ASCII"
+        return "is longer than 1024 characters, or not printable ASCII"
     if any(word.startswith(("dayfly.", "init=", "rdinit=")) for word in text.replace('"', " ").split()):
-        return "has words that are Dayfly's own: dayfly.*, init=, rdinit="
+        return "has words that are reserved for Dayfly: dayfly.*, init=, rdinit="
     return ""
 
 
@@ -286,10 +286,10 @@ def _environment(process: Fields) -> dict[str, str]:
 
 
 def directory(process: Fields) -> str:
-    """Where an image's or a container's own command starts: an absolute path, or nothing. Raises `Refused`."""
+    """The working directory of an image's or a container image's own command: an absolute path, or empty. Raises `Refused`."""
     text = process.text("WorkingDir", default="")
     if text and (not text.startswith("/") or ".." in text.split("/")):
-        raise Refused(f"{process.place}.WorkingDir is {text[:100]!r}, and must be absolute: a path from / on, without ..")
+        raise Refused(f"{process.place}.WorkingDir is {text[:100]!r}, but must be an absolute path without ..")
     return text
 
 
@@ -298,13 +298,13 @@ def _words(process: Fields, name: str) -> tuple[str, ...]:
     words = []
     for element in process.items(name, 1024):
         if not isinstance(element, str) or len(element) > _WORD_LIMIT or not _passable(element):
-            raise Refused(f"{process.place}.{name}: {str(element)[:100]!r} is no word of a command")
+            raise Refused(f"{process.place}.{name}: {str(element)[:100]!r} cannot be a word of a command")
         words.append(element)
     return tuple(words)
 
 
 def _passable(text: str) -> bool:
-    """Whether a program can be given this: nothing in it ends it, and it can be encoded."""
+    """Whether this can be an argument of a program: it has no NUL, and it can be encoded."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -317,12 +317,12 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, role: Role) -> Descriptor | None:
-        """The layer for this, if the image has one."""
+        """The layer with this role, if the image has one."""
         return next((descriptor for descriptor in self.layers if descriptor.role is role), None)
 
 
 def render_manifest(manifest: Manifest) -> bytes:
-    """The manifest blob."""
+    """The manifest's blob."""
     rendered: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -334,13 +334,13 @@ def render_manifest(manifest: Manifest) -> bytes:
 
 
 def parse_manifest(content: bytes, place: str = "manifest") -> Manifest:
-    """Read the manifest of a Dayfly image. Raises `Refused`, also for that of something else (a container, an index)."""
+    """Read the manifest of a Dayfly image. Raises `Refused`, also for other manifests (of a container image, an index)."""
     if len(content) > MANIFEST_LIMIT:
-        raise Refused(f"{place} is larger than the {MANIFEST_LIMIT} bytes that it may have")
+        raise Refused(f"{place} is larger than the limit of {MANIFEST_LIMIT} bytes")
     fields = decode(content, place)
     fields.number("schemaVersion", 2, 2)
     if fields.values.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE or fields.values.get("artifactType") != ARTIFACT_TYPE:
-        raise Refused(f"{place} is not that of a Dayfly image", "`dayfly image import` makes an image of a container")
+        raise Refused(f"{place} is not that of a Dayfly image", "`dayfly image import` imports container images")
     config = parse_descriptor(fields.section("config"))
     if config.media_type != CONFIG_TYPE or config.size > CONFIG_LIMIT:
         raise Refused(f"{place}.config is not an OCI image config of at most {CONFIG_LIMIT} bytes")
@@ -358,7 +358,7 @@ def _check_layers(layers: tuple[Descriptor, ...], place: str) -> None:
     allowed = needed if Role.DISK in roles else set(Role)
     for role in Role:
         if not (role in needed) <= roles.count(role) <= (role in allowed):
-            raise Refused(f"{place} has {roles.count(role)} layers of the kind {role} instead of {int(role in allowed)}")
+            raise Refused(f"{place} has {roles.count(role)} layers of the type {role} instead of {int(role in allowed)}")
     for descriptor in layers:
         kind = descriptor.role
         if kind is None:
@@ -366,4 +366,4 @@ def _check_layers(layers: tuple[Descriptor, ...], place: str) -> None:
         if descriptor.form not in FORMATS[kind]:
             raise Refused(f"{place}: {kind} is {descriptor.form}, not {' or '.join(sorted(FORMATS[kind]))}")
         if descriptor.size > _SMALL.get(kind, BLOB_LIMIT):
-            raise Refused(f"{place}: {kind} has {descriptor.size} bytes, more than the {_SMALL[kind]} that it may have")
+            raise Refused(f"{place}: {kind} has {descriptor.size} bytes, more than the limit of {_SMALL[kind]}")

@@ -1,4 +1,4 @@
-"""Where an image came from that was not built here, as the library's index notes it: the same image may come in several ways."""
+"""Where an imported or pulled image came from, as noted in the library's index. An image may have several origins."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dayfly.values import dataclass
 class Origin:
     """How an image came into its library.
 
-    Of an import or a pull: the `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and when,
-    in UTC. Else the source alone, as `dayfly.image.trust.provenance` has it.
+    For an import or a pull: the `source` as the user wrote it, the `digest` of the manifest found there (may be empty), and
+    the time in UTC. Otherwise the source alone, as in `dayfly.image.trust.provenance`.
     """
 
     source: str
@@ -24,11 +24,11 @@ class Origin:
 
     @classmethod
     def now(cls, source: object, digest: str) -> Origin:
-        """Of what is brought at this moment."""
+        """The origin of an image that is brought in now."""
         return cls(str(source), digest, format_time(time.time()))
 
     def annotations(self) -> dict[str, str]:
-        """As it stands in the index."""
+        """The annotations in the index."""
         return {f"{ORIGIN}{name}": value for name, value in vars(self).items() if value}
 
     def __str__(self) -> str:
@@ -36,12 +36,12 @@ class Origin:
 
 
 def parse_origin(annotations: Mapping[str, str]) -> Origin | None:
-    """The origin that an image's entry in the index names, if it does."""
+    """The origin in an image's entry of the index, if there is one."""
     source, digest, moment = (annotations.get(f"{ORIGIN}{name}", "") for name in ("source", "digest", "time"))
     return Origin(source, digest, moment) if source else None
 
 
 def origins(index: Index, digest: str) -> list[Origin]:
-    """What the entries of an image note."""
+    """All origins of an image."""
     found = (parse_origin(entry.descriptor.annotations) for entry in index.entries if entry.descriptor.digest == digest)
     return [origin for origin in found if origin]

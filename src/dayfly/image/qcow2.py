@@ -1,4 +1,4 @@
-"""What a qcow2's header says, and whether the file is all of its disk. QEMU would open whatever else it names.
+"""Reads a qcow2 header, and refuses a disk that needs other files: QEMU would open any file that the header names.
 
 Format: QEMU's docs/interop/qcow2.txt.
 """
@@ -17,17 +17,17 @@ _HEADERS_LIMIT = 64 * 1024
 
 
 def size(file: int, what: str) -> int:
-    """How large the disk is that an open file holds, in bytes. Raises `Refused` for one that needs more than this file."""
+    """The size of the disk in an open file, in bytes. Raises `Refused` for a disk that needs other files."""
     header = os.pread(file, _HEADERS_LIMIT, 0)
     if not header.startswith(MAGIC):
-        raise Refused(f"{what} is no qcow2")
+        raise Refused(f"{what} is not a qcow2 image")
     version, backing, backing_size, cluster_bits, length_of_disk, crypt = unpack(">IQIIQI", header, 4, what)
     if version not in (2, 3):
         raise Refused(f"{what} is a qcow image of version {version}", "`qemu-img convert -O qcow2` makes one of version 3")
     if backing or backing_size:
         raise Refused(
-            f"{what} is only what differs from another disk image, a backing file that it names",
-            "`qemu-img convert -O qcow2` makes one that stands alone, where its backing file is",
+            f"{what} needs a backing file: it has only the differences from it",
+            "make a complete one with `qemu-img convert -O qcow2`, where the backing file is",
         )
     if crypt:
         raise Refused(f"{what} is encrypted", "`qemu-img convert` decrypts it")
@@ -37,11 +37,9 @@ def size(file: int, what: str) -> int:
     if version == 3:
         incompatible, *_, length = unpack(">QQQII", header, 72, what)
         if incompatible & _DATA_FILE:
-            raise Refused(
-                f"{what} has its data in another file, which it names", "`qemu-img convert` makes one that stands alone"
-            )
+            raise Refused(f"{what} has its data in another file", "make a complete one with `qemu-img convert`")
         if incompatible & _CORRUPT or incompatible & ~(_DIRTY | _COMPRESSION | _EXTENDED_L2):
-            raise Refused(f"{what} is damaged, or of a kind that is not known: it has the features {incompatible:#x}")
+            raise Refused(f"{what} is damaged or has unknown features: {incompatible:#x}")
         if not 104 <= length <= _HEADERS_LIMIT or length % 8:
             raise Refused(f"{what} is damaged: a header of {length} bytes")
     _qcow2_extensions(header[: 1 << cluster_bits], length, what)
@@ -49,19 +47,19 @@ def size(file: int, what: str) -> int:
 
 
 def _qcow2_extensions(header: bytes, offset: int, what: str) -> None:
-    """What follows the header, in its cluster."""
+    """Check the extensions after the header, in its cluster."""
     while offset + 8 <= len(header):
         kind, length = struct.unpack_from(">II", header, offset)
         if kind == 0:
             return
         if kind in _EXTENSIONS:
-            raise Refused(f"{what} needs {_EXTENSIONS[kind]}", "`qemu-img convert -O qcow2` makes one that stands alone")
+            raise Refused(f"{what} needs {_EXTENSIONS[kind]}", "make a complete one with `qemu-img convert -O qcow2`")
         offset += 8 + length + -length % 8
 
 
 def unpack(layout: str, content: bytes, offset: int, what: str) -> tuple[int, ...]:
-    """Numbers of a header, as `struct` has them. Raises `Refused` where it is cut short."""
+    """Numbers of a header, in a format of `struct`. Raises `Refused` if it is truncated."""
     try:
         return struct.unpack_from(layout, content, offset)
     except struct.error:
-        raise Refused(f"{what} ends in its header") from None
+        raise Refused(f"{what} is truncated in its header") from None

@@ -1,4 +1,4 @@
-"""How an image is named: `debian:12`, `sha256:…`, and which library is meant: `system/debian:12`, `user/debian:12`."""
+"""Names of images: `debian:12`, `sha256:…`, and which library is meant: `system/debian:12`, `user/debian:12`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dayfly.values import dataclass
 DEFAULT_TAG = "latest"
 _LIMIT = 512
 _CHARACTERS = r"[A-Za-z0-9._:/@+-]+"
-"""What may be in a reference at all; Slurm's plugin asks the same before a job is submitted."""
+"""The characters of a reference; Slurm's plugin checks the same at submission."""
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _DIGEST_PREFIX = r"sha256:[0-9a-f]{12,64}"
 _NAME_LIMIT = 128
-_HINT = "write NAME:TAG, NAME@sha256:DIGEST or sha256:DIGEST, with system/ or user/ before it to name the library"
+_HINT = "write NAME:TAG, NAME@sha256:DIGEST or sha256:DIGEST, optionally with system/ or user/ for the library"
 
 
 class LibraryKind(StrEnum):
-    """Whose library: the site's (`library.system` in the settings) or the user's own (`library.user`)."""
+    """The kind of library: the site's (`library.system` in the settings) or the user's own (`library.user`)."""
 
     SYSTEM = "system"
     USER = "user"
@@ -42,10 +42,10 @@ class Name:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a user wrote to mean one image.
+    """A reference to one image, as the user writes it.
 
-    With a `digest` (whole, or its first digits) that alone decides, and a name before it is a note to the reader.
-    `library` is None where either library may have it.
+    If it has a `digest` (complete, or its first digits), only that decides, and a name before it is just a comment. `library`
+    is None if either library may have it.
     """
 
     name: Name | None
@@ -60,11 +60,11 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read a reference. Raises `Refused` for anything that is not one."""
+    """Read a reference. Raises `Refused`."""
     if len(text) > _LIMIT:
         raise Refused(f"an image's name may not be longer than {_LIMIT} characters")
     if not re.fullmatch(_CHARACTERS, text):
-        raise Refused(f"{text!r} is no image's name or digest", "write it like debian:12")
+        raise Refused(f"{text!r} is not an image's name or digest", "write it like debian:12")
     library, slash, rest = text.rpartition("/")
     kind = _library(library, text) if slash else None
     if rest.startswith("sha256:"):
@@ -87,20 +87,22 @@ def _library(prefix: str, text: str) -> LibraryKind:
 
 
 def parse_name(text: str) -> Name:
-    """Read `NAME[:TAG]`, with nothing before or after it. Raises `Refused`."""
+    """Read exactly `NAME[:TAG]`. Raises `Refused`."""
     name, colon, tag = text.partition(":")
     if not re.fullmatch(_NAME, name) or len(name) > _NAME_LIMIT or name == "sha256":
-        raise Refused(f"{text!r} names no image: the name is small letters and digits, with single . _ or - between them", _HINT)
+        raise Refused(
+            f"{text!r} names no image: the name is lower-case letters and digits, with single . _ or - between them", _HINT
+        )
     if colon and not re.fullmatch(_TAG, tag):
-        raise Refused(f"{text!r} names no image: the tag is at most 128 letters, digits, . _ or -", _HINT)
+        raise Refused(f"{text!r} names no image: the tag may have at most 128 letters, digits, . _ or -", _HINT)
     return Name(name, tag if colon else DEFAULT_TAG)
 
 
 def named_by(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns means this image, `LIBRARY/NAME:TAG`. One without a library means the system's."""
+    """Whether one of the patterns matches this image, `LIBRARY/NAME:TAG`. A pattern without a library means the system's."""
     return any(fnmatchcase(name, pattern if "/" in pattern else f"{LibraryKind.SYSTEM}/{pattern}") for pattern in patterns)
 
 
 def is_digest(text: object) -> bool:
-    """Whether this is a whole sha256 digest, from which a file's name can safely be made."""
+    """Whether this is a complete sha256 digest, which is safe as a file's name."""
     return isinstance(text, str) and re.fullmatch(_DIGEST, text) is not None

@@ -1,7 +1,7 @@
-"""An open image that nobody can change any more: copies without names of all that is open, compared with the digest.
+"""Seals an open image: its files are replaced by unnamed copies, compared with the digest, that nobody can change.
 
-A library's files are their owner's to change at any time, and so is what it noted of having checked them. For an image that is
-allowed for what it is, that is not enough (docs/decisions/0124).
+The owner of a library can change its files, and its notes about checked files, at any time. For an image that is allowed for its
+content that is not enough (docs/decisions/0124).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _CHUNK = 1024**2
 
 
 def seal(image: OpenImage, folder: Path) -> None:
-    """Put copies, in unnamed files in `folder`, in the place of all open files of an image. They keep their descriptors.
+    """Replace all open files of an image by copies in unnamed files in `folder`. The descriptors keep their numbers.
 
-    Raises `Corrupt` where the image is not what its digest says, `NoSpace`.
+    Raises `Corrupt` if the image does not match its digest, and `NoSpace`.
     """
     layout = Layout(image.root.path.parent.parent.parent)
     manifest = parse_manifest(_content(layout, image.digest, MANIFEST_LIMIT))
@@ -36,7 +36,7 @@ def seal(image: OpenImage, folder: Path) -> None:
 
 
 def _content(layout: Layout, digest: str, limit: int) -> bytes:
-    """A small blob's content, whatever the library noted of it."""
+    """A small blob's content, checked regardless of the library's notes."""
     content = files.read(layout.blob(digest), limit)
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
         raise _changed(digest)
@@ -48,11 +48,11 @@ def _digests(manifest: Manifest) -> set[str]:
 
 
 def _copy(blob: OpenBlob, folder: Path) -> int:
-    """A descriptor, for reading only, of a copy."""
+    """A read-only descriptor of a copy."""
     target = files.unnamed(folder)
     try:
         checksum, offset = hashlib.sha256(), 0
-        with files.full_disk_told(folder):
+        with files.reporting_full_disk(folder):
             while chunk := os.pread(blob.file, _CHUNK, offset):
                 checksum.update(chunk)
                 files.write_all(target, chunk)
@@ -65,4 +65,4 @@ def _copy(blob: OpenBlob, folder: Path) -> int:
 
 
 def _changed(digest: str) -> Corrupt:
-    return Corrupt(f"{digest} has other content than its name says", "see what else is with `dayfly image verify`")
+    return Corrupt(f"the content of {digest} does not match its digest", "check the rest with `dayfly image verify`")

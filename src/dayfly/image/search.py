@@ -1,4 +1,4 @@
-"""The libraries that a user has: the site's first, then the user's own."""
+"""A user's libraries: the site's first, then the user's own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ class Libraries:
         self.user = Library(settings.library_user, LibraryKind.USER, weak_lists=settings.trust_weak_lists)
 
     def library(self, kind: LibraryKind) -> Library:
-        """The one or the other."""
+        """The library of a kind."""
         return self.system if kind is LibraryKind.SYSTEM else self.user
 
     def find(self, reference: Reference | str) -> tuple[Library, Entry, str]:
-        """Where the image meant is, and a notice (may be empty) for the user. Raises `NotFound`, `Refused` or `Corrupt`."""
+        """The image of a reference and its library, and a notice for the user (may be empty).
+
+        Raises `NotFound`, `Refused` or `Corrupt`.
+        """
         (library, _, entry), notice = self._search(parse(reference) if isinstance(reference, str) else reference)
         return library, entry, notice
 
     def _search(self, wanted: Reference) -> tuple[tuple[Library, Index, Entry], str]:
-        """As `find`, and the index that the library had."""
+        """As `find`, with the index of the library."""
         if wanted.library is not None:
             return _look_up(self.library(wanted.library), wanted), ""
         found: list[tuple[Library, Index, Entry]] = []
@@ -39,16 +42,16 @@ class Libraries:
             except NotFound:
                 continue
             except (DayflyError, OSError):
-                if not found:  # the system's image can be run whatever the user's library is like
+                if not found:  # the system's image can be run even if the user's library is damaged
                     raise
         if not found:
-            raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows all, `dayfly image build` makes one")
+            raise NotFound(f"there is no image {wanted}", "`dayfly image list` shows the images, `dayfly image build` makes one")
         digests = {entry.descriptor.digest for _, _, entry in found}
         if len(digests) == 1:
             return found[0], ""
         if wanted.digest:
-            raise Refused(f"{wanted.digest} is the beginning of {len(digests)} digests", "write more digits of it")
-        return found[0], f"{wanted} is the system library's image; write user/{wanted} for the one in your own"
+            raise Refused(f"{wanted.digest} is the beginning of {len(digests)} digests", "write more digits")
+        return found[0], f"{wanted} is in both libraries: using the system library's; write user/{wanted} for yours"
 
     def both_have(self, name: Name) -> bool:
         """Whether both libraries have an image of this name, the same one or not."""
@@ -61,10 +64,10 @@ class Libraries:
         return library.open_in(index, wanted, notice)
 
     def warning(self, name: Name, target: LibraryKind) -> str:
-        """What to tell somebody who gives an image of this library that name (may be empty)."""
+        """A warning for a user who gives an image of this library that name (may be empty)."""
         if target is LibraryKind.SYSTEM or self.system.index().find(str(name)) is None:
             return ""
-        return f"the system library has an image {name} too, and {name} means that one; write user/{name} for yours"
+        return f"the system library has {name} too, and {name} means that image; write user/{name} for yours"
 
     def images(self) -> list[Listed]:
         """All images of both."""

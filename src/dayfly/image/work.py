@@ -1,4 +1,4 @@
-"""Folders for work under way in a library. One whose process is gone is swept away by the next."""
+"""Folders for work in progress in a library. The next process removes those of dead processes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.image.layout import Layout
 
 _ATTEMPTS = 5
 OUTSIDE_PREFIX = "dayfly-work-"
-"""How the name of a folder begins that a work folder's link `outside` may lead to."""
+"""The prefix of names of folders that a work folder's link `outside` may lead to."""
 
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """A folder that is ours until the end of the block.
+    """A folder of this process until the end of the block.
 
-    Children that write there inherit `lock`, and so hold it for as long as they live.
+    Child processes that write there inherit `lock`, and so hold it as long as they live.
     """
 
     path: Path
@@ -31,17 +31,19 @@ class WorkFolder:
     def outside(self, parent: Path) -> Path:
         """A folder elsewhere that belongs to this one and is removed with it."""
         folder = parent / f"{OUTSIDE_PREFIX}{self.path.name}"
-        (self.path / "outside").symlink_to(folder)  # first: a kill between the two must not leave a folder that nothing leads to
+        (self.path / disknames.WORK_OUTSIDE).symlink_to(
+            folder
+        )  # first: a kill between the two must not leave a folder that nothing leads to
         folder.mkdir(mode=0o700)
         return folder
 
 
 @contextlib.contextmanager
 def work_folder(layout: Layout) -> Iterator[WorkFolder]:
-    """A new work folder, removed at the end with whatever is in it."""
+    """A new work folder, removed at the end with everything in it."""
     identity = secrets.token_hex(8)
     path = layout.work / identity
-    with files.locked(layout.work / ".lock"):
+    with files.locked(layout.work / disknames.WORK_LOCK):
         path.mkdir(mode=0o755)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         files.unused(descriptor)
@@ -53,8 +55,10 @@ def work_folder(layout: Layout) -> Iterator[WorkFolder]:
 
 
 def _remove_when_left(path: Path) -> None:
-    """Remove a work folder when the last child that inherited its lock has ended: those of a failed step may still be dying."""
-    with contextlib.suppress(FileNotFoundError):  # another process may sweep it away before us
+    """Remove a work folder when the last child that inherited its lock has exited, which may take a moment after a
+    failed step.
+    """
+    with contextlib.suppress(FileNotFoundError):  # another process may remove it first
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -64,11 +68,11 @@ def _remove_when_left(path: Path) -> None:
 
 
 def sweep(layout: Layout) -> int:
-    """Remove the work folders of processes that are gone: how many there were."""
+    """Remove the work folders of dead processes, and return their number."""
     if not layout.work.is_dir():
         return 0
     stale: list[tuple[Path, int]] = []
-    with files.locked(layout.work / ".lock"):
+    with files.locked(layout.work / disknames.WORK_LOCK):
         for path in sorted(layout.work.iterdir()):
             if path.is_symlink() or not path.is_dir():
                 continue
@@ -86,10 +90,11 @@ def sweep(layout: Layout) -> int:
 
 
 @contextlib.contextmanager
-def kept_folder(layout: Layout, name: str) -> Iterator[Path]:
-    """The folder of this name for work that a later process can go on with: ours alone until the end of the block.
+def resumable_folder(layout: Layout, name: str) -> Iterator[Path]:
+    """The folder of this name for work that a later process can resume.
 
-    It is removed when the block ends well, and kept with what is in it when not; then `forget_kept` removes it.
+    It is this process's alone until the end of the block. It is removed if the block succeeds. After a failure it stays with
+    its content; then `remove_resumable` removes it.
     """
     path = layout.pulls / name
     while True:
@@ -109,8 +114,8 @@ def kept_folder(layout: Layout, name: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def forget_kept(layout: Layout) -> int:
-    """Remove the kept folders that nobody works in: how many there were."""
+def remove_resumable(layout: Layout) -> int:
+    """Remove the resumable folders that no process works in, and return their number."""
     removed = 0
     for path in sorted(layout.pulls.iterdir()) if layout.pulls.is_dir() else ():
         if path.is_symlink() or not path.is_dir():
@@ -127,7 +132,7 @@ def forget_kept(layout: Layout) -> int:
 
 
 def _remove(path: Path) -> None:
-    link = path / "outside"
+    link = path / disknames.WORK_OUTSIDE
     if link.is_symlink():
         target = link.readlink()
         if target.name == f"{OUTSIDE_PREFIX}{path.name}" and target.is_dir() and not target.is_symlink():
@@ -136,10 +141,10 @@ def _remove(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, also the files in it that belong to our subordinate user ids. Raises `ProgramFailed`.
+    """Remove a tree, including files that belong to our subordinate user ids. Raises `ProgramFailed`.
 
-    Tried more than once: when a process namespace is killed, the lock goes with its first process, a moment before
-    the last ones, and these may still add a file.
+    Tried more than once: when a process namespace is killed, its first process releases the lock a moment before the last
+    ones exit, and these may still add a file.
     """
     from dayfly import process  # noqa: PLC0415 (not on the way of a job)
 

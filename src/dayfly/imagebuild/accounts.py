@@ -22,7 +22,7 @@ class Accounts:
 
     @classmethod
     def read(cls, texts: Mapping[str, str]) -> Accounts:
-        """The accounts of an image; a file that it has not is empty."""
+        """The accounts of an image; a missing file counts as empty."""
         return cls(*(tuple(tuple(line.split(":")) for line in texts.get(name, "").splitlines() if line) for name in FILES))
 
     def write(self) -> dict[str, str]:
@@ -39,12 +39,14 @@ class Accounts:
         return _number(name, self.group, "group")
 
     def dated(self, day: int) -> Accounts:
-        """With every password last changed on one day, so that the image does not say when it was built."""
+        """The accounts with the same date of the last change for all passwords, so that the image does not tell when it was
+        built.
+        """
         lines = tuple((*line[:2], str(day), *line[3:]) if len(line) > 2 and line[2].isdecimal() else line for line in self.shadow)
         return Accounts(self.passwd, self.group, lines, self.gshadow)
 
     def adding(self, users: Iterable[RecipeUser], day: int) -> Accounts:
-        """With these users, who have no password and a group of their own. Raises `Refused`."""
+        """The accounts with these users added: without a password, each with a group of its own. Raises `Refused`."""
         accounts = self
         for user in users:
             accounts = accounts._adding(user, day)
@@ -53,12 +55,12 @@ class Accounts:
     def _adding(self, user: RecipeUser, day: int) -> Accounts:
         for line in self.passwd:
             if line[0] == user.name or (len(line) > 2 and line[2] == str(user.uid)):
-                raise Refused(f"the image has a user {line[0]} ({line[2]}) already, and {user.name} ({user.uid}) cannot be added")
+                raise Refused(f"{user.name} ({user.uid}) cannot be added: the image has a user {line[0]} ({line[2]})")
         own = (user.name, "x", str(user.gid), "")
         group, gshadow = self.group, self.gshadow
         if not any(len(line) > 2 and line[2] == str(user.gid) for line in group):
             if any(line[0] == user.name for line in group):
-                raise Refused(f"the image has a group {user.name} already, with another number than {user.gid}")
+                raise Refused(f"the image has a group {user.name} with a number other than {user.gid}")
             group, gshadow = (*group, own), (*gshadow, (user.name, "!", "", ""))
         for name in user.groups:
             self.gid(name)

@@ -1,7 +1,7 @@
 """Where packages come from: the archive that apt is configured with, or the mirror of the settings.
 
-`apt-get indextargets` says what apt uses, so that nobody has to read its source lists. `apt-helper` looks which suites there are,
-with whatever proxy apt is configured with.
+`apt-get indextargets` reports what apt uses, so its source lists need not be parsed. `apt-helper` finds out which suites exist,
+with the proxy that apt is configured with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PASSED_ON = (
 
 @dataclass(frozen=True)
 class Distribution:
-    """What one has to know about a distribution's archive."""
+    """The facts about a distribution's archive."""
 
     id: str
     origin: str
@@ -81,7 +81,7 @@ class Suite:
 
 
 def parse_targets(text: str) -> list[Target]:
-    """Read what `apt-get indextargets` printed. A field that apt does not know stands there as `$(NAME)`."""
+    """Read the output of `apt-get indextargets`. A field that apt does not know is printed as `$(NAME)`."""
     targets = []
     for line in text.splitlines():
         values = line.split("\t")
@@ -108,8 +108,8 @@ def choose(targets: Iterable[Target], distribution: Distribution, mirror: str) -
     main = mirror.rstrip("/") or next((target.uri for target in ours if not _is_security(target)), "")
     if not main:
         raise NotFound(
-            f"apt on this host is configured with no archive of {distribution.origin}",
-            f"name a mirror of {distribution.origin} as build.mirror in the settings, or add one to apt's sources",
+            f"apt on this host has no archive of {distribution.origin} configured",
+            f"set build.mirror in the settings to a mirror of {distribution.origin}, or add one to apt's sources",
         )
     security = next((target.uri for target in ours if _is_security(target) and target.uri != main), "")
     if mirror:
@@ -120,7 +120,7 @@ def choose(targets: Iterable[Target], distribution: Distribution, mirror: str) -
 
 
 def suites(archive: Archive, release: str) -> list[tuple[Suite, bool]]:
-    """The suites that a release may have, and whether there is no release without it."""
+    """The suites that a release may have, each with whether it is required."""
     return [
         (Suite(archive.main, release), True),
         (Suite(archive.main, f"{release}-updates"), False),
@@ -129,7 +129,7 @@ def suites(archive: Archive, release: str) -> list[tuple[Suite, bool]]:
 
 
 def configured() -> list[Target]:
-    """What apt is configured with; also where its lists were never fetched."""
+    """The targets that apt is configured with, even if its lists were never fetched."""
     process.find("apt-get", "apt")
     command = ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"]
     found = parse_targets(process.run(command).output.decode(errors="replace"))
@@ -137,7 +137,7 @@ def configured() -> list[Target]:
 
 
 def check_keyring(archive: Archive, distribution: Distribution) -> None:
-    """Raise `NotFound` when the keyring is not installed."""
+    """Raise `NotFound` if the keyring is not installed."""
     if not Path(archive.keyring).is_file():
         raise NotFound(
             f"the keyring of {distribution.origin}'s archive is not installed: {archive.keyring}",
@@ -146,19 +146,19 @@ def check_keyring(archive: Archive, distribution: Distribution) -> None:
 
 
 def options() -> list[str]:
-    """What apt on this host is told about fetching, for the apt that fills the image."""
+    """The options for downloads of this host's apt, for the apt that fills the image."""
     output = process.run(["apt-config", "dump", "--format", "%F=%v%n", *_PASSED_ON]).output.decode(errors="replace")
     return parse_options(output)
 
 
 def parse_options(text: str) -> list[str]:
-    """Lines of apt.conf(5), of those settings that are passed on."""
+    """Lines of apt.conf(5) with the settings that are passed on."""
     pairs = (line.partition("=") for line in text.splitlines())
     return [f'{name} "{value}";' for name, _, value in pairs if name in _PASSED_ON and value and '"' not in value]
 
 
 def available(archive: Archive, release: str, folder: Path) -> list[Suite]:
-    """The suites of a release that the archive has. Raises `NotFound` when it has none, `DayflyError` when nobody answers."""
+    """The suites of a release that the archive has. Raises `NotFound` if it has none, `DayflyError` if it does not answer."""
     return [suite for suite, required in suites(archive, release) if _exists(suite, required, folder)]
 
 
@@ -172,12 +172,12 @@ def _exists(suite: Suite, required: bool, folder: Path) -> bool:
         if "404" not in error.tail and "File not found" not in error.tail:
             raise DayflyError(
                 f"{suite.uri} cannot be reached: {' / '.join(error.tail.splitlines()[-2:])}",
-                "see whether apt-get update works here, or name another mirror as build.mirror in the settings",
+                "check whether apt-get update works here, or set build.mirror in the settings to another mirror",
             ) from error
         if required:
             raise NotFound(
                 f"{suite.uri} has no release {suite.name}",
-                "see the recipe's release, or name a mirror that has it as build.mirror in the settings",
+                "check the recipe's release, or set build.mirror in the settings to a mirror that has it",
             ) from error
         return False
     return True
@@ -189,8 +189,8 @@ def source_lines(found: Sequence[Suite], components: Sequence[str], keyring: str
     return [f"deb {signed}{suite.uri} {suite.name} {' '.join(components)}" for suite in found]
 
 
-def kept_lines(found: Sequence[Suite], components: Sequence[str]) -> list[str]:
-    """What the image keeps as its sources: the archive that it was built from, without a password that its address may have."""
+def image_source_lines(found: Sequence[Suite], components: Sequence[str]) -> list[str]:
+    """The image's sources.list: the archive that it was built from, without a password in its address."""
     return source_lines([Suite(_without_password(suite.uri), suite.name) for suite in found], components, "")
 
 

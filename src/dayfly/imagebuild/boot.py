@@ -1,4 +1,4 @@
-"""What a machine boots with, out of the tree of a root or of a kernel's packages."""
+"""The parts that a machine boots with, from the tree of a root or of a kernel's packages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COPIED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+,-]*(/[A-Za-z0-9][A-Za-z0-9._+,-]
 
 @dataclass(frozen=True)
 class BootParts:
-    """A kernel, the modules that it starts with, and the folder (`usr/lib/modules/…` in it) with all that it has."""
+    """A kernel, the modules that it starts with, and the folder with all its modules (below `usr/lib/modules`)."""
 
     version: str
     vmlinux: bytes
@@ -36,12 +36,12 @@ class BootParts:
 
 
 def take(archive: Path, folder: Path) -> BootParts:
-    """Take the newest kernel out of an archive, and its modules into `folder`. Raises `NotFound` or `Refused`."""
+    """Extract the newest kernel from an archive, and its modules to `folder`. Raises `NotFound` or `Refused`."""
     with tarfile.open(archive, "r:") as opened:
         root = RootArchive(opened)
         versions = sorted((match[1] for path in root.members if (match := _KERNEL.fullmatch(path))), key=natural)
         if not versions:
-            raise NotFound("no package of the image brings a kernel", 'write [kernel] release = "bookworm" into the recipe')
+            raise NotFound("no package of the image contains a kernel", 'add [kernel] release = "bookworm" to the recipe')
         version = versions[-1]
         vmlinux = kernel.vmlinux(root.content(root.members[f"boot/vmlinuz-{version}"], _KERNEL_LIMIT))
         modules = folder / "lib/modules" / version
@@ -55,7 +55,7 @@ def take(archive: Path, folder: Path) -> BootParts:
 
 
 def _settle_modes(folder: Path) -> None:
-    """The same modes whatever the builder's umask is."""
+    """Set modes that do not depend on the builder's umask."""
     folder.chmod(0o755)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -72,7 +72,7 @@ def _copy_modules(root: RootArchive, version: str, target: Path) -> None:
     found = False
     for path, member in root.below(source):
         if not _COPIED.fullmatch(path):
-            raise Refused(f"the kernel's modules have a file {path!r} among them")
+            raise Refused(f"the kernel's modules contain a file {path!r}")
         if member.isdir():
             (target / path).mkdir(parents=True, exist_ok=True)
         content = root.open(member)
@@ -85,16 +85,16 @@ def _copy_modules(root: RootArchive, version: str, target: Path) -> None:
                 file.write(chunk)
         os.utime(target / path, (member.mtime, member.mtime))
     if not found:
-        raise NotFound(f"there are no modules of the kernel {version} beside it")
+        raise NotFound(f"the modules of the kernel {version} are missing")
 
 
 def boot_modules(folder: Path) -> bytes:
-    """The archive with what a machine needs before its root is mounted. Raises `Refused` when the kernel lacks something."""
+    """The archive of modules that a machine needs before its root is mounted. Raises `Refused` if the kernel lacks one."""
     return boot_modules_by(lambda path: _content(folder / path))
 
 
 def boot_modules_by(read: Callable[[str], bytes], run: kernel.Run | None = None) -> bytes:
-    """The same of modules that are wherever `read` finds them; `run` runs what unpacks them. Raises what the two do too."""
+    """The same for modules that `read` reads; `run` runs the programs that unpack them. Raises as these two, too."""
     index = parse_index(_text(read, "modules.dep"), _text(read, "modules.builtin"))
     files = [(Path(path), read(path)) for path in load_order(index)]
     return modules_archive([(unpacked_name(path.name), unpacked(path.name, content, run)) for path, content in files])
@@ -104,7 +104,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise Refused(f"the kernel's modules lack {path.name}") from None
+        raise Refused(f"{path.name} is missing from the kernel's modules") from None
 
 
 def _text(read: Callable[[str], bytes], path: str) -> str:

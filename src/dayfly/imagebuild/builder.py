@@ -1,4 +1,4 @@
-"""From a recipe to an image in a library."""
+"""Builds an image from a recipe, into a library."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from dayfly.imagebuild.root import RootFacts, finish
 from dayfly.settings import Settings
 
 
-def _root(shop: BuildContext, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
-    """The root filesystem's file, what is in it, and the archive that it was made of."""
-    raw, sources = shop.bootstrap(
+def _root(context: BuildContext, recipe: Recipe) -> tuple[Path, RootFacts, Path]:
+    """The root filesystem's file, facts about it, and the archive that it was made from."""
+    raw, sources = context.bootstrap(
         "packages", recipe.distribution, recipe.release, recipe.components, recipe.variant, recipe.packages
     )
-    shop.progress("root: finishing the files")
-    finished = shop.work.path / "root.tar"
-    with files.full_disk_told(shop.work.path), finished.open("xb") as target:
-        facts = finish(raw, target, recipe, archives.kept_lines(sources, recipe.components))
-    shop.progress("root: making the filesystem")
-    return filesystem.from_archive(shop.namespace, finished, recipe.date), facts, raw
+    context.progress("root: finishing the files")
+    finished = context.work.path / "root.tar"
+    with files.reporting_full_disk(context.work.path), finished.open("xb") as target:
+        facts = finish(raw, target, recipe, archives.image_source_lines(sources, recipe.components))
+    context.progress("root: making the filesystem")
+    return filesystem.from_archive(context.namespace, finished, recipe.date), facts, raw
 
 
 def build(
@@ -43,26 +43,26 @@ def build(
     *,
     name: Name | None = None,
 ) -> str:
-    """Build an image and add it to a library under this name, or else the recipe's: its digest.
+    """Build an image and add it to a library under this name, or the recipe's, and return its digest.
 
-    A build that fails, or is killed, leaves nothing that the next one would not sweep away.
-    Raises `DayflyError` of many kinds, each with what to do.
+    What a build that fails or is killed leaves behind is removed by the next one. Raises `DayflyError` of many kinds, each
+    with a hint.
     """
     if recipe.date > time.time():
         raise Refused(
-            f"the recipe's date, {recipe.created}, has not come yet",
-            "no file of the image may be younger: take today's or an older one",
+            f"the recipe's date, {recipe.created}, is in the future",
+            "no file of the image may be newer than the date: use today's or an earlier one",
         )
     library.create()
     sweep(library.layout)
     if recipe.distribution == RPM:
         return _build_rpm(recipe, library, settings, progress, name or recipe.name)
     with work_folder(library.layout) as work:
-        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
-        root, facts, archive = _root(shop, recipe)
-        parts, modules = shop.debian_kernel(recipe.kernel) if recipe.kernel else (shop.kernel_in(archive), None)
+        context = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root, facts, archive = _root(context, recipe)
+        parts, modules = context.debian_kernel(recipe.kernel) if recipe.kernel else (context.kernel_in(archive), None)
         made = Root(root, facts.size, facts.os)
-        return _finished(recipe, made, parts, modules, shop, library, name or recipe.name)
+        return _finished(recipe, made, parts, modules, context, library, name or recipe.name)
 
 
 def _finished(
@@ -70,30 +70,30 @@ def _finished(
     root: Root,
     parts: BootParts,
     modules: Path | None,
-    shop: BuildContext,
+    context: BuildContext,
     library: Library,
     name: Name,
 ) -> str:
-    """The image of a root and a kernel, its steps done, in the library: its digest."""
+    """Run the steps, add the image of a root and a kernel to the library, and return its digest."""
     about = config(recipe, root, parts.version)
     layers = {Role.ROOT: Source(filesystem.FORM, root.path), **layers_of(parts, modules)}
     if recipe.run:
-        made = steps.perform(shop, recipe, about, layers)
+        made = steps.perform(context, recipe, about, layers)
         about, layers[Role.ROOT] = config(recipe, made, parts.version), Source(filesystem.FORM, made.path)
-    shop.progress("image: adding it to the library")
+    context.progress("image: adding it to the library")
     return library.add(about, layers, name)
 
 
 def _build_rpm(recipe: Recipe, library: Library, settings: Settings, progress: Progress, name: Name) -> str:
     with rpm_builder(library, settings, progress) as builder, work_folder(library.layout) as work:
-        shop = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
-        root = rpm.root(shop, recipe, builder)
-        parts, modules = shop.debian_kernel(recipe.kernel)
-        return _finished(recipe, root, parts, modules, shop, library, name)
+        context = BuildContext(settings, work, enter(work, settings.scratch_folder), progress, recipe.date)
+        root = rpm.root(context, recipe, builder)
+        parts, modules = context.debian_kernel(recipe.kernel)
+        return _finished(recipe, root, parts, modules, context, library, name)
 
 
 def rpm_builder(library: Library, settings: Settings, progress: Progress) -> OpenImage:
-    """The image that has dnf, open; it is built where the library has it not, or has one of another recipe."""
+    """The image with dnf, opened. It is built if the library does not have it, or has one of another recipe."""
     wanted = load(rpm.BUILDER)
     reference = Reference(wanted.name, "", library.kind)
     try:
@@ -107,7 +107,7 @@ def rpm_builder(library: Library, settings: Settings, progress: Progress) -> Ope
 
 
 def config(recipe: Recipe, root: Root, kernel: str) -> ImageConfig:
-    """What the image says about itself."""
+    """The image's config."""
     return ImageConfig(
         os=root.os,
         kernel=Kernel(kernel, recipe.command_line),

@@ -1,7 +1,7 @@
-"""From the files of a machine to an image: what `dayfly run --save-as` keeps, and what the steps of a recipe made.
+"""Makes an image of a machine's files: for `dayfly run --save-as`, and after the steps of a recipe.
 
-The archive of the files came out of a machine that was its user's, so it is as hostile as a container's layer, and goes the same
-way (`dayfly.imagebuild.containerimage`): checked entry by entry, never unpacked but in a namespace.
+The archive of the files comes from a machine that its user controlled, so it is as hostile as a layer, and is treated alike
+(`dayfly.imagebuild.containerimage`): checked entry by entry, and only unpacked in a namespace.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dayfly.units import format_time
 
 @dataclass(frozen=True)
 class CaptureTarget:
-    """Where an image is made of a machine's files. `archive` is open for them to be written to, `path` is its name."""
+    """Where a machine's files are captured. `archive` is the open file that they are written to, `path` is its name."""
 
     namespace: Namespace
     archive: int
@@ -40,8 +40,8 @@ class CaptureTarget:
 
 
 @contextlib.contextmanager
-def bench(library: Library, settings: Settings) -> Iterator[CaptureTarget]:
-    """All that the making of an image needs, before there is a machine. Nothing is left of it afterwards.
+def prepared(library: Library, settings: Settings) -> Iterator[CaptureTarget]:
+    """Prepare the capture before there is a machine. Everything is removed afterwards.
 
     Raises `ProgramMissing`, or `Refused` with what else is missing.
     """
@@ -72,9 +72,9 @@ def root(
     latest: int | None = None,
     additions: Mapping[str, Node] | None = None,
 ) -> Root:
-    """The filesystem of the files in the archive, and of `additions`; with `latest`, none of them is younger.
+    """The filesystem of the files in the archive, and of `additions`; with `latest`, no file is newer than that.
 
-    Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
+    Raises `Refused` for files that no image may have, `ProgramFailed`, `NoSpace`.
     """
     progress("root: reading the machine's files")
     try:
@@ -86,9 +86,9 @@ def root(
 
 
 def save(at: CaptureTarget, parent: OpenImage, library: Library, name: Name, progress: Progress) -> str:
-    """Add an image of the files in the archive, which came from a machine of `parent`: its digest.
+    """Add an image of the files in the archive, from a machine of `parent`, and return its digest.
 
-    It has the parent's kernel, and says of itself what the parent says. Raises as `root`.
+    It has the parent's kernel and config. Raises as `root`.
     """
     now = int(time.time())
     made = root(at, parent.config.directory, now, progress)
@@ -105,6 +105,6 @@ def save(at: CaptureTarget, parent: OpenImage, library: Library, name: Name, pro
 
 
 def kernel_of(image: OpenImage) -> dict[Role, Source]:
-    """The layers of an image's kernel; of use as long as it is open."""
+    """The layers of an image's kernel; valid as long as the image is open."""
     parts = {Role.KERNEL: image.kernel, Role.MODULES: image.modules, Role.BOOT_MODULES: image.boot_modules}
     return {role: Source(part.form, part.path) for role, part in parts.items() if part is not None}

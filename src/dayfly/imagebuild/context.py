@@ -1,4 +1,4 @@
-"""Where an image is made: what recipes and containers both need of a distribution."""
+"""The context of a build: what recipes and container images both need from a distribution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_FILES = 2_000_000
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Where an image is made, and what the making is told: no file of it is younger than `date`, seconds since the epoch."""
+    """The folders and settings of one build. No file of the image is newer than `date`, in seconds since the epoch."""
 
     settings: Settings
     work: WorkFolder
@@ -32,7 +32,7 @@ class BuildContext:
     def bootstrap(
         self, step: str, distribution: str, release: str, components: tuple[str, ...], variant: str, packages: tuple[str, ...]
     ) -> tuple[Path, list[archives.Suite]]:
-        """An archive of these packages, and the suites that they came from."""
+        """An archive with these packages installed, and the suites that they came from."""
         self.progress(f"{step}: looking for {distribution} {release}")
         known = archives.DISTRIBUTIONS[distribution]
         archive = archives.choose(archives.configured(), known, self.settings.build_mirror)
@@ -60,23 +60,23 @@ class BuildContext:
         return parts, filesystem.from_folder(parts.folder, target, self.date)
 
     def kernel_in(self, archive: Path) -> BootParts:
-        """The kernel that an archive of files has."""
+        """The kernel in an archive of files."""
         folder = self.work.path / "modules"
         folder.mkdir()
-        with files.full_disk_told(self.work.path):
+        with files.reporting_full_disk(self.work.path):
             return boot.take(archive, folder)
 
 
 def _check(archive: Path) -> None:
-    """Raise `Refused` for an archive that is not whole: what reads it next would not notice."""
+    """Raise `Refused` for a truncated archive: the next reader would not notice."""
     with archive.open("rb") as file:
         try:
             tar.check(file, _MOST_FILES)
         except Refused as error:
-            raise Refused(f"mmdebstrap's archive cannot be read: {error.message}", "build once more") from error
+            raise Refused(f"mmdebstrap's archive cannot be read: {error.message}", "build again") from error
 
 
 def layers_of(parts: BootParts, modules: Path | None) -> dict[Role, Source]:
-    """An image's layers of a kernel, and of the filesystem of its modules where the root has them not."""
+    """An image's layers for a kernel, and for its modules' filesystem unless they are in the root."""
     layers = {Role.KERNEL: Source("elf", parts.vmlinux), Role.BOOT_MODULES: Source("cpio", parts.boot_modules)}
     return layers | ({Role.MODULES: Source(filesystem.FORM, modules)} if modules else {})

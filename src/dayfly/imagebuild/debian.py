@@ -11,7 +11,7 @@ from dayfly.imagebuild.namespace import Namespace
 
 _HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
 _WITHOUT_MERGED_PACKAGE = frozenset({"stretch", "buster", "bullseye", "bionic", "focal", "jammy"})
-"""Releases whose archive has no package usr-is-merged, which the second half of mmdebstrap's hook wants to install."""
+"""Releases without the package usr-is-merged, which the second half of mmdebstrap's hook installs."""
 
 _SLIM = (
     "path-exclude=/usr/share/doc/*",
@@ -45,7 +45,7 @@ def command(
 
 
 def environment(folder: Path, date: int) -> dict[str, str]:
-    """What mmdebstrap finds in its environment: nothing of the user's but the proxies."""
+    """mmdebstrap's environment: of the user's variables only the proxies."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed_on | {
         "PATH": ":".join(process.search_path()),
@@ -54,7 +54,7 @@ def environment(folder: Path, date: int) -> dict[str, str]:
         "TMPDIR": str(folder),
         "SOURCE_DATE_EPOCH": str(date),
         "DEBIAN_FRONTEND": "noninteractive",
-        "INITRD": "No",  # for /etc/kernel/postinst.d: a machine has its own, and the half minute for this one would be lost
+        "INITRD": "No",  # for /etc/kernel/postinst.d: a machine has its own, and building this one would waste half a minute
     }
 
 
@@ -62,7 +62,7 @@ def bootstrap(namespace: Namespace, name: str, argv: Sequence[str], date: int, p
     """Run mmdebstrap. Raises `ProgramFailed` with its last lines, `ProgramMissing`, or `NoSpace`."""
     process.find("mmdebstrap")
     temporary = namespace.make(f"{name}.tmp")
-    hint = "the lines above say why; a package's name may be misspelt, or the recipe's release may not have it"
+    hint = "see the lines above; a package's name may be misspelt, or not in the recipe's release"
     namespace.run(list(argv), env=environment(temporary, date), progress=lambda line: _pass_on(line, progress), hint=hint)
 
 

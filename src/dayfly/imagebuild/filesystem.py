@@ -1,4 +1,4 @@
-"""From files to the read-only filesystems that a machine mounts."""
+"""Makes the read-only filesystems that a machine mounts."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dayfly import process
-from dayfly.imagebuild.namespace import Namespace, space_told
+from dayfly.imagebuild.namespace import Namespace, reporting_no_space
 
 FORM = "erofs"
 Progress = Callable[[str], None]
-"""Told of every step in a line of text: `packages: downloading packages with apt`."""
+"""Called with a line of text for each step: `packages: downloading packages with apt`."""
 _UUID = "6461790f-0000-4000-8000-66c900000000"
-"""The same in every filesystem, so that equal files make equal bytes. Nothing mounts one by its UUID."""
+"""The same UUID in every filesystem, so that equal files make equal bytes. Nothing mounts a filesystem by UUID."""
 
 
 NO_BOUND = 2**64 - 2
-"""A date that bounds no time. mkfs.erofs takes times for numbers without a sign: to it, one before 1970 is in the far future, and
-gets the date of any other bound.
+"""A date that limits no time. mkfs.erofs reads times as unsigned numbers: a time before 1970 is in the far future to it, and
+would be replaced by any lower limit.
 """
 
 
 def erofs_command(target: Path, folder: Path, *, all_root: bool) -> list[str]:
-    """The command that makes an erofs filesystem of a folder. SOURCE_DATE_EPOCH bounds the times of its files."""
+    """The command that makes an erofs filesystem of a folder. SOURCE_DATE_EPOCH limits the times of its files."""
     owner = ["--all-root"] if all_root else []
     return ["mkfs.erofs", "-zlz4hc,9", f"-U{_UUID}", "--quiet", *owner, str(target), str(folder)]
 
 
 def environment(date: int) -> Mapping[str, str]:
-    """What these programs find in their environment."""
+    """The environment of these programs."""
     return {"PATH": ":".join(process.search_path()), "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(date)}
 
 
 def from_archive(namespace: Namespace, archive: Path, date: int) -> Path:
-    """The filesystem of a tar archive, with all of its owners: its file. Raises `ProgramFailed` or `NoSpace`."""
+    """The file with the filesystem of a tar archive, owners preserved. Raises `ProgramFailed` or `NoSpace`."""
     with archive.open("rb") as source:
         return _made(namespace, _unpacked(namespace, source.fileno(), date), date)
 
 
 def from_stream(namespace: Namespace, write: Callable[[BinaryIO], None], date: int) -> Path:
-    """Like `from_archive`, of an archive that `write` writes, and that is never stored. Raises what `write` does too."""
+    """Like `from_archive`, for an archive that `write` writes and that is never stored. Raises as `write`, too."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     failures: list[Exception] = []
 
@@ -92,6 +92,6 @@ def _made(namespace: Namespace, folder: Path, date: int) -> Path:
 def from_folder(folder: Path, target: Path, date: int) -> Path:
     """The filesystem of a folder; all of its files are root's. Raises `ProgramFailed` or `NoSpace`."""
     process.find("mkfs.erofs", "erofs-utils")
-    with space_told(target.parent):
+    with reporting_no_space(target.parent):
         process.run(erofs_command(target, folder, all_root=True), env=environment(date))
     return target

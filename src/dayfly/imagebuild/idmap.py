@@ -1,4 +1,4 @@
-"""A user namespace in which chosen ids exist: files may belong to any of 2³² users, and we have a range of 65536."""
+"""Maps for a user namespace in which chosen ids exist: files may belong to any of 2³² users, but we have a range of 65536."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dayfly.errors import Refused
 from dayfly.process import Child
 
 _EXTENTS = 128
-"""The kernel takes 340 lines in a map, and no more than 4 KiB of them (user_namespaces(7))."""
+"""The kernel accepts at most 340 lines, of at most 4 KiB, in a map (user_namespaces(7))."""
 
 Extent = tuple[int, int, int]
-"""The first id in the namespace, the first outside of it, and how many follow each other."""
+"""The first id in the namespace, the first outside of it, and the length of the range."""
 
 
 @dataclass(frozen=True)
 class Owned:
-    """The ids that we may use outside: a range from `start` on; `own` is what 0 becomes, None where that is the first of it."""
+    """The ids that we may use outside: a range from `start` on; `own` is what 0 is mapped to (None: the first of the range)."""
 
     own: int | None
     start: int
@@ -28,15 +28,15 @@ class Owned:
 
 @dataclass(frozen=True)
 class IdMap:
-    """Which ids there are in a namespace."""
+    """The ids in a namespace."""
 
     users: tuple[Extent, ...]
     groups: tuple[Extent, ...]
 
     @contextlib.contextmanager
     def entering(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], Callable[[Child], None]]]:
-        """What a command in the namespace begins with, the descriptors that it inherits, and what is to be done once it has been
-        started: it waits until its ids are mapped, which only somebody outside can do.
+        """The prefix of a command in the namespace, the descriptors that it inherits, and a function to be called once it has
+        started: the command waits until its ids are mapped, which can only be done from outside.
         """
         with contextlib.ExitStack() as opened:
             begun, says = (opened.enter_context(os.fdopen(end, "wb" if at else "rb", 0)) for at, end in enumerate(os.pipe()))
@@ -57,7 +57,7 @@ class IdMap:
 
 
 def mapped(ids: Iterable[int], owned: Owned, count: int) -> tuple[Extent, ...]:
-    """A map in which 0 and these ids exist. Raises `Refused` when they are more, or further apart, than a map can have."""
+    """A map in which 0 and these ids exist. Raises `Refused` if they are too many, or too far apart, for a map."""
     extents: list[Extent] = []
     following = owned.start
     for number in sorted({0, *ids}):
@@ -69,7 +69,7 @@ def mapped(ids: Iterable[int], owned: Owned, count: int) -> tuple[Extent, ...]:
         else:
             extents.append((number, outside, 1))
     if len(extents) > _EXTENTS or following - owned.start > count:
-        raise Refused(f"the files belong to too many users or groups above 65535: {len(extents)} ranges of them")
+        raise Refused(f"the files belong to too many users or groups above 65535, in {len(extents)} ranges")
     return tuple(extents)
 
 

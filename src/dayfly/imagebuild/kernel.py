@@ -1,4 +1,4 @@
-"""From a distribution's kernel to what QEMU boots directly: an uncompressed ELF file with a PVH entry."""
+"""Converts a distribution's kernel to what QEMU boots directly: an uncompressed ELF file with a PVH entry."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def _run(command: list[str], stdin: int, stdout: int) -> None:
 
 
 def vmlinux(image: bytes, run: Run = _run) -> bytes:
-    """The ELF kernel in a bzImage (or the ELF file itself). Raises `Refused` when it is not one that QEMU can boot directly."""
+    """The ELF kernel in a bzImage (or the ELF file itself). Raises `Refused` if QEMU cannot boot it directly."""
     content = image if image.startswith(b"\x7fELF") else _unpacked(_payload(image), run)
     if not has_pvh_entry(content):
-        raise Refused("the kernel has no PVH entry", "it has to be built with CONFIG_PVH, as those of Debian and Ubuntu are")
+        raise Refused("the kernel has no PVH entry", "it must be built with CONFIG_PVH, as Debian's and Ubuntu's are")
     return content
 
 
 def release(image: bytes) -> str:
-    """What `uname -r` will say, from a bzImage's header."""
+    """The release that `uname -r` prints, from a bzImage's header."""
     (offset,) = struct.unpack_from("<H", image, 0x20E) if len(image) > 0x210 else (0,)
     match = _RELEASE.match(image, offset + 0x200) if offset else None
     if match is None:
-        raise Refused("the kernel does not say its version")
+        raise Refused("the kernel has no version in its header")
     return match[0].decode()
 
 
@@ -60,7 +60,7 @@ def _payload(image: bytes) -> bytes:
 
 
 def _unpacked(payload: bytes, run: Run) -> bytes:
-    """Unpack by magic number. The last four bytes of a payload may be its unpacked size, there for the kernel's unpacker."""
+    """Unpack by magic number. The last four bytes of a payload may be its unpacked size, for the kernel's own unpacker."""
     try:
         if payload.startswith(b"\x1f\x8b"):
             return zlib.decompressobj(31).decompress(payload, _LIMIT)
@@ -76,11 +76,11 @@ def _unpacked(payload: bytes, run: Run) -> bytes:
         return filtered(["lz4", "-d", "-c", "-q"], payload[:-4], run)
     if payload.startswith(b"\x7fELF"):
         return payload
-    raise Refused(f"the kernel is packed in a way not known: it begins with {payload[:6].hex()}")
+    raise Refused(f"the kernel's compression is unknown: it begins with {payload[:6].hex()}")
 
 
 def filtered(command: list[str], content: bytes, run: Run = _run) -> bytes:
-    """What a program makes of this, which may not be more than `_LIMIT`. Raises `ProgramMissing` or `ProgramFailed`."""
+    """A program's output for this input, at most `_LIMIT` bytes. Raises `ProgramMissing` or `ProgramFailed`."""
     source = os.memfd_create("input", os.MFD_CLOEXEC)
     target = os.memfd_create("output", os.MFD_CLOEXEC)
     with os.fdopen(source, "r+b") as before, os.fdopen(target, "r+b") as after:

@@ -1,7 +1,7 @@
-"""Where the parts of a build run that need many user ids: a user namespace with a process namespace in it.
+"""Runs the parts of a build that need many user ids: in a user namespace with a process namespace in it.
 
-Whatever such a command starts dies with it, and it dies with us. It needs no root, only a range of subordinate
-ids. Root has no rights of the host's in there either: its ids in the namespace are all subordinate ones.
+All processes of such a command die with it, and it dies with us. It needs no root, only a range of subordinate ids. Root too has
+no privileges on the host in there: all its ids in the namespace are subordinate ones.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dayfly.process import Child
 _COUNT = 65536
 _PROCESSES = ("--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig=KILL", "--")
-"""What `--kill-child` asks of the kernel is lost when `--setuid` changes the ids, so it is asked for once more."""
+"""The parent-death signal of `--kill-child` is lost when `--setuid` changes the ids, so it is set again."""
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """A way to run commands as root of a range of user ids, in folders of their own."""
+    """Runs commands as root of a range of user ids, in folders of their own."""
 
     prefix: tuple[str, ...]
     folder: Path
@@ -50,7 +50,7 @@ class Namespace:
         return replace(self, folder=self.make(name))
 
     def having(self, uids: set[int], gids: set[int]) -> Namespace:
-        """This namespace where these ids exist too, which may be any. Raises `Refused` when they are too many."""
+        """This namespace with these ids, which may be any, added. Raises `Refused` if they are too many."""
         if max(*uids, *gids, 0) < _COUNT:
             return self
         return replace(self, ids=IdMap(mapped(uids, self.users, _COUNT), mapped(gids, self.groups, _COUNT)))
@@ -66,10 +66,10 @@ class Namespace:
         started: Callable[[], None] | None = None,
         hint: str = "",
     ) -> None:
-        """Run a command there to its end; `started` is called when it has been started. Raises `ProgramFailed`."""
+        """Run a command in the namespace to its end; `started` is called once it has started. Raises `ProgramFailed`."""
         process.find(argv[0])
 
-        with space_told(self.folder), self._entering() as (prefix, keep, let_in):
+        with reporting_no_space(self.folder), self._entering() as (prefix, keep, let_in):
 
             def spawned(child: Child) -> None:
                 let_in(child)
@@ -89,7 +89,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def _entering(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], Callable[[Child], None]]]:
-        """What a command there begins with, what it inherits, and what has to be done once it has been started."""
+        """The prefix of a command in the namespace, descriptors that it inherits, and a function to call once it has started."""
         if self.ids is None:
             yield self.prefix, (), lambda _: None
             return
@@ -98,19 +98,19 @@ class Namespace:
 
 
 @contextlib.contextmanager
-def space_told(folder: Path) -> Iterator[None]:
-    """Turn a program's failure for want of space into `NoSpace`, which names the folder."""
+def reporting_no_space(folder: Path) -> Iterator[None]:
+    """Turn a program's failure for lack of space into `NoSpace`, which names the folder."""
     try:
         yield
     except ProgramFailed as error:
         if "No space left on device" in error.tail or "Disk quota exceeded" in error.tail:
-            hint = "make room there, or name another folder in the settings"
+            hint = "make room there, or set another folder in the settings"
             raise NoSpace(f"no space left in {folder} for {error.command[0]}", hint) from error
         raise
 
 
 def prefix(owner: int | None) -> tuple[str, ...]:
-    """The command that a command in the namespace begins with. `owner` is root's first subordinate id, None for other users."""
+    """The prefix of a command in the namespace. `owner` is root's first subordinate id, None for other users."""
     if owner is None:
         ids = ["--map-root-user", "--map-auto"]
     else:
@@ -122,8 +122,9 @@ def prefix(owner: int | None) -> tuple[str, ...]:
 def enter(work: WorkFolder, scratch: Path) -> Namespace:
     """Prepare a namespace for one build.
 
-    An ordinary user is the root of the namespace, and so reaches the work folder itself. Root is not: its folder is in `scratch`,
-    since the way to its own may be closed to others. Raises `ProgramMissing`, or `Refused` with what is missing.
+    An ordinary user is the root of the namespace, and so can use the work folder itself. Root is not: its folder is in
+    `scratch`, since the path to its own may be closed to other users. Raises `ProgramMissing`, or `Refused` with what is
+    missing.
     """
     process.find("unshare", "util-linux")
     process.find("newuidmap", "uidmap")
@@ -146,8 +147,8 @@ def _range_of(user: str, path: str) -> int:
     start = find_range(_lines(Path(path)), user, os.geteuid())
     if start is None:
         raise Refused(
-            f"the user {user} has no {_COUNT} subordinate ids in {path}, and building needs them",
-            f"let the administrator run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            f"the user {user} has fewer than {_COUNT} subordinate ids in {path}; building needs them",
+            f"ask the administrator to run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
         )
     return start
 
@@ -174,8 +175,6 @@ def _check_reachable(folder: Path) -> None:
         try:
             mode = place.stat().st_mode
         except OSError as error:
-            raise DayflyError(f"cannot build in {folder}: {error.strerror}", "name another folder as scratch.folder") from error
+            raise DayflyError(f"cannot build in {folder}: {error.strerror}", "set scratch.folder to another folder") from error
         if not mode & 0o001:
-            raise Refused(
-                f"root builds with other user ids, and these may not pass {place}", "name another folder as scratch.folder"
-            )
+            raise Refused(f"root builds with other user ids, which may not enter {place}", "set scratch.folder to another folder")

@@ -1,4 +1,4 @@
-"""Recipes: the text that an image is built from, read strictly, with all of its mistakes at once.
+"""Recipes: the text that an image is built from, read strictly, with all errors reported at once.
 
 docs/reference/recipe.md describes them.
 """
@@ -45,21 +45,22 @@ _FORBIDDEN = ("/dev", "/proc", "/sys", "/run", "/tmp")  # noqa: S108 (places in 
 _LAST_ID = 65533
 _KEY_LIMIT = 256 * 1024
 RPM = "rpm"
-"""The distribution whose packages come from repositories that the recipe names."""
+"""The distribution whose packages come from the recipe's own repositories."""
 _PACKAGES = ((_PACKAGE, (), "the name of a package, or NAME=VERSION"), (_RPM_PACKAGE, (), "a package, NAME-VERSION or @GROUP"))
-_RELEASES = ((_RELEASE, None, "a release's code name, like bookworm"), (_RPM_RELEASE, None, "what $releasever is to be, like 9"))
-"""By whether it is an RPM distribution."""
+_RELEASES = ((_RELEASE, None, "a release's code name, like bookworm"), (_RPM_RELEASE, None, "the value of $releasever, like 9"))
+"""Indexed by whether it is an RPM distribution."""
 _KERNEL_PACKAGE = "linux-image-"
 _SYSTEM_PACKAGES = ("systemd-sysv", "udev", "kmod", "dbus")
-"""What an image needs whose own init boots: Debian's systemd only recommends the rest. Without udev, devices have the
-kernel's owners and modes; without kmod, modules have no nodes to be loaded by; without dbus, systemctl answers no user."""
+"""What an image needs to boot its own init; Debian's systemd only recommends them. Without udev, devices have the kernel's owners
+and modes; without kmod, there are no device nodes to load modules by; without dbus, systemctl does not work for users.
+"""
 _MOST_STEPS = 100
 _STEP_LIMIT = 65536
 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A file that the image gets. `owner` and `group` are names of the image's accounts, or numbers."""
+    """A file to add to the image. `owner` and `group` are names of the image's accounts, or numbers."""
 
     path: str
     content: bytes
@@ -70,7 +71,7 @@ class RecipeFile:
 
 @dataclass(frozen=True)
 class RecipeUser:
-    """An account that the image gets, with a group of its own and its home directory."""
+    """An account to add to the image, with a group of its own and a home directory."""
 
     name: str
     uid: int
@@ -82,7 +83,7 @@ class RecipeUser:
 
 @dataclass(frozen=True)
 class RecipeMachine:
-    """The machine for what a recipe has done in one. Memory and scratch are in bytes; 0: as the settings say."""
+    """The machine for a recipe's steps. Memory and scratch are in bytes; 0: as in the settings."""
 
     network: Network = Network.NONE
     memory: int = 0
@@ -91,7 +92,7 @@ class RecipeMachine:
 
 @dataclass(frozen=True)
 class Repository:
-    """Where dnf finds packages. `check`: their signatures are checked, by `key`."""
+    """A repository for dnf. `check`: signatures of packages are checked with `key`."""
 
     name: str
     url: str
@@ -101,10 +102,10 @@ class Repository:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty where a package brings it.
+    """What an image is built from. `kernel` is the Debian release that the kernel comes from; empty if a package contains it.
 
-    `run` are shell scripts that are run in a machine of the image so far. Of an RPM distribution, `repositories` are where its
-    packages come from.
+    `run` are shell scripts that are run in a machine of the image so far. `repositories` are the sources of packages of an
+    RPM distribution.
     """
 
     name: Name
@@ -128,12 +129,12 @@ class Recipe:
 
     @property
     def created(self) -> str:
-        """The date as the image's config has it."""
+        """The date, as in the image's config."""
         return format_time(self.date)
 
     @property
     def digest(self) -> str:
-        """The same for every recipe that says the same, however it is laid out."""
+        """The same for equivalent recipes, regardless of their layout."""
         plain = {
             **vars(self),
             "name": str(self.name),
@@ -145,30 +146,30 @@ class Recipe:
             ],
         }
         for name, value in (("run", ()), ("machine", vars(RecipeMachine())), ("repositories", [])):
-            if plain[name] == value:  # so that recipes without it keep the digest that they had before there was such a field
+            if plain[name] == value:  # so that recipes without a newer field keep their digest
                 del plain[name]
         return f"sha256:{hashlib.sha256(encode(plain)).hexdigest()}"
 
 
 def shipped() -> Mapping[str, Path]:
-    """The recipes that come with Dayfly, by the names of their images."""
+    """The recipes that come with Dayfly, by image name."""
     folder = Path(__file__).parent / "recipes"
     names = {path: path.stem.replace("-", ":", 1) for path in sorted(folder.glob("*.toml"))}
     return {name: path for path, name in names.items()}
 
 
 def find(text: str) -> Recipe:
-    """The recipe in a file, or the one that comes with Dayfly under this name. Raises `NotFound` or `FileErrors`."""
+    """The recipe in a file, or the one of this name that comes with Dayfly. Raises `NotFound` or `FileErrors`."""
     known = shipped()
     if text in known:
         return load(known[text])
     if "/" not in text and not text.endswith(".toml") and not Path(text).exists():
-        raise NotFound(f"there is no recipe {text}", f"name a file, or one of {', '.join(known)}")
+        raise NotFound(f"there is no recipe {text}", f"give a file, or one of {', '.join(known)}")
     return load(Path(text))
 
 
 def load(path: Path) -> Recipe:
-    """Read a recipe. Raises `FileErrors` with everything that is wrong in it."""
+    """Read a recipe. Raises `FileErrors` with all errors in it."""
     try:
         content = files.read(path, _LIMIT)
     except OSError as error:
@@ -179,15 +180,15 @@ def load(path: Path) -> Recipe:
 
 
 def parse(content: bytes, path: Path) -> Recipe:
-    """Read a recipe's text; files that it names as sources are looked for beside `path`. Raises `FileErrors`."""
+    """Read a recipe's text; its source files are relative to the folder of `path`. Raises `FileErrors`."""
     try:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileErrors(path, [FieldError("syntax", str(error))]) from error
     reader = Reader(table, "", [])
     recipe = _recipe(reader, path.parent)
-    if recipe is None or reader.mistakes:
-        raise FileErrors(path, reader.mistakes)
+    if recipe is None or reader.errors:
+        raise FileErrors(path, reader.errors)
     return recipe
 
 
@@ -231,23 +232,23 @@ def _recipe(reader: Reader, folder: Path) -> Recipe | None:
         repositories=_repositories(reader, folder) if rpm else (),
     )
     _check_kind(reader, recipe)
-    return None if reader.mistakes else recipe
+    return None if reader.errors else recipe
 
 
 def _with_system(packages: tuple[str, ...]) -> tuple[str, ...]:
-    """These packages of Debian's, and of those that a whole system needs the ones that are not among them."""
+    """These Debian packages, plus the missing ones that a complete system needs."""
     named = {package.partition("=")[0] for package in packages}
     return (*packages, *(package for package in _SYSTEM_PACKAGES if package not in named))
 
 
 def _run(reader: Reader) -> tuple[str, ...]:
-    """The steps, which may say the same twice."""
+    """The steps; equal ones are allowed."""
     values = reader.table.get("run", [])
     if not isinstance(values, list):
         reader.wrong("run", "is not a list", 'write run = ["apt-get update", "apt-get install -y gcc"]')
         return ()
     if len(values) > _MOST_STEPS:
-        reader.wrong("run", f"has more than {_MOST_STEPS} steps", "put several commands into one")
+        reader.wrong("run", f"has more than {_MOST_STEPS} steps", "combine several commands in one step")
     good = []
     for position, value in enumerate(values[:_MOST_STEPS]):
         if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _STEP_LIMIT:
@@ -258,28 +259,28 @@ def _run(reader: Reader) -> tuple[str, ...]:
 
 
 def _check_kind(reader: Reader, recipe: Recipe) -> None:
-    """What goes with the one kind of distribution and not with the other."""
+    """Check the fields that only one kind of distribution can have."""
     if recipe.distribution != RPM:
         if "repository" in reader.table:
             reader.wrong("repository", "is for RPM distributions only", 'with distribution = "rpm"')
         return
     for name in ("variant", "components", "users"):
         if name in reader.table:
-            reader.wrong(name, "is not for RPM distributions", "a step of run can do it" if name == "users" else "leave it out")
+            reader.wrong(name, "is not for RPM distributions", "use a step of run" if name == "users" else "remove it")
     if not recipe.packages:
-        reader.wrong("packages", "is empty", "an RPM distribution begins with none: name its release package, a shell, coreutils")
+        reader.wrong("packages", "is empty", "list at least the distribution's release package, a shell, coreutils")
     for number, file in enumerate(recipe.files):
         if not all(name == "root" or name.isdecimal() for name in (file.owner, file.group)):
-            reader.wrong(f"files[{number}].owner", "is a name", "for RPM distributions, root or numbers")
+            reader.wrong(f"files[{number}].owner", "is a name", "RPM distributions accept only root or numbers")
     for number, repository in enumerate(recipe.repositories):
         if not repository.url.startswith("file:") and recipe.machine.network is Network.NONE:
-            reader.wrong(f"repository[{number}].url", "needs a network", 'write [machine] network = "nat"')
+            reader.wrong(f"repository[{number}].url", "needs a network", 'add [machine] network = "nat"')
 
 
 def _repositories(reader: Reader, folder: Path) -> tuple[Repository, ...]:
     found = tuple(_repository(inner, folder) for inner in reader.sections("repository"))
     if not found:
-        reader.wrong("repository", "is missing", "write [[repository]] with name, url and gpgkey")
+        reader.wrong("repository", "is missing", "add [[repository]] with name, url and gpgkey")
     _check_twice(reader, "repository", [repository.name for repository in found])
     return found
 
@@ -289,16 +290,16 @@ def _repository(inner: Reader, folder: Path) -> Repository:
     name = inner.text("name", _REPOSITORY, hint="letters, digits, - and _")
     url = inner.text("url", _URL, hint="http://…, https://…, or file:///… of a folder of this host")
     if {".", ".."} & set(unquote(url).split("/")):
-        inner.wrong("url", f"cannot be {shown(url)}", "a path without . and .. in it")
+        inner.wrong("url", f"cannot be {shown(url)}", "a path without . and ..")
     check = inner.table.get("gpgcheck", True)
     if not isinstance(check, bool):
         inner.wrong("gpgcheck", f"cannot be {shown(check)}", "true or false")
         check = True
     source = inner.text("gpgkey", re.compile(r"[^\x00]+"), "")
     if check and not source:
-        inner.wrong("gpgkey", "is missing", "the file of the key beside the recipe; gpgcheck = false takes packages of anybody")
+        inner.wrong("gpgkey", "is missing", "give the key's file, next to the recipe; gpgcheck = false accepts any package")
     if not check and source:
-        inner.wrong("gpgkey", "is of no use with gpgcheck = false", "leave out the one or the other")
+        inner.wrong("gpgkey", "has no effect with gpgcheck = false", "remove one of them")
     key = _attempt(inner, lambda: _read_source(folder, source, _KEY_LIMIT), "gpgkey") if source else b""
     return Repository(name, url, key, check)
 
@@ -307,17 +308,17 @@ def _machine(reader: Reader, *, needed: bool) -> RecipeMachine:
     inner = reader.section("machine")
     inner.only("network", "memory", "scratch")
     if inner.table and not needed and not reader.table.get("run"):
-        reader.wrong("machine", "is of no use without run", "the machine is there for the steps of run")
+        reader.wrong("machine", "has no effect without run", "the machine is for the steps of run")
     return RecipeMachine(Network(inner.choice("network", Network, "none") or "none"), inner.size("memory"), inner.size("scratch"))
 
 
 def _check_twice(reader: Reader, name: str, values: list[str]) -> None:
     for value in sorted({value for value in values if value and values.count(value) > 1}):
-        reader.wrong(name, f"{value[:200]} is there twice")
+        reader.wrong(name, f"has {value[:200]} twice")
 
 
 def _image_name(reader: Reader) -> Name | None:
-    text = reader.text("name", None, hint="what the image is to be called, like debian:12")
+    text = reader.text("name", None, hint="the image's name, like debian:12")
     try:
         return parse_name(text) if text else None
     except Refused as error:
@@ -327,7 +328,7 @@ def _image_name(reader: Reader) -> Name | None:
 
 def _date(reader: Reader) -> int:
     value = reader.table.get("date")
-    hint = "a date like 2026-01-31: no file of the image will be younger"
+    hint = "a date like 2026-01-31: no file of the image will be newer"
     if isinstance(value, datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
     elif isinstance(value, date):
@@ -347,9 +348,9 @@ def _kernel(reader: Reader, packages: tuple[str, ...]) -> tuple[str, str]:
     release = inner.text("release", _RELEASE, "")
     brought = [package for package in packages if package.startswith(_KERNEL_PACKAGE)]
     if release and brought:
-        inner.wrong("release", f"the package {brought[0]} brings a kernel already", "leave out the one or the other")
+        inner.wrong("release", f"the package {brought[0]} already contains a kernel", "remove one of them")
     if not release and not brought:
-        inner.wrong("release", "is missing, and no package brings a kernel", 'write [kernel] release = "bookworm"')
+        inner.wrong("release", "is missing, and no package contains a kernel", 'add [kernel] release = "bookworm"')
     text = inner.text("command_line", None, "")
     problem = command_line_problem(text)
     if problem:
@@ -359,7 +360,7 @@ def _kernel(reader: Reader, packages: tuple[str, ...]) -> tuple[str, str]:
 
 def _user(inner: Reader) -> RecipeUser:
     inner.only("name", "uid", "gid", "groups", "home", "shell")
-    name = inner.text("name", _ACCOUNT, hint="small letters, digits, - and _")
+    name = inner.text("name", _ACCOUNT, hint="lower-case letters, digits, - and _")
     uid = inner.number("uid", 1, _LAST_ID)
     return RecipeUser(
         name=name,
@@ -372,9 +373,9 @@ def _user(inner: Reader) -> RecipeUser:
 
 
 def _checked_path(inner: Reader, name: str, default: str | None = None) -> str:
-    text = inner.text(name, _PATH, default, "an absolute path without .. in it")
+    text = inner.text(name, _PATH, default, "an absolute path without ..")
     if {".", ".."} & set(text.split("/")) or len(text) > 1024 or len(text.encode(errors="replace")) > 1024:
-        inner.wrong(name, f"cannot be {shown(text)}", "an absolute path without .. in it")
+        inner.wrong(name, f"cannot be {shown(text)}", "an absolute path without ..")
         return default or ""
     return text
 
@@ -384,7 +385,7 @@ def _file(inner: Reader, folder: Path) -> RecipeFile:
     path = _checked_path(inner, "path")
     for place in _FORBIDDEN:
         if path == place or path.startswith(f"{place}/"):
-            inner.wrong("path", f"{place} is empty in an image", "something is mounted over it in every machine")
+            inner.wrong("path", f"{place} must be empty in an image", "something is mounted on it in every machine")
     match = _OWNER.fullmatch(inner.text("owner", _OWNER, "root:root", "USER:GROUP"))
     owner, group = match.groups() if match else ("root", "root")
     mode = inner.text("mode", _MODE, "0644", 'an octal number as text, like "0755"')
@@ -393,13 +394,11 @@ def _file(inner: Reader, folder: Path) -> RecipeFile:
 
 def _content(inner: Reader, folder: Path) -> bytes:
     if ("content" in inner.table) == ("source" in inner.table):
-        inner.wrong(
-            "content", "is missing" if "content" not in inner.table else "and source are both there", "write the one or the other"
-        )
+        inner.wrong("content", "is missing" if "content" not in inner.table else "and source are both given", "use one of them")
         return b""
     if "content" in inner.table:
         return inner.text("content", None).encode(errors="replace")
-    source = inner.text("source", re.compile(r"[^\x00]+"), hint="a path beside the recipe")
+    source = inner.text("source", re.compile(r"[^\x00]+"), hint="a path next to the recipe")
     return _attempt(inner, lambda: _read_source(folder, source)) if source else b""
 
 
@@ -417,5 +416,5 @@ def _read_source(folder: Path, source: str, limit: int = _FILE_LIMIT) -> bytes:
     root = folder.resolve()
     path = (root / source).resolve()
     if not path.is_relative_to(root):
-        raise Refused(f"{source!r} is outside of the recipe's folder", "copy it there")
+        raise Refused(f"{source!r} is outside of the recipe's folder", "copy it into the folder")
     return files.read(path, limit)

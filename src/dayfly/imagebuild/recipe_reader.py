@@ -1,4 +1,4 @@
-"""A table of a recipe, read strictly: each value is checked, and every mistake is noted with its place."""
+"""Strict reading of a table of a recipe: each value is checked, and every error is recorded with its place."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from dayfly.units import parse_size
 
 
 class Reader:
-    """Reads the fields of one table; each mistake is noted with its place, and reading goes on with something harmless."""
+    """Reads the fields of one table. Each error is recorded with its place, and reading continues with a default."""
 
-    def __init__(self, table: Mapping[str, object], place: str, mistakes: list[FieldError]) -> None:
+    def __init__(self, table: Mapping[str, object], place: str, errors: list[FieldError]) -> None:
         self.table = table
         self.place = place
-        self.mistakes = mistakes
+        self.errors = errors
 
     def wrong(self, name: str, message: str, hint: str = "") -> None:
-        """Note a mistake."""
-        self.mistakes.append(FieldError(f"{self.place}{name}", message, hint))
+        """Record an error."""
+        self.errors.append(FieldError(f"{self.place}{name}", message, hint))
 
     def only(self, *names: str) -> None:
-        """Note every field that is none of these."""
+        """Record an error for every other field."""
         for name in self.table:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
                 self.wrong(
-                    name[:100], "no such field", f"did you mean {near[0]}?" if near else "docs/reference/recipe.md lists them"
+                    name[:100], "unknown field", f"did you mean {near[0]}?" if near else "docs/reference/recipe.md lists them"
                 )
 
     def text(self, name: str, pattern: re.Pattern[str] | None, default: str | None = None, hint: str = "") -> str:
-        """Text that matches the pattern; the default where there is none, or a mistake without one."""
+        """Text that matches the pattern. If it is missing: the default, or an error if there is no default."""
         value = self.table.get(name, default)
         if value is None:
             self.wrong(name, "is missing", hint)
@@ -66,13 +66,13 @@ class Reader:
             if not isinstance(value, str) or not pattern.fullmatch(value):
                 self.wrong(f"{name}[{position}]", f"cannot be {shown(value)}", hint)
             elif value in good:
-                self.wrong(f"{name}[{position}]", f"{value} is there twice")
+                self.wrong(f"{name}[{position}]", f"repeats {value}")
             else:
                 good.append(value)
         return tuple(good)
 
     def size(self, name: str) -> int:
-        """A size in bytes; 0 where there is none."""
+        """A size in bytes; 0 if it is missing."""
         text = self.text(name, None, "")
         try:
             return parse_size(text) if text else 0
@@ -86,7 +86,7 @@ class Reader:
         good = {}
         for key, value in inner.table.items():
             if key_pattern and not key_pattern.fullmatch(key):
-                inner.wrong(key[:100], "is not a name that it can have")
+                inner.wrong(key[:100], "is not a valid name")
             elif not isinstance(value, str) or len(value) > limit or not value.isprintable() or not key.isprintable():
                 inner.wrong(key[:100], f"is not a line of text of at most {limit} characters")
             else:
@@ -94,12 +94,12 @@ class Reader:
         return good
 
     def section(self, name: str) -> Reader:
-        """A table below this one; an empty one where there is none."""
+        """A table below this one; empty if it is missing."""
         value = self.table.get(name, {})
         if not isinstance(value, dict):
             self.wrong(name, "is not a table", f"write [{name}]")
             value = {}
-        return Reader(value, f"{self.place}{name}.", self.mistakes)
+        return Reader(value, f"{self.place}{name}.", self.errors)
 
     def sections(self, name: str) -> list[Reader]:
         """The tables of an array of tables."""
@@ -107,9 +107,9 @@ class Reader:
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
             self.wrong(name, "is not a list of tables", f"write [[{name}]]")
             values = []
-        return [Reader(value, f"{self.place}{name}[{position}].", self.mistakes) for position, value in enumerate(values)]
+        return [Reader(value, f"{self.place}{name}[{position}].", self.errors) for position, value in enumerate(values)]
 
 
 def shown(value: object) -> str:
-    """A value in a message."""
+    """A value, for messages."""
     return repr(value)[:100]

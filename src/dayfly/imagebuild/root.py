@@ -1,7 +1,7 @@
-"""From the tar archive that mmdebstrap made to the one that the image is made of.
+"""Converts the tar archive of mmdebstrap to the one that the image is made from.
 
-What tells when, where or by whom the image was built goes, what the recipe adds comes, and no file is younger than its date.
-So the same recipe and the same packages give the same bytes.
+Everything that depends on when, where or by whom the image was built is removed, the recipe's files are added, and no file is
+newer than the recipe's date. So the same recipe and packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DROPPED = re.compile(
     "|".join(
         (
             r"(dev|run|tmp|var/tmp|proc|sys)/.+",
-            r"var/(lib/apt/lists|cache/apt|log)/.+",  # apt's `partial` among them: whose it is depends on who builds
+            r"var/(lib/apt/lists|cache/apt|log)/.+",  # including apt's `partial`, whose owner depends on who builds
             r"var/cache/(ldconfig/aux-cache|debconf/.*-old|man/.+)",
             r"var/lib/dpkg/.*-old",
             r"var/lib/systemd/(random-seed|catalog/database)",
@@ -47,7 +47,7 @@ HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 @dataclass(frozen=True)
 class RootFacts:
-    """What the finished root turned out to be."""
+    """Facts about the finished root."""
 
     os: OperatingSystem
     size: int
@@ -56,7 +56,7 @@ class RootFacts:
 
 @dataclass(frozen=True)
 class _Addition:
-    """A file (or with `content` None a folder) that the image gets, or that is changed in it."""
+    """A file (a folder if `content` is None) to add to the image, or to replace in it."""
 
     path: str
     content: bytes | None
@@ -73,7 +73,7 @@ class RootArchive:
         self.members = {normal(member.name): member for member in archive}
 
     def resolve(self, path: str) -> str:
-        """Where a path leads through the symbolic links of the image; the last part itself is not followed."""
+        """A path with the image's symbolic links resolved, except for the last part."""
         done: list[str] = []
         left = [part for part in path.split("/") if part]
         for _ in range(_LINKS * 100):
@@ -89,10 +89,10 @@ class RootArchive:
                 left = [*(inner for inner in member.linkname.split("/") if inner), *left]
             else:
                 done.append(part)
-        raise Refused(f"{path} leads in a circle in the image")
+        raise Refused(f"{path} leads through a loop of links in the image")
 
     def follow(self, path: str) -> tarfile.TarInfo | None:
-        """The member that a path means, links followed."""
+        """The member at a path, links followed."""
         for _ in range(_LINKS):
             path = self.resolve(path)
             member = self.members.get(path)
@@ -103,12 +103,12 @@ class RootArchive:
         return None
 
     def text(self, path: str) -> str:
-        """A text file's content; nothing where there is none."""
+        """A text file's content; empty if there is none."""
         member = self.follow(path)
         return "" if member is None else self.content(member, _TEXT_LIMIT).decode(errors="surrogateescape")
 
     def content(self, member: tarfile.TarInfo, limit: int) -> bytes:
-        """A regular file's content. Raises `Refused` when it is something else, or too large."""
+        """A regular file's content. Raises `Refused` if it is not one, or too large."""
         file = self._archive.extractfile(member) if member.isreg() or member.islnk() else None
         if file is None or member.size > limit:
             raise Refused(f"{member.name} in the image is not a file of at most {limit} bytes")
@@ -116,7 +116,7 @@ class RootArchive:
             return file.read()
 
     def open(self, member: tarfile.TarInfo) -> IO[bytes] | None:
-        """A regular file's content, to be read; None for what has no content of its own."""
+        """A regular file's content, to be read; None for a member without content."""
         return self._archive.extractfile(member) if member.isreg() else None
 
     def below(self, folder: str) -> Iterator[tuple[str, tarfile.TarInfo]]:
@@ -128,10 +128,10 @@ class RootArchive:
 
 
 def normal(name: str) -> str:
-    """A member's path as we write it: no `./` before it, no `/` after it. Raises `Refused` for one that could lead outside."""
+    """A member's path in normal form: no `./` before it, no `/` after it. Raises `Refused` if it could lead outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Refused(f"the archive has a file {name!r} in it")
+        raise Refused(f"the archive contains a file {name!r}")
     return "/".join(parts)
 
 
@@ -146,7 +146,7 @@ def parse_os_release(text: str) -> OperatingSystem:
 
 
 def finish(source: Path, target: BinaryIO, recipe: Recipe, source_list: Sequence[str]) -> RootFacts:
-    """Write the archive of the finished root. Raises `Refused` when the recipe and the root do not go together."""
+    """Write the archive of the finished root. Raises `Refused` if the recipe does not fit the root."""
     with tarfile.open(source, "r:") as archive, tarfile.open(fileobj=target, mode="w:", format=tarfile.PAX_FORMAT) as output:
         root = RootArchive(archive)
         accounts = _accounts(root, recipe)
@@ -219,7 +219,7 @@ def _place(root: RootArchive, path: str) -> str:
 
 
 def _with_folders(members: Mapping[str, tarfile.TarInfo], additions: Sequence[_Addition]) -> list[_Addition]:
-    """With the folders above these files that the image has not."""
+    """The additions, plus the folders above them that are missing in the image."""
     complete: dict[str, _Addition] = {}
     for addition in additions:
         parts = addition.path.split("/")

@@ -1,6 +1,6 @@
-"""RPM distributions: dnf installs packages into a folder of a machine, and that becomes the root. The machine is Debian's.
+"""RPM distributions: dnf installs packages into a folder of a machine, and that becomes the root. The machine runs Debian.
 
-What of it is said in dnf.conf(5) and dnf(8) is dnf 4's.
+dnf.conf(5) and dnf(8) are those of dnf 4.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dayfly.provision.scripts import Scripts, run_scripts
 from dayfly.values import replace
 
 BUILDER = Path(__file__).parent / "rpm-builder.toml"
-"""The recipe of the image that has dnf."""
+"""The recipe of the image with dnf."""
 LEAST_MEMORY = 1024**3
-"""dnf reads all that a repository says of its packages; of a whole distribution that is some hundred MiB."""
+"""dnf reads a repository's metadata completely: for a whole distribution several hundred MiB."""
 
 _WORK = "/var/tmp/dayfly"  # noqa: S108 (in the machine)
 _ROOT = f"{_WORK}/root"
@@ -48,7 +48,7 @@ _MACROS = "%_dbpath /var/lib/rpm\n"
 _SYSTEM = f"""\
 for program in systemd systemd-udevd; do
     [ -e {_ROOT}/usr/lib/systemd/$program ] && continue
-    echo "boot = system needs $program, which none of the packages brings: systemd and systemd-udev have both" >&2
+    echo "boot = system needs $program, which is in none of the packages: systemd and systemd-udev contain both" >&2
     exit 1
 done"""
 
@@ -63,14 +63,14 @@ def configuration(repositories: tuple[Repository, ...]) -> str:
 
 
 def script(recipe: Recipe) -> str:
-    """What the machine does: the packages, with what they depend on, in a folder of their own."""
+    """The script for the machine: it installs the packages and their dependencies into a folder of their own."""
     files = {f"{_WORK}/dnf.conf": configuration(recipe.repositories).encode(), "/etc/rpm/macros": _MACROS.encode()}
     files |= {f"{_WORK}/{repository.name}.key": repository.key for repository in recipe.repositories if repository.check}
     lines = [f"mkdir -p {_ROOT} /etc/rpm"]
     lines += [f"echo {base64.b64encode(content).decode()} | base64 -d > {path}" for path, content in files.items()]
     words = ["dnf", "-c", f"{_WORK}/dnf.conf", f"--installroot={_ROOT}", f"--releasever={recipe.release}", "install"]
     lines += [shlex.join([*words, "--", *recipe.packages])]
-    # dnf has put its own folders into that of the packages
+    # dnf made its own folders in that of the packages
     lines += [f"rm -rf {_ROOT}{_WORK}", f"chmod 1777 {_ROOT}/var/tmp"]  # noqa: S108 (in the machine)
     lines += [f"rmdir {_ROOT}/etc/dnf/* {_ROOT}/etc/dnf 2>&- || :"]
     lines += [_SYSTEM] if recipe.boot is BootMode.SYSTEM else []
@@ -78,23 +78,23 @@ def script(recipe: Recipe) -> str:
 
 
 def shares(recipe: Recipe) -> tuple[Share, ...]:
-    """The folders of this host that repositories are in, at the same paths in the machine, for reading."""
+    """Read-only shares of this host's folders with repositories, at the same paths in the machine."""
     paths = sorted({path for repository in recipe.repositories if (path := folder(repository.url))})
     return tuple(Share(f"share{number}", path, path, readonly=True) for number, path in enumerate(paths))
 
 
 def folder(url: str) -> str:
-    """The folder that a `file:` address means; nothing for any other."""
+    """The folder of a `file:` address; empty for other addresses."""
     parts = urlsplit(url)
     return unquote(parts.path).rstrip("/") if parts.scheme == "file" else ""
 
 
-def root(shop: BuildContext, recipe: Recipe, builder: OpenImage) -> Root:
+def root(context: BuildContext, recipe: Recipe, builder: OpenImage) -> Root:
     """The root filesystem of a recipe's packages and files.
 
     Raises as `dayfly.provision.scripts.run_scripts`, and as `dayfly.imagebuild.capture.root`.
     """
-    plain = steps.scripts(recipe, shop.settings, (script(recipe),))
+    plain = steps.scripts(recipe, context.settings, (script(recipe),))
     memory = max(plain.shape.memory, 0 if recipe.machine.memory else LEAST_MEMORY)
     wanted: Scripts = replace(
         plain,
@@ -104,11 +104,11 @@ def root(shop: BuildContext, recipe: Recipe, builder: OpenImage) -> Root:
         folder=_ROOT,
         what="installation of packages: step",
     )
-    progress = shop.progress
-    with capture.archived(shop.work, shop.namespace.inner("packages")) as bench:
+    progress = context.progress
+    with capture.archived(context.work, context.namespace.inner("packages")) as target:
         progress(f"packages: starting a machine of {builder.name}")
-        run_scripts(builder, shop.settings, wanted, bench.archive, lambda _, line: progress(f"packages: {line}"), progress)
-        return capture.root(bench, "", shop.date, progress, latest=shop.date, additions=dict(_additions(recipe)))
+        run_scripts(builder, context.settings, wanted, target.archive, lambda _, line: progress(f"packages: {line}"), progress)
+        return capture.root(target, "", context.date, progress, latest=context.date, additions=dict(_additions(recipe)))
 
 
 def _additions(recipe: Recipe) -> Iterator[tuple[str, Node]]:

@@ -1,4 +1,4 @@
-"""An image's signatures to registries and back, as cosign keeps them there: an artifact named after the image's digest."""
+"""Fetches and sends an image's signatures as cosign stores them in registries: an artifact named after the image's digest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOBS = "signatures-blobs"
 
 
 def fetch(skopeo: Skopeo, repository: str, digest: str) -> list[Signature]:
-    """The signatures that a registry has of an image. Raises `Refused` or `Corrupt` for what are none, `DayflyError`."""
+    """The signatures of an image in a registry. Raises `Refused` or `Corrupt` if they are malformed, `DayflyError`."""
     there = f"docker://{repository}:{cosign.tag(digest)}"
     what = f"the signatures in {skopeo.host}"
     try:
@@ -34,18 +34,18 @@ def fetch(skopeo: Skopeo, repository: str, digest: str) -> list[Signature]:
     words = ["copy", "--quiet", "--preserve-digests", *skopeo.options("src-"), "--dest-shared-blob-dir", _BLOBS]
     most = cosign.MOST * cosign.PAYLOAD_LIMIT
     skopeo.receive([*words, exactly, f"oci:{_NAME}:{_NAME}"], "output", most=most + SLACK * 8, largest=SLACK)
-    return [Signature(_content(skopeo.folder / _BLOBS, piece, what), notes) for piece, notes in found]
+    return [Signature(_content(skopeo.folder / _BLOBS, blob, what), notes) for blob, notes in found]
 
 
-def _content(folder: Path, piece: Descriptor, what: str) -> bytes:
-    content = files.read(folder / piece.digest.replace(":", "/"), cosign.PAYLOAD_LIMIT)
-    if f"sha256:{hashlib.sha256(content).hexdigest()}" != piece.digest:
-        raise Corrupt(f"{what}: one has other content than its name says")
+def _content(folder: Path, blob: Descriptor, what: str) -> bytes:
+    content = files.read(folder / blob.digest.replace(":", "/"), cosign.PAYLOAD_LIMIT)
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != blob.digest:
+        raise Corrupt(f"{what}: one does not match its digest")
     return content
 
 
 def send(skopeo: Skopeo, repository: str, digest: str, signatures: list[Signature]) -> None:
-    """Put an image's signatures into a registry, beside those that it has. Raises as `fetch`."""
+    """Add an image's signatures to a registry. Existing ones stay. Raises as `fetch`."""
     before = fetch(skopeo, repository, digest)
     every = cosign.united(before, signatures)
     if every == before:

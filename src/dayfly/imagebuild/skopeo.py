@@ -1,6 +1,6 @@
-"""Skopeo, which speaks to registries: it knows their protocol, tokens, credentials and certificates.
+"""Runs skopeo, which implements the registry protocol, tokens, credentials and certificates.
 
-A registry is not trusted: what it says a container's size is bounds what is fetched, and silence ends the wait.
+A registry is not trusted: the size in its manifest limits what is fetched, and a silent registry is given up.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from dayfly.units import format_duration, format_size
 
 _PLATFORM = ("--override-os=linux", "--override-arch=amd64")
 SLACK = 1024**2
-"""Bytes by which what is written may go beyond what a manifest says."""
+"""Bytes that may be written in addition to the manifest's size."""
 _TAIL = 8192
 _LEAST = 64 * 1024
-"""Bytes that have to come within the time of `Access.timeout`: less is as good as none."""
+"""Bytes that must arrive within `Access.timeout`: fewer count as silence."""
 
 PAUSES = (1.0, 2.0, 4.0)
-"""Seconds before each further attempt, where a registry or the way to it failed for the moment. Where it says that it is asked
-too much (429), skopeo itself tries again.
+"""Seconds before each retry after a temporary failure of a registry or the network. For rate limits (429), skopeo itself
+retries.
 """
 _PASSING = re.compile(
     r"(?:HTTP status|status code|HTTP code)[^0-9]{0,20}50[0234]\b|\b50[0234] (?:Internal|Bad Gateway|Service|Gateway)"
@@ -40,23 +40,23 @@ _PASSING = re.compile(
 )
 _FATAL = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
 _POLICIES = ("{home}/.config/containers/policy.json", "/etc/containers/policy.json")
-_CREDENTIALS = "log in with `skopeo login HOST` or `docker login HOST`, or name the file with your credentials by --auth-file"
+_CREDENTIALS = "log in with `skopeo login HOST` or `docker login HOST`, or give the file with your credentials with --auth-file"
 _CAUSES = (
-    (r"manifest unknown|name unknown|repository name not known|\b404\b", "see whether the name and the tag are right"),
+    (r"manifest unknown|name unknown|repository name not known|\b404\b", "check the name and the tag"),
     (r"unauthorized|authentication required|access to the resource is denied|invalid username|\b40[13]\b", _CREDENTIALS),
-    (r"certificate|x509|tls:", "name the authority's certificate by --ca, or say --insecure when the network is trusted"),
-    (r"server gave HTTP response to HTTPS client", "it speaks no TLS; --insecure says that this is meant"),
-    (r"unsupported protocol scheme", "the registry sent us to an address that is none of a registry's"),
+    (r"certificate|x509|tls:", "give the authority's certificate with --ca, or use --insecure if the network is trusted"),
+    (r"server gave HTTP response to HTTPS client", "it does not use TLS; --insecure allows that"),
+    (r"unsupported protocol scheme", "the registry redirected to an unsupported address"),
     (
         r"no such host|connection refused|timeout|unreachable",
-        "see whether its name is right, and whether it can be reached from here",
+        "check its name, and whether it can be reached from here",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Access:
-    """How a registry is spoken to. `timeout` is in seconds: how long it may send (next to) nothing. `notify` hears of retries."""
+    """Access to a registry. `timeout` is in seconds: how long it may send (almost) nothing. `notify` receives retries."""
 
     ca: Path | None = None
     auth_file: Path | None = None
@@ -65,7 +65,7 @@ class Access:
     notify: Notify = ignore
 
     def options(self, prefix: str, certificates: Path) -> list[str]:
-        """The options of a skopeo command, whose names begin with `prefix`."""
+        """The options of a skopeo command; their names begin with `prefix`."""
         options = [f"--{prefix}tls-verify=false"] if self.insecure else []
         options += [f"--{prefix}cert-dir={certificates}"] if self.ca else []
         return options + ([f"--{prefix}authfile={self.auth_file}"] if self.auth_file else [])
@@ -73,7 +73,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Skopeo:
-    """Skopeo in a folder of ours, where it is run. `again` says what a user does after a failure that may pass."""
+    """Skopeo in a work folder. `again` is the hint after a temporary failure."""
 
     folder: Path
     access: Access
@@ -83,7 +83,7 @@ class Skopeo:
     again: str = "try again later"
 
     def options(self, prefix: str) -> list[str]:
-        """The options of a command that say how the registry is spoken to; their names begin with `prefix`."""
+        """The options of a command for the access to the registry; their names begin with `prefix`."""
         certificates = self.folder / "certificates"
         if self.access.ca and not certificates.exists():
             certificates.mkdir()
@@ -91,20 +91,22 @@ class Skopeo:
         return self.access.options(prefix, certificates)
 
     def receive(self, words: Sequence[str], output: str, *, most: int, largest: int) -> bytes:
-        """Run it to its end: what it wrote to `output`. No file may become larger than `largest`, all together `most` bytes."""
+        """Run it to its end, and return what it wrote to `output`. No file may exceed `largest` bytes, all together
+        `most` bytes.
+        """
         return self._run(words, output, largest, lambda _: _size_of(self.folder), most)
 
     def send(self, words: Sequence[str], output: str, most: int = sys.maxsize) -> bytes:
-        """Run it to its end: what it wrote to `output`. It may send `most` bytes to wherever."""
+        """Run it to its end, and return what it wrote to `output`. It may send at most `most` bytes."""
         return self._run(words, output, SLACK, _sent_by, most)
 
     def _run(self, words: Sequence[str], output: str, largest: int, moved: Callable[[int], int], most: int) -> bytes:
-        """Run it, again after a failure that may pass, a bounded number of times."""
+        """Run it, with a limited number of retries after temporary failures."""
         for pause in PAUSES:
             try:
                 return self._attempt(words, output, largest, moved, most)
             except _Passing as error:
-                self.access.notify(f"{error.message}; trying again")
+                self.access.notify(f"{error.message}; retrying")
                 time.sleep(pause)
         try:
             return self._attempt(words, output, largest, moved, most)
@@ -137,14 +139,14 @@ class Skopeo:
         return {**callers, **own, "TMPDIR": str(self.folder)}
 
     def _watch(self, ended: int, moved: Callable[[], int], most: int) -> DayflyError | None:
-        """Wait for the end: why it was not waited for any longer, or None. Nothing tells of a file's growth but a look at it."""
+        """Wait for the end; returns why the wait was given up, or None. The growth of files can only be polled."""
         events = select.poll()
         events.register(ended, select.POLLIN)
         marked, since = 0, time.monotonic()
         while not events.poll(1000 * min(1.0, self.access.timeout)):
             size = moved()
             if size > most:
-                return Refused(f"{self.host} sent more than the {format_size(most)} that its manifest says")
+                return Refused(f"{self.host} sent more than the {format_size(most)} in its manifest")
             if size - marked >= _LEAST:
                 marked, since = size, time.monotonic()
             if time.monotonic() - since > self.access.timeout:
@@ -159,7 +161,7 @@ class Skopeo:
         reason = "".join(character if character.isprintable() else " " for character in reason[-600:])
         hint = next((hint for pattern, hint in _CAUSES if re.search(pattern, reason)), "")
         if status == -signal.SIGXFSZ or "file too large" in said:
-            return Refused(f"{self.host} sent more than its manifest says")
+            return Refused(f"{self.host} sent more than the size in its manifest")
         if _PASSING.search(reason):
             return _Passing(f"skopeo cannot {self.doing} {self.host}: {reason}")
         kind = NotFound if hint == _CAUSES[0][1] else DayflyError
@@ -167,7 +169,7 @@ class Skopeo:
 
 
 class _Passing(DayflyError):
-    """A failure of the moment."""
+    """A temporary failure."""
 
 
 def _end_of(path: Path) -> str:
@@ -181,13 +183,13 @@ def _size_of(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             size += path.lstat().st_size
-        except FileNotFoundError:  # a file that has just got its name
+        except FileNotFoundError:  # the file was just renamed
             continue
     return size
 
 
 def _sent_by(pid: int) -> int:
-    """How many bytes a process has written to wherever, sockets too (proc(5), `wchar`)."""
+    """How many bytes a process has written, also to sockets (proc(5), `wchar`)."""
     try:
         lines = Path(f"/proc/{pid}/io").read_text(errors="replace").splitlines()
     except OSError:

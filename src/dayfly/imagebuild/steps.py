@@ -1,4 +1,6 @@
-"""The `run` steps of a recipe: done in a machine of the image so far, never on the host; the files of that are the root then."""
+"""The `run` steps of a recipe: they run in a machine of the image so far, never on the host. The machine's files become
+the root.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from dayfly.settings import Settings
 
 
 def scripts(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Scripts:
-    """A recipe's scripts, in the machine that it describes."""
+    """A recipe's scripts, with the machine that it describes."""
     machine = recipe.machine
     return Scripts(
         scripts=scripts,
@@ -30,22 +32,25 @@ def scripts(recipe: Recipe, settings: Settings, scripts: tuple[str, ...]) -> Scr
     )
 
 
-def perform(shop: BuildContext, recipe: Recipe, config: ImageConfig, layers: dict[Role, Source]) -> Root:
-    """The root after a recipe's steps. The image so far, `config` and `layers`, is in a library of its own, and gone with it.
+def perform(context: BuildContext, recipe: Recipe, config: ImageConfig, layers: dict[Role, Source]) -> Root:
+    """The root after a recipe's steps. The image so far, `config` and `layers`, is in a temporary library.
 
     Raises as `dayfly.provision.scripts.run_scripts`, and as `dayfly.imagebuild.capture.root`.
     """
-    library = Library(shop.work.path / "before")
+    library = Library(context.work.path / "before")
     digest = library.add(config, layers, None)
-    within = replace(shop.settings, library_user=library.layout.folder)  # whose own the image is, to the site's policy
-    progress = shop.progress
-    with library.open(Reference(None, digest, LibraryKind.USER)) as image, capture.archived(shop.work, shop.namespace) as bench:
+    within = replace(context.settings, library_user=library.layout.folder)  # for the site's policy, the image is the user's own
+    progress = context.progress
+    with (
+        library.open(Reference(None, digest, LibraryKind.USER)) as image,
+        capture.archived(context.work, context.namespace) as target,
+    ):
         progress(f"run: starting a machine for {len(recipe.run)} steps")
-        wanted = scripts(recipe, shop.settings, recipe.run)
-        run_scripts(image, within, wanted, bench.archive, lambda number, line: progress(f"run {number}: {line}"), progress)
-        return after(bench, "steps", config.directory, shop.date, progress)
+        wanted = scripts(recipe, context.settings, recipe.run)
+        run_scripts(image, within, wanted, target.archive, lambda number, line: progress(f"run {number}: {line}"), progress)
+        return after(target, "steps", config.directory, context.date, progress)
 
 
 def after(at: CaptureTarget, name: str, directory: str, date: int, progress: Progress) -> Root:
-    """The root of the files in an archive, made in a folder of this name. None of them is younger than `date`."""
+    """The root of the files in an archive, made in a folder of this name. No file is newer than `date`."""
     return capture.root(replace(at, namespace=at.namespace.inner(name)), directory, date, progress, latest=date)

@@ -1,1 +1,1 @@
-"""One job in one machine: what was asked, running it, and the record of what it used."""
+"""One job in one machine: its description, running it, and its usage record."""

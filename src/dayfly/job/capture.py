@@ -1,4 +1,4 @@
-"""The files of a machine whose job has ended, where its description wants them kept."""
+"""Captures the files of a machine whose job has ended, if its description requests that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dayfly.provision.capture import capture
 
 
 class _Stop(Control):
-    """Signals that ask for the end stop the writing."""
+    """Signals that request the end stop the writing."""
 
     def __init__(self) -> None:
         self.asked: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
@@ -29,12 +29,12 @@ class _Stop(Control):
 
 
 async def attempt(machine: Machine, prepared: Prepared, outcome: Outcome, frontend: Frontend) -> Outcome:
-    """Write the machine's files to where its job's description says: the job's outcome, or why nothing can come of them.
+    """Write the machine's files to the capture of its job's description.
 
-    All of them are there where the outcome is the job's own.
+    Returns the job's outcome if all files were written, or otherwise why not.
     """
     wanted = prepared.description.capture
-    assert wanted is not None  # noqa: S101 (or nobody would have asked)
+    assert wanted is not None  # noqa: S101 (only called with a capture)
     stop = _Stop()
     frontend.attach(stop)
     places = [*(share.target for share in prepared.shares), *(link.path for link in prepared.links)]

@@ -1,4 +1,4 @@
-"""What a frontend controls: a job while it runs, and what follows it in the same machine."""
+"""The controls that a frontend has: of a job while it runs, and of what follows it in the same machine."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """Each method does nothing unless a subclass says otherwise."""
+    """Each method does nothing unless a subclass overrides it."""
 
     is_started = False
-    """Whether there is a job that runs, or has run."""
+    """Whether the job runs, or has run."""
     is_over = False
     """Whether it is known how the job ended; some of its output may still wait to be written."""
 
     def deliver_signal(self, number: signal.Signals) -> None:
-        """Somebody sent a signal that is meant for the job."""
+        """A signal for the job was received."""
 
     def resize(self, size: WindowSize) -> None:
-        """The job's terminal has another size."""
+        """The size of the job's terminal has changed."""
 
     async def pause(self) -> None:
         """Stop the machine. Raises `MachineFailed`."""
 
     async def resume(self) -> None:
-        """Let a paused machine go on. Raises `MachineFailed`."""
+        """Resume a paused machine. Raises `MachineFailed`."""
 
     def resumed(self) -> None:
-        """All goes on after a time in which nothing ran."""
+        """The machine continues after a time in which nothing ran."""
 
     def fail(self, message: str, hint: str) -> None:
-        """The machine does not do what it was told."""
+        """The machine failed to execute a command."""

@@ -1,4 +1,4 @@
-"""What a job is, as values, and the checks that need nothing but the description and this host."""
+"""The description of a job, as values, and the checks that need only the description and this host."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Capture:
-    """Where the files of a job's machine go, as an archive: when it has ended well, or with `failed_too` however it ended."""
+    """Where the files of a job's machine are written, as an archive: if the job succeeded, or with `failed_too` in any case."""
 
     descriptor: int
     failed_too: bool = False
@@ -63,14 +63,14 @@ class Capture:
 class JobDescription:
     """A job. Sizes are in bytes, times in seconds; `environment` holds `NAME=value`, in the host's bytes.
 
-    Without a `command`, the image's own is run. With `own_path` the PATH was said for this very job, and is used as it is.
+    Without a `command`, the image's own is run. With `own_path` the PATH was given for this job, and is used unchanged.
 
-    `directory` is the caller's, as it shows it, shared unless `share_directory` is False; the job starts there, or in `workdir`.
-    The `cpu_model` is the settings' where it is None. A `cold` job's machine boots, whatever templates there are. Into a
-    `guarded` one comes nothing that the user could have altered: no template and no empty filesystem of the user's own caches.
-    `terminal`: whether the job gets one (None: when stdin and stdout are both terminals). `batch` is who the job is to a batch
-    system, for its record, and `account` its account, where that is not the user's word alone; with `as_signal` its death by a
-    signal is told as the signal's negative number, not as 128 + n.
+    `directory` is the caller's, as in PWD, shared unless `share_directory` is False; the job starts there, or in `workdir`.
+    The `cpu_model` is the settings' where it is None. A `cold` job's machine always has a cold start. A `guarded` one uses
+    nothing that the user could have altered: no template and no empty filesystem of the user's own caches. `terminal`:
+    whether the job gets one (None: when stdin and stdout are both terminals). `batch` is the job's identity in a batch
+    system, for its record, and `account` its account, if the batch system says it; with `as_signal` its death by a signal is
+    reported as the signal's negative number, not as 128 + n.
     """
 
     image: str
@@ -99,39 +99,39 @@ class JobDescription:
 
 
 def parse_folder(text: str) -> Folder:
-    """`PATH`, `PATH:ro` or `PATH:rw`. Raises `Refused` when there is no such folder, or it would hide the image's own."""
+    """`PATH`, `PATH:ro` or `PATH:rw`. Raises `Refused` if there is no such folder, or it would hide the image's own."""
     path, _, mode = text.rpartition(":")
     if not path or mode not in ("ro", "rw"):
         path, mode = text, "rw"
     if not path:
-        raise Refused("the path of a folder to share is empty", "is a variable in it not set?")
+        raise Refused("the path of a shared folder is empty", "is a variable in it not set?")
     path = os.path.abspath(path)  # noqa: PTH100 (unlike Path.absolute, it takes `..` out)
-    if not os.path.isdir(path):  # noqa: PTH112 (on the way to every job's start)
-        raise Refused(f"{path} is not a folder that could be shared", "--share takes folders of this host")
+    if not os.path.isdir(path):  # noqa: PTH112 (hot path of every job)
+        raise Refused(f"{path} is not a folder that can be shared", "--share needs a folder of this host")
     if hides_image(path):
         raise Refused(f"sharing {path} would hide the image's own", "share a folder below it")
     return Folder(path, mode == "ro")
 
 
 def leads_to(folder: Folder) -> tuple[Folder, tuple[Link, ...]]:
-    """The folder by the path to which its own leads, and the links on the way.
+    """The folder by its real path, and the links on the way.
 
-    A folder whose own path is its only name that would not hide the image's keeps it.
+    If the real path would hide the image's files, the folder keeps its own path.
     """
     path, links = followed(folder.path)
     return (folder, ()) if hides_image(path) else (replace(folder, path=path), links)
 
 
 def hides_image(path: str) -> bool:
-    """Whether a folder shared at this path would take the place of the guest's operating system."""
+    """Whether a folder shared at this path would hide the guest's operating system."""
     return path in _OF_THE_IMAGE
 
 
 def mounts(folders: Sequence[Folder]) -> tuple[tuple[Share, ...], tuple[Link, ...]]:
     """The machine's shares for these folders, and the links on the way to them.
 
-    Each folder is shared once (a later one says how), at the path to which its own leads, parents before what is below them.
-    Raises `Refused` when there are more than a machine has places for.
+    Each folder is shared once (the last one counts), at its real path, parents before the folders below them. Raises
+    `Refused` if there are more than a machine can have.
     """
     followed_folders = [leads_to(folder) for folder in folders]
     by_path = {folder.path: folder for folder, _ in followed_folders}
@@ -146,8 +146,8 @@ def mounts(folders: Sequence[Folder]) -> tuple[tuple[Share, ...], tuple[Link, ..
 
 
 def check_listable(shares: Sequence[Share]) -> None:
-    """Refuse, with `Refused`, folders that QEMU could not share: it has the rights of who runs the job, as the job would have."""
+    """Raise `Refused` for folders that QEMU cannot share: it has the rights of the user who runs the job."""
     for share in shares:
         if not os.access(share.source, os.R_OK | os.X_OK):
-            message = f"{share.source} cannot be shared: who runs the job may not list it, or not enter it"
+            message = f"{share.source} cannot be shared: the job's user may not list or enter it"
             raise Refused(message, "share another folder, or change its permissions")

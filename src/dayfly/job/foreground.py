@@ -1,6 +1,6 @@
-"""A job in the foreground of this process: its standard streams, its terminal, and the signals that it gets.
+"""The foreground frontend: a job gets the standard streams, the terminal and the signals of this process.
 
-One job at a time has them. The process is stopped and goes on as the job does.
+One job at a time has them. The process is stopped and continued together with the job.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Foreground(Frontend):
     """The streams 0, 1 and 2 of this process, and its signals."""
 
     def __init__(self, *, terminal: bool) -> None:
-        """With `terminal`, the job has one, which is ours."""
+        """With `terminal`, the job gets our terminal."""
         self._terminal = CallersTerminal(0) if terminal else None
         self.has_stderr = not terminal
         self._loop = asyncio.get_running_loop()
@@ -44,16 +44,16 @@ class Foreground(Frontend):
         self._listening: signals.Listening | None = None
 
     def attach(self, control: Control) -> None:
-        """Pass on the signals that were held until now, and all that come."""
+        """Pass on the signals that were held until now, and all later ones."""
         self._control = control
         heeded = signals.heeded(signals.HANDLED)
         self._listening = signals.Listening(self._loop, heeded, lambda number: self._signalled(control, number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HANDLED)
 
     def started(self) -> None:
-        """Until now Ctrl-C ended the waiting; from now on the terminal is the job's."""
-        gc.freeze()  # what was imported is no garbage
-        gc.enable()  # switched off for as long as nothing but imports happens
+        """Until now Ctrl-C ended the wait; from now on the terminal is the job's."""
+        gc.freeze()  # imported modules are not garbage
+        gc.enable()  # it is disabled during the imports
         if self._terminal is not None:
             self._terminal.take()
 
@@ -74,7 +74,7 @@ class Foreground(Frontend):
             self._terminal.give_back()
 
     def detach(self) -> None:
-        """Hold the signals, or one more of them ends us before the record is written: nobody listens to them any more."""
+        """Block the signals: nothing listens to them any more, and one would end us before the record is written."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.HELD)
         if self._listening is not None:
             self._listening.stop()
@@ -95,9 +95,10 @@ class Foreground(Frontend):
             control.deliver_signal(number)
 
     async def _obey(self, control: Control) -> None:
-        """Pause the machine, and stop this process, as the sender of TSTP expects of a process; or let the machine go on.
+        """Pause the machine, and stop this process, as TSTP stops any process; or resume the machine.
 
-        Batch systems send CONT to jobs that nobody has suspended, before TERM; and CONT may come while QEMU still pauses.
+        Batch systems send CONT before TERM, also to jobs that are not suspended; and CONT may arrive while QEMU is still
+        pausing.
         """
         try:
             async with self._obeying:
@@ -113,7 +114,7 @@ class Foreground(Frontend):
         if self._suspended:
             self.ended()
             os.kill(os.getpid(), signal.SIGSTOP)
-            self._suspended = False  # CONT is what we went on by, and a second TSTP before it means nothing any more
+            self._suspended = False  # CONT resumed us, so a second TSTP before it has no effect any more
         elif control.is_started:
             control.resumed()
             self._at_terminal()

@@ -1,4 +1,4 @@
-"""Who is at the other end of a job: gives it input, takes its output, controls it. The command line's is `foreground`."""
+"""The frontend of a job: gives it input, takes its output, controls it. The command line's is `foreground`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Output(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Nothing more will come."""
+        """The stream has ended."""
 
 
 class Input(ABC):
-    """Gives a job its input, never more than the job was granted."""
+    """Gives a job its input, never more than was granted."""
 
     @abstractmethod
     def grant(self, size: int) -> None:
@@ -32,11 +32,11 @@ class Input(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """The job wants no more. What is still read is dropped."""
+        """The job reads no more. What is still read is dropped."""
 
     @abstractmethod
     def leave_unread(self, used: int) -> None:
-        """Close, after the job has read `used` bytes. What was read beyond that is given back where it can be."""
+        """Close, after the job has read `used` bytes. What was read beyond that is given back if possible."""
 
 
 class Frontend(ABC):
@@ -47,7 +47,7 @@ class Frontend(ABC):
 
     @abstractmethod
     def attach(self, control: Control) -> None:
-        """From now on, `control` may be told what to do."""
+        """From now on, `control` may be used."""
 
     @abstractmethod
     def started(self) -> None:
@@ -65,15 +65,15 @@ class Frontend(ABC):
     def output(
         self, stream: Stream, written: Callable[[int], None], broken: Callable[[OSError], None], ended: Callable[[], None]
     ) -> Output:
-        """Where a stream of the job's goes.
+        """The output for a stream of the job.
 
-        `written` is called for the bytes that have been written, `broken` once when output is lost, `ended` when everything is
-        written or can never be.
+        `written` is called with the number of bytes written, `broken` once if output is lost, `ended` when everything is
+        written or never can be.
         """
 
     @abstractmethod
     def input(self, window: int, read: Callable[[bytes], None]) -> Input:
-        """Where the job's input comes from.
+        """The job's input.
 
-        `read` is called with each piece, at most `window` bytes at first; an empty one is the end.
+        `read` is called with each chunk, at most `window` bytes at first; an empty one is the end.
         """

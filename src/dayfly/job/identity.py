@@ -1,4 +1,4 @@
-"""Who the job is in the guest: its principal, under the same numbers and names, with the caller's limits."""
+"""The job's user in the guest: its principal, with the same ids and names, and with the caller's limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbolic links on the way to a folder: the machine gets them too, so that the paths that people write lead there as well."""
+"""Symbolic links in the paths of folders: the machine gets them too, so that the same paths work there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 from dayfly.guest.protocol import Link
 
 _MOST = 40
-"""Links that the kernel follows in one path (path_resolution(7))."""
+"""The kernel's limit on links in one path (path_resolution(7))."""
 
 
 def followed(path: str) -> tuple[str, tuple[Link, ...]]:
-    """Where an absolute path leads, and each link on the way.
+    """The real path of an absolute path, and each link on the way.
 
-    What does not exist is taken as it stands, and so is a path of too many links.
+    Parts that do not exist stay unchanged, and so does a path with too many links.
     """
     done, rest = "", path.split("/")[::-1]
     links: dict[str, str] = {}
@@ -26,8 +26,8 @@ def followed(path: str) -> tuple[str, tuple[Link, ...]]:
             continue
         here = f"{done}/{part}"
         try:
-            target = os.readlink(here)  # noqa: PTH115 (on the way to every job's start)
-        except OSError:  # no link
+            target = os.readlink(here)  # noqa: PTH115 (hot path of every job)
+        except OSError:  # not a link
             done = here
             continue
         seen += 1

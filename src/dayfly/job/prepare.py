@@ -1,6 +1,6 @@
-"""A job made ready: what it shares, where it starts, its image open and locked, and whether it is permitted.
+"""Prepares a job: its shares, its directory, its open and locked image, and its permission.
 
-On the way to every job's start: nothing heavy is imported here.
+On the hot path of every job: nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dayfly.values import dataclass, replace
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that is ready to be given a machine. `begun` is on the monotonic clock, `begun_at` since the epoch, in seconds."""
+    """A job that is ready for a machine. `begun` is on the monotonic clock, `begun_at` since the epoch, in seconds."""
 
     description: JobDescription
     principal: Principal
@@ -47,12 +47,12 @@ class Prepared:
 
 
 def prepare(description: JobDescription, principal: Principal, image: OpenImage, begun: float, notify: Notify) -> Prepared:
-    """Check and complete what the description leaves open. Raises `DayflyError`."""
+    """Check the description and fill in what it leaves open. Raises `DayflyError`."""
     check_shape(description.shape, description.scratch)
     boot = boot_mode(image, description.boot)
     if boot.by_firmware and description.capture is not None:
         name = image.name or image.digest
-        raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "images with a kernel of their own can be")
+        raise Refused(f"{name} is a whole disk, whose machines cannot be saved", "use an image with a kernel")
     shares, links, directory = _folders(description, principal, image.config, notify)
     return Prepared(
         description=description,
@@ -88,7 +88,7 @@ def plan_of(prepared: Prepared, processor: Processor) -> Plan:
 
 
 def permitted(prepared: Prepared, settings: Settings) -> Prepared:
-    """The job as it may be: with an end where it named none and the policy does. Raises `Denied`, or `FileErrors`."""
+    """The job as permitted: with the policy's time limit if it has none of its own. Raises `Denied`, or `FileErrors`."""
     job = prepared.description
     shares = shared((share.source, share.readonly) for share in prepared.shares)
     request = MachineRequest(
@@ -101,25 +101,25 @@ def permitted(prepared: Prepared, settings: Settings) -> Prepared:
 def _terminal(description: JobDescription) -> bool:
     there_is_one = os.isatty(0) and os.isatty(1)
     if description.terminal and not there_is_one:
-        raise DayflyError("-t needs a terminal, and stdin or stdout is none", "leave -t out when streams are redirected")
+        raise DayflyError("-t needs a terminal, but stdin or stdout is not one", "remove -t if streams are redirected")
     return there_is_one if description.terminal is None else description.terminal
 
 
 def _command(description: JobDescription, image: OpenImage) -> tuple[str, ...]:
-    """What is run: what the job says, all of it, or else the image's own."""
+    """The command: the job's, or else the image's own."""
     command = description.command or (*image.config.entrypoint, *image.config.command)
     if not command:
         hint = "write it after --: dayfly run IMAGE [options] -- COMMAND [ARGUMENT ...]"
-        raise Refused(f"no command was given, and {description.image} has none of its own", hint)
+        raise Refused(f"no command was given, and {description.image} has no command of its own", hint)
     return command
 
 
 def _folders(
     description: JobDescription, principal: Principal, config: ImageConfig, notify: Notify
 ) -> tuple[tuple[Share, ...], tuple[Link, ...], str]:
-    """What the machine shares, the links to it, and the directory that the job starts in.
+    """The machine's shares, the links to them, and the directory that the job starts in.
 
-    The image's own command starts in the image's own directory; any other does so only where the caller's is not shared.
+    The image's own command starts in the image's directory; any other does so only if the caller's directory is not shared.
     """
     wanted, callers_own = description.share_directory, Folder(description.directory)
     shared = wanted and not hides_image(leads_to(callers_own)[0].path)

@@ -1,4 +1,4 @@
-"""What the agent is told about the job, and about the machine that is to become the job's own."""
+"""The START request to the agent: the job, and the settings of its machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dayfly.provision.plan import USER_NETWORK, mac
 
 
 def request(prepared: Prepared) -> StartRequest:
-    """All that the agent is told. Made at the last moment, so that the clock is right. Raises `Refused` when it is too large."""
+    """The START payload. It is made at the last moment, so that the clock is right. Raises `Refused` if it is too large."""
     description = prepared.description
     return StartRequest(
         arguments=tuple(map(os.fsencode, prepared.command)),
@@ -44,8 +44,7 @@ def request(prepared: Prepared) -> StartRequest:
 def environment(description: JobDescription, of_image: Mapping[str, str]) -> tuple[bytes, ...]:
     """The job's variables, and those of the image that it does not set.
 
-    PATH says where programs are in the image, so the image's folders come before those of the caller; unless it was said for this
-    job alone.
+    PATH is for programs in the image, so the image's folders come before the caller's, unless PATH was given for this job.
     """
     variables = dict(line.partition(b"=")[::2] for line in description.environment)
     ground = {os.fsencode(name): os.fsencode(value) for name, value in of_image.items()}

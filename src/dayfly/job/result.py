@@ -1,4 +1,4 @@
-"""What comes of a job, for whoever ran it."""
+"""The result of a job, for the caller."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dayfly.values import dataclass
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended. `status` is what to exit with: a code, or the negative number of a signal where that was asked for.
+    """How a job ended. `status` is the exit status: a code, or the negative number of a signal if that was requested.
 
-    `captured` is the digest of the image whose machine's files were written to the job's capture; empty where they were not.
-    `job_status` is the job's own, whatever became of its files.
+    `captured` is the digest of the image whose machine's files were written to the job's capture; empty if they were not.
+    `job_status` is the job's own, even if the capture failed.
     """
 
     status: int

@@ -1,7 +1,7 @@
-"""Runs one job in one machine that has been started: waits for it, starts the job, carries its streams, judges how it ended.
+"""Runs one job in a started machine: waits for the machine, starts the job, passes its streams, determines how it ended.
 
 The contract is in docs/explanation/contract.md. This module is imported while the machine already boots. Several jobs can run in
-one event loop: what belongs to a process alone, its signals and its terminal, is the frontend's.
+one event loop: the signals and the terminal of the process belong to the frontend.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ from dayfly.machine.machine import Machine, State
 from dayfly.values import dataclass, replace
 
 TIMED_OUT = 124
-"""What a job that ran out of its --timeout exits with, like timeout(1)'s."""
+"""The exit status of a job that exceeded its --timeout, as with timeout(1)."""
 
 _KILL_SECONDS = 5.0
 _SAME_REQUEST_SECONDS = 1.0
 _STALE_SECONDS = 0.12
-"""A clone that takes longer to start its job, on a busy host, may have heard START late: the clock in that was old by then."""
+"""Seconds. A clone that takes longer to start its job, on a busy host, may have read START late, when its clock was out
+of date.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the job ended: what to exit with, in one word why, a line for the user (may be empty), and the agent's figures."""
+    """How the job ended: the exit status, the reason in one word, a message for the user (may be empty), and the agent's
+    figures.
+    """
 
     status: int
     reason: str
@@ -90,9 +94,9 @@ class Run(Receiver, Control):
         self.times = machine.times
 
     async def outcome(self, boot_timeout: float) -> Outcome:
-        """Run the job to its end. The machine still exists afterwards, and is the caller's to destroy.
+        """Run the job to its end. The machine still exists afterwards; the caller destroys it.
 
-        Raises `StartFailed` when the machine does not come up.
+        Raises `StartFailed` if the machine does not start.
         """
         self._frontend.attach(self)
         booting = self._loop.create_task(self._machine.ready(boot_timeout))
@@ -121,14 +125,14 @@ class Run(Receiver, Control):
         return self._with_output(outcome)
 
     async def _watch(self) -> None:
-        """A machine that ends before its job said that it ended: say why."""
+        """If the machine ends before its job, find out why."""
         await self._machine.wait()
         await self._machine.destroy()
         loss = self._machine.loss(process.limits())
         self._finish(Outcome(125, loss.reason, loss.message, loss.hint))
 
     def _finish(self, outcome: Outcome) -> None:
-        """The first to say how the job ended is right. What the job wrote until then is still passed on."""
+        """Set the outcome; the first one counts. Output that was written until then is still passed on."""
         for stream in list(self._outputs):
             self.output_ended(stream)
         self.is_over = True
@@ -142,11 +146,11 @@ class Run(Receiver, Control):
                     125,
                     "scratch-full",
                     "the host could not store what the job wrote to its disk: the scratch folder is full",
-                    "make room there, or name another folder as scratch.folder in the settings",
+                    "make room there, or set scratch.folder in the settings to another folder",
                 )
             )
 
-    # What the guest says
+    # Events from the guest
 
     def started(self) -> None:
         """The job runs."""
@@ -176,7 +180,7 @@ class Run(Receiver, Control):
         )
 
     def output(self, stream: Stream, chunk: bytes) -> None:
-        """The job wrote something."""
+        """The job wrote output."""
         if stream not in self._outputs:
             raise ProtocolBroken("the guest sent data of a stream that has ended")
         self.times.setdefault("first_byte", time.monotonic())
@@ -187,7 +191,7 @@ class Run(Receiver, Control):
         self._session.refuse_output(stream)
 
     def output_ended(self, stream: Stream) -> None:
-        """The job writes nothing more to this stream."""
+        """This stream of the job has ended."""
         output = self._outputs.pop(stream, None)
         if output is not None:
             output.end()
@@ -198,7 +202,7 @@ class Run(Receiver, Control):
             self._drained.set()
 
     def input_granted(self, size: int) -> None:
-        """The job takes so many bytes more."""
+        """The job accepts so many more bytes."""
         if self._input is not None:
             self._input.grant(size)
 
@@ -226,7 +230,7 @@ class Run(Receiver, Control):
         self._finish(Outcome(error.exit_status, "not-started", error.message, error.hint))
 
     def _judged(self, exited: Exited) -> Outcome:
-        """Why a job ended as it did."""
+        """The outcome of a job that ended."""
         if self._timed_out:
             message = f"the job was ended after {self._timeout:g} s, its --timeout or the policy's"
             return Outcome(TIMED_OUT, "timeout", message, exited=exited)
@@ -241,19 +245,19 @@ class Run(Receiver, Control):
         return Outcome(exited.status, "signal" if exited.signal else "exit", exited=exited)
 
     def _illegal(self, exited: Exited) -> Outcome:
-        """A job, or the last program of a shell's, died of an instruction that the machine's CPU may only lack."""
+        """A job, or the last program of a shell, died of an illegal instruction, which the machine's CPU may not support."""
         config = self._machine.config
         by = ", emulated" if config.accelerator is Accelerator.TCG else ""
         message = f"the job ended by an illegal instruction (SIGILL); its machine's CPU is {config.cpu}{by}"
-        hint = "nothing that is emulated has AVX-512: build without it, or use a host with KVM"
+        hint = "no emulated CPU has AVX-512: build without it, or use a host with KVM"
         if config.cpu is not CpuModel.MAX:
             hint = "--cpu-model max has more instructions; AVX-512 needs a host with KVM"
         return Outcome(exited.status, "signal" if exited.signal else "exit", message, hint, exited)
 
     def _with_output(self, outcome: Outcome) -> Outcome:
-        """The outcome, after all that the job wrote was passed on: a job whose output was lost has not ended well.
+        """The outcome, after all output was passed on: a job whose output was lost has failed.
 
-        Of a reader that went away a program hears by SIGPIPE; one that had written all before it could hear so ends as it would.
+        If a reader went away, the program gets SIGPIPE; a program that had written everything before that ends normally.
         """
         if self._gave_up is not None and outcome.status == 0:
             message = f"ended by {self._gave_up.name} before all of the job's output was written"
@@ -270,10 +274,12 @@ class Run(Receiver, Control):
         exited = replace(outcome.exited, signal=0)
         return Outcome(125, "output-lost", message, "some of the job's output is lost", exited)
 
-    # What the frontend says
+    # Calls from the frontend
 
     def deliver_signal(self, number: signal.Signals) -> None:
-        """Pass a signal to the job. One that asks for the end ends a job that has not started, or whose output alone waits."""
+        """Pass a signal to the job. A signal that requests the end also ends a job that has not started, or that only waits for
+        its output.
+        """
         if self._outcome.done():
             self._give_up_output(number)
         elif self.is_started:
@@ -284,7 +290,7 @@ class Run(Receiver, Control):
             self._waiting_signals.append(number)
 
     def resize(self, size: WindowSize) -> None:
-        """The job's terminal has another size."""
+        """The size of the job's terminal has changed."""
         if self.is_started:
             self._session.resize(size)
 
@@ -293,21 +299,21 @@ class Run(Receiver, Control):
         await self._machine.pause()
 
     async def resume(self) -> None:
-        """Let a paused machine go on. Raises `MachineFailed`."""
+        """Resume a paused machine. Raises `MachineFailed`."""
         await self._machine.resume()
 
     def resumed(self) -> None:
-        """The job goes on after a time in which nothing ran: its clock is set, and it hears CONT."""
+        """The job continues after a time in which nothing ran: its clock is set, and it gets CONT."""
         if self.is_started:
             self._session.set_clock()
             self._send_signal(signal.SIGCONT)
 
     def fail(self, message: str, hint: str) -> None:
-        """The machine does not do what it was told: the job has ended."""
+        """The machine failed to execute a command: the job has ended."""
         self._finish(Outcome(125, "machine-failed", message, hint))
 
     def _give_up_output(self, number: signal.Signals) -> None:
-        """The job has ended and only its output waits, for a reader that stalls: who ends us now does not want it."""
+        """The job has ended and only its output waits for a stalled reader: a signal now gives up the output."""
         if number in signals.ENDING and not self._drained.is_set():
             self._gave_up = number
             self._drained.set()
@@ -320,9 +326,9 @@ class Run(Receiver, Control):
             self._term_again()
 
     def _term_again(self) -> None:
-        """A second TERM ends the job's machine when its grace is over, whatever the job or the guest makes of it.
+        """A second TERM ends the job's machine when its grace period is over, whatever the job or the guest does.
 
-        One that follows on the heels of the first is the same request: timeout(1) sends it to its child and to the whole group.
+        A TERM directly after the first one is the same request: timeout(1) sends it to its child and to the whole group.
         """
         now = self._loop.time()
         if self._first_term is None:
@@ -332,7 +338,7 @@ class Run(Receiver, Control):
             self._loop.call_later(self._grace, self._end_by_term)
 
     def _end_by_term(self) -> None:
-        message = f"the job did not end within {self._grace:g} s of a second TERM, and its machine was ended"
+        message = f"the job did not end within {self._grace:g} s after a second TERM, so its machine was ended"
         self._finish(Outcome(128 + signal.SIGTERM, "cancelled", message))
 
     def _out_of_time(self) -> None:
@@ -353,5 +359,5 @@ class Run(Receiver, Control):
 
 
 def ended_before(number: signal.Signals) -> Outcome:
-    """A signal ended what there was of a job that had not started."""
+    """The outcome of a job that was ended by a signal before it started."""
     return Outcome(128 + number, "cancelled", f"ended by {number.name} before the job started")

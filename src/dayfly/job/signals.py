@@ -1,4 +1,4 @@
-"""The signals that mean something to a job and its machine. On the way to every job's start."""
+"""The signals that are handled for a job and its machine. On the hot path of every job."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 ENDING = frozenset((SIGTERM, SIGINT, SIGHUP, SIGQUIT))
-"""They ask for the job's end."""
+"""Signals that request the job's end."""
 HELD = ENDING | {SIGUSR1, SIGUSR2, SIGTSTP, SIGWINCH}
-"""From the spawn on, these wait until there is somebody who knows what they mean for the machine; those that do not ask for the
-end of the job, also while a template is made."""
+"""These are blocked from the spawn on until they can be handled for the machine; those that do not request the end of the job,
+also while a template is made.
+"""
 HANDLED = HELD | {SIGCONT}
-"""They are listened to while the machine is there. CONT is never held: what is stopped goes on by it even where it is blocked."""
+"""Signals that are handled while the machine exists. CONT is never blocked: it continues a stopped process even if it is
+blocked.
+"""
 
 
 def heeded(numbers: Iterable[Signals]) -> list[Signals]:
-    """Those of the signals that the caller does not ignore. A stopped machine goes on by CONT in any case."""
+    """The signals that the caller does not ignore. CONT resumes a stopped machine in any case."""
     return [number for number in numbers if number == SIGCONT or not inherited.ignored(number)]
 
 

@@ -1,6 +1,6 @@
-"""From a description to a running job: the hot path. Nothing heavy is imported before QEMU runs.
+"""Starts a job from its description: the hot path. Nothing heavy is imported before QEMU runs.
 
-`run` is what the command line and the job shell call: the job has this process's streams, signals and terminal.
+The command line and the job shell call `run`: the job has this process's streams, signals and terminal.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 def run(description: JobDescription, settings: Settings, notify: Notify, told: RecordListener | None = None) -> JobResult:
-    """Run a job in a fresh machine, in the foreground of this process. `told` hears of its record when it starts and at its end.
+    """Run a job in a fresh machine, in the foreground of this process. `told` gets its record when it starts and at its end.
 
-    `signals.HELD` stay blocked afterwards: whoever has more to do that they may end unblocks them.
-    Raises `DayflyError` for what is wrong with the job or its image; what happens later is told by `notify`, and in the record.
+    `signals.HELD` stay blocked afterwards: a caller with more work that these may end unblocks them. Raises `DayflyError` for
+    errors of the job or its image; later errors are reported by `notify`, and in the record.
     """
     begun = time.monotonic()
     gc.disable()
@@ -77,9 +77,9 @@ def run(description: JobDescription, settings: Settings, notify: Notify, told: R
 
 
 class _AskedToEnd(KeyboardInterrupt):
-    """A signal asked for the end of a job that has no machine yet.
+    """A signal requested the end of a job that has no machine yet.
 
-    Such an exception, or SystemExit, is all that passes through asyncio from wherever the signal finds it.
+    Only this kind of exception, or SystemExit, passes through asyncio from any place.
     """
 
     def __init__(self, number: signal.Signals) -> None:
@@ -88,19 +88,19 @@ class _AskedToEnd(KeyboardInterrupt):
 
 
 def _asked_to_end(number: int, _: FrameType | None) -> NoReturn:
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)  # what is under way is tidied up undisturbed
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)  # cleanup must not be interrupted
     raise _AskedToEnd(signal.Signals(number))
 
 
 def _import_the_rest() -> None:
-    """What runs the job, imported while QEMU starts and restores: there is nothing else to do for the job then, and from the
-    moment that the guest runs every bit of the host's CPUs is the guest's.
+    """Import what runs the job while QEMU starts and restores: there is nothing else to do for the job then, and once the guest
+    runs it needs all of the host's CPUs.
 
-    asyncio does without `ssl` where there is none, and nothing here needs it: OpenSSL is a fifth of asyncio's import.
+    asyncio works without `ssl`, which is not needed here: OpenSSL is a fifth of asyncio's import.
     """
     hidden = "ssl" not in sys.modules
     if hidden:
-        sys.modules["ssl"] = None  # type: ignore[assignment]  # what makes an import of it fail
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # makes its import fail
     try:
         import dayfly.job.foreground  # noqa: F401, PLC0415 (heavy)
     finally:
@@ -110,12 +110,12 @@ def _import_the_rest() -> None:
 
 def _template(plan: Plan, settings: Settings, *, cold: bool, trial: bool) -> OpenTemplate | NoTemplate:
     if trial:
-        return NoTemplate("this is the trial of KVM")
-    return NoTemplate("asked for") if cold else obtain(plan, settings)
+        return NoTemplate("this is the probe of KVM")
+    return NoTemplate("requested") if cold else obtain(plan, settings)
 
 
 def _machine(prepared: Prepared, settings: Settings, plan: Plan, template: OpenTemplate | NoTemplate) -> tuple[Launched, Origin]:
-    """The job's machine: a clone of the template that has its job already, or one that boots."""
+    """The job's machine: a clone of the template that already has its job, or a cold one."""
     if isinstance(template, NoTemplate):
         launched = start_cold(plan, settings)
         _import_the_rest()
@@ -129,11 +129,11 @@ def _machine(prepared: Prepared, settings: Settings, plan: Plan, template: OpenT
         clone, origin = restored(launched), Origin(template.name, template.about.qemu)
         try:
             return started(clone, request(prepared).encode()), origin
-        except Refused:  # is found again, and told, by whoever supervises the job
+        except Refused:  # is found again, and reported, by the supervisor of the job
             return clone, origin
     except RestoreFailed as error:
         limit = ends.behind(error.message, prepared.limits)
-        if limit:  # which is the caller's, and no fault of the template's
+        if limit:  # the caller's limit, not the template's fault
             raise MachineFailed(error.message, limit) from error
         discard(template, error.message, settings)
         return start_cold(plan, settings), Origin(cold_reason=error.message)

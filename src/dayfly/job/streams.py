@@ -1,7 +1,8 @@
 """The job's standard streams on the host, byte for byte.
 
 The descriptors are inherited and shared with other processes, so they must not be made non-blocking: each stream has a thread
-that may block in it, while signals, the other streams and the exit status go on. The protocol's credit bounds what is under way.
+that may block in it, while signals, the other streams and the exit status are handled. The protocol's credit limits the data in
+transit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dayfly.job.terminal import in_foreground
 
 
 def _start(work: Callable[[], None], name: str) -> None:
-    """Work in a thread that may outlive the job. No signal finds it there that the main thread blocks."""
+    """Work in a thread that may outlive the job. Signals that the main thread blocks are not delivered to it."""
 
     def undisturbed() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -33,12 +34,12 @@ def _start(work: Callable[[], None], name: str) -> None:
 
 
 class Outlet(Output):
-    """Writes what the job wrote to one of our descriptors, in order, however slow its reader is."""
+    """Writes the job's output to one of our descriptors, in order, however slow its reader is."""
 
     def __init__(
         self, descriptor: int, passed_on: Callable[[int], None], broken: Callable[[OSError], None], ended: Callable[[], None]
     ) -> None:
-        """`broken` is called once when output is lost: the descriptor does not take it, or reports so when it is flushed."""
+        """`broken` is called once if output is lost: a write or the flush at the end failed."""
         self._descriptor = descriptor
         self._passed_on = passed_on
         self._broken = broken
@@ -52,7 +53,7 @@ class Outlet(Output):
         self._chunks.put(chunk)
 
     def end(self) -> None:
-        """Nothing more will come: `ended` is called when everything is written, or can never be."""
+        """The stream has ended: `ended` is called when everything is written, or never can be."""
         self._chunks.put(None)
 
     def _write_on(self) -> None:
@@ -75,7 +76,7 @@ class Outlet(Output):
         self._tell(self._ended)
 
     def _flush(self) -> None:
-        """Hear what a network filesystem says only at a close (close(2), "Dealing with error returns")."""
+        """Get the errors that a network filesystem reports only at close (close(2), "Dealing with error returns")."""
         try:
             os.close(os.dup(self._descriptor))
         except OSError as error:
@@ -87,12 +88,12 @@ class Outlet(Output):
 
 
 class Inlet(Input):
-    """Reads one of our descriptors for the job, never more than the job was granted."""
+    """Reads one of our descriptors for the job, never more than was granted."""
 
     def __init__(
         self, descriptor: int, window: int, read: Callable[[bytes], None], at_terminal: Callable[[], None] = lambda: None
     ) -> None:
-        """`at_terminal` is called before each piece that is read from a terminal, in whose foreground we are then."""
+        """`at_terminal` is called before each chunk that is read from a terminal; we are in its foreground then."""
         self._descriptor = descriptor
         self._read = read
         self._at_terminal = at_terminal
@@ -100,7 +101,7 @@ class Inlet(Input):
         self._seekable = _is_seekable(descriptor)
         self._credit = window
         self._changed = threading.Condition()
-        self._reading = threading.Lock()  # of a file, whose read comes back: held until it is counted
+        self._reading = threading.Lock()  # for a file, whose read returns: held until it is counted
         self._taken = 0
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -113,7 +114,7 @@ class Inlet(Input):
             self._changed.notify()
 
     def close(self) -> None:
-        """The job wants no more. A read that is under way cannot be called back; what it brings is dropped."""
+        """The job reads no more. A read in progress cannot be cancelled; its data is dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -124,14 +125,14 @@ class Inlet(Input):
             self._terminal.look_again()
 
     def leave_unread(self, used: int) -> None:
-        """Close, and set a file back to where the job has read to, after `used` bytes: the rest is whoever's reads it next."""
+        """Close, and set a file's offset to where the job has read to, after `used` bytes: the next reader gets the rest."""
         self.close()
         if self._seekable:
             with self._reading, contextlib.suppress(OSError):
                 os.lseek(self._descriptor, min(0, used - self._taken), os.SEEK_CUR)
 
     def _read_on(self) -> None:
-        """Read until the end, which is told as an empty chunk."""
+        """Read until the end, which is reported as an empty chunk."""
         while (size := self._next_size()) > 0:
             chunk = self._next_chunk(size)
             with self._changed:
@@ -160,8 +161,8 @@ class Inlet(Input):
                     self._taken += len(chunk)
             except OSError as error:
                 if error.errno == errno.EIO and self._terminal is not None and not in_foreground(self._descriptor):
-                    continue  # it went into the background
-                return b""  # a terminal that hung up, what is not open for reading: the job sees the end
+                    continue  # the process is in the background now
+                return b""  # the terminal hung up, or it is not open for reading: end of input for the job
             return chunk
 
     @contextlib.contextmanager
@@ -176,7 +177,7 @@ class Inlet(Input):
 
 
 class _Terminal:
-    """A terminal as stdin. From its background nothing is read: that would stop us, although the job may not read at all."""
+    """A terminal as stdin. Nothing is read in its background: that would stop us, although the job may not read at all."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -186,7 +187,7 @@ class _Terminal:
         os.eventfd_write(self._wake, 1)
 
     def wait_for_foreground(self) -> None:
-        """Looks when something new is typed: a shell says nothing to a job that it brings to the foreground while it runs."""
+        """Checks when something is typed: a shell does not notify a running job that it brings to the foreground."""
         if in_foreground(self._descriptor):
             return
         with select.epoll() as events:

@@ -1,4 +1,4 @@
-"""The other half of a job's way: what runs beside the booting and working machine, and writes down what became of it."""
+"""Supervises a job in its started machine, and writes its usage record."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from dayfly.units import timestamp
 from dayfly.values import dataclass, replace
 
 RecordListener = Callable[[UsageRecord], None]
-"""Who hears of a job's record when the job starts (with the state `running`), and when it has ended. Raises nothing."""
+"""Called with a job's record when the job starts (with the state `running`), and when it has ended. Never raises."""
 
 
 @dataclass(frozen=True)
 class Audience:
-    """Who hears how a job goes: of its record, and of notices for the user."""
+    """The receivers of a job's record and of notices for the user."""
 
     notify: Notify
     told: RecordListener | None = None
 
 
 def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError, tried: Processor, to: Audience) -> JobResult:
-    """A job for which no machine could be started, or not even a template came up."""
+    """The result of a job for which no machine or template could be started."""
     if isinstance(error, OSError):
         words = in_words(error)
         limit = ends.behind(words, prepared.limits)
@@ -54,7 +54,7 @@ def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError,
         record = replace(record, machine=_by(record.machine, tried))
     outcome, record = _not_up(record, error)
     if isinstance(error, StartFailed):
-        with _never_fatal("the console could not be kept", to.notify):
+        with _never_fatal("the console could not be saved", to.notify):
             console = Records(settings.records_folder).open_console(record)
             os.write(console, error.tail.encode())
             os.close(console)
@@ -62,7 +62,7 @@ def not_up(prepared: Prepared, settings: Settings, error: DayflyError | OSError,
 
 
 def cancelled(prepared: Prepared, settings: Settings, number: signal.Signals, to: Audience) -> JobResult:
-    """A job that was asked to end while its template was made or waited for."""
+    """The result of a job that was ended while its template was made or waited for."""
     outcome = ended_before(number)
     record = _begun(prepared, Origin(cold_reason="no template was made"))
     return _result(prepared, settings, outcome, replace(record, state="ended", end=_end(outcome)), to)
@@ -79,7 +79,8 @@ async def supervise(
 ) -> JobResult:
     """Run the job in the machine that was started for it.
 
-    By the `trial` the machine shows whether KVM works here, where nobody knows; where not, the job gets another machine.
+    If it is not known yet whether KVM works here, this machine is the `trial`'s probe; if KVM does not work, the job gets
+    another machine.
     """
     supervisor = _Supervisor(prepared, settings, origin, trial, frontend, to)
     outcome, record = await supervisor.run(launched)
@@ -98,7 +99,7 @@ def _not_up(record: UsageRecord, error: DayflyError) -> tuple[Outcome, UsageReco
 
 
 def _reason(error: DayflyError) -> str:
-    """Why there is no machine, in one word: the part of it that did not come up, what was asked for, or else the host."""
+    """Why there is no machine, in one word: the part of it that failed to start, the request, or else the host."""
     if isinstance(error, StartFailed):
         return f"{error.part.name.lower()}-failed"
     if isinstance(error, MachineFailed):
@@ -107,7 +108,7 @@ def _reason(error: DayflyError) -> str:
 
 
 def _result(prepared: Prepared, settings: Settings, outcome: Outcome, record: UsageRecord, to: Audience) -> JobResult:
-    """Tell the user and the record how the job ended."""
+    """Report to the user and write to the record how the job ended."""
     if outcome.message:
         to.notify(outcome.message + (f" ({outcome.hint})" if outcome.hint else ""))
     with _never_fatal("the usage record could not be written", to.notify):
@@ -142,7 +143,7 @@ class _Supervisor:
 
     async def _tried(self, launched: Launched) -> tuple[Outcome, UsageRecord]:
         timeout = self._settings.machine_boot_timeout
-        slow = self._prepared.boot.by_firmware  # nothing is heard of its kernel before all of its system is up
+        slow = self._prepared.boot.by_firmware  # its kernel reports nothing before the whole system is up
         while True:
             try:
                 return await self._in(launched, timeout if slow else self._trial.seconds(timeout))
@@ -156,12 +157,12 @@ class _Supervisor:
             self._to.told(replace(self._record, phases=_phases(self._prepared.begun, machine.times)))
 
     def _is_captured(self, outcome: Outcome) -> bool:
-        """Whether the files of a machine whose job ended so are wanted."""
+        """Whether the files of a machine with this outcome are to be captured."""
         capture = self._prepared.description.capture
         return capture is not None and (outcome.status == 0 or capture.failed_too)
 
     async def _capture(self, machine: Machine, outcome: Outcome) -> Outcome:
-        from dayfly.job.capture import attempt  # noqa: PLC0415 (most jobs do without it)
+        from dayfly.job.capture import attempt  # noqa: PLC0415 (not for most jobs)
 
         after = await attempt(machine, self._prepared, outcome, self._frontend)
         self.captured = self._prepared.image.digest if after is outcome else ""
@@ -175,7 +176,7 @@ class _Supervisor:
             machine=replace(_by(self._record.machine, Processor(config.accelerator, config.cpu)), pid=launched.child.pid),
         )
         console = None
-        with _never_fatal("the usage record could not be begun", self._to.notify):
+        with _never_fatal("the usage record could not be created", self._to.notify):
             self._records.write(record)
             console = self._records.open_console(record)
         self._record = record
@@ -268,7 +269,7 @@ def _end(outcome: Outcome) -> End:
 
 @contextlib.contextmanager
 def _never_fatal(what: str, notify: Notify) -> Iterator[None]:
-    """Records are kept as well as can be; a job's exit status is not lost over one."""
+    """Failures to write a record are only reported: a job's exit status must not be lost because of one."""
     try:
         yield
     except (OSError, DayflyError) as error:

@@ -1,4 +1,4 @@
-"""The terminal that the caller sits at: raw while the job has it and is in its foreground, and as it was otherwise."""
+"""The caller's terminal: raw while the job has it and is in its foreground, and restored otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dayfly.guest.protocol import WindowSize
 
 
 def size(descriptor: int) -> WindowSize:
-    """The terminal's size (24 lines of 80 where it does not know)."""
+    """The terminal's size (24 lines of 80 columns if it is unknown)."""
     try:
         rows, columns = termios.tcgetwinsize(descriptor)
     except termios.error:  # it hung up
@@ -25,8 +25,8 @@ def size(descriptor: int) -> WindowSize:
 def in_foreground(descriptor: int) -> bool:
     """Whether this process may read a terminal and change its settings.
 
-    From the background of its session's terminal it would be stopped by SIGTTIN or SIGTTOU (POSIX, "General Terminal Interface").
-    Nobody is in the background of a terminal that is not the session's.
+    In the background of its session's terminal it would be stopped by SIGTTIN or SIGTTOU (POSIX, "General Terminal
+    Interface"). A terminal that is not the session's has no background.
     """
     try:
         return os.tcgetpgrp(descriptor) == os.getpgrp()
@@ -35,21 +35,21 @@ def in_foreground(descriptor: int) -> bool:
 
 
 class CallersTerminal:
-    """A terminal whose keys all go to the job: Ctrl-C too is the guest's terminal's business."""
+    """A terminal whose keys all go to the job: Ctrl-C too is handled by the guest's terminal."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._before: list[Any] | None = None
 
     def take(self) -> None:
-        """Make it raw, unless others are in its foreground, or it is raw already."""
+        """Make it raw, unless other processes are in its foreground, or it is already raw."""
         if self._before is None and in_foreground(self._descriptor):
             with contextlib.suppress(termios.error), _never_stopped():
                 self._before = termios.tcgetattr(self._descriptor)
-                tty.setraw(self._descriptor, termios.TCSADRAIN)  # what was typed ahead is the job's
+                tty.setraw(self._descriptor, termios.TCSADRAIN)  # what was typed ahead goes to the job
 
     def give_back(self) -> None:
-        """Set it as it was before `take`. To others, who are in its foreground now, nothing is done."""
+        """Restore it as before `take`, unless other processes are in its foreground now."""
         before, self._before = self._before, None
         if before is not None and in_foreground(self._descriptor):
             with contextlib.suppress(termios.error), _never_stopped():
@@ -58,7 +58,7 @@ class CallersTerminal:
 
 @contextlib.contextmanager
 def _never_stopped() -> Iterator[None]:
-    """While the terminal's settings are changed: its foreground may have changed since it was looked at."""
+    """Block SIGTTOU while the terminal's settings are changed: its foreground may have changed since the check."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         yield

@@ -1,7 +1,7 @@
-"""The usage record: what a job was, what it got and what it used. JSON, described by `usage.schema.json`.
+"""The usage record: the job, its machine and what it used. JSON, described by `usage.schema.json`.
 
-A record is written when the job's machine starts (state `running`) and replaced when it has ended. One whose owner was killed
-stays `running` although its process is gone; readers see it as `lost`.
+A record is written when the job's machine starts (state `running`) and replaced when it has ended. If dayfly was killed, the
+record stays `running` although the process is gone; readers see it as `lost`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMAND_LIMIT = 4096
 
 @dataclass(frozen=True)
 class ImageUsed:
-    """Which image, by which name, from which library; how it came there, and who vouched for it (both may be several)."""
+    """The image, its name and library; its origins and its endorsers (both may be several)."""
 
     reference: str
     digest: str
@@ -32,9 +32,9 @@ class ImageUsed:
 
 @dataclass(frozen=True)
 class MachineUsed:
-    """What the job got. Memory and scratch in bytes.
+    """The job's machine. Memory and scratch in bytes.
 
-    `start` is `template` or `cold`: `template` names the one that was cloned, `cold_reason` says why there was none.
+    `start` is `template` or `cold`: `template` is the name of the cloned template, `cold_reason` is why there was none.
     """
 
     cpus: int
@@ -65,7 +65,7 @@ class Used:
 
 @dataclass(frozen=True)
 class End:
-    """How it ended: what the command exited with, in one word why, and a message for people."""
+    """How the job ended: the exit status, the reason in one word, and a message."""
 
     status: int
     reason: str
@@ -74,7 +74,7 @@ class End:
 
 @dataclass(frozen=True)
 class UsageRecord:
-    """One job's record. Times are ISO 8601 in UTC; `phases` are seconds since `begun`, by the name of what was reached."""
+    """One job's record. Times are ISO 8601 in UTC; `phases` are seconds since `begun`, by the name of the phase."""
 
     id: str
     state: str
@@ -99,7 +99,7 @@ class UsageRecord:
 
 
 def shortened(command: tuple[str, ...]) -> tuple[str, ...]:
-    """A command as a record keeps it: printable and at most some thousand characters long."""
+    """A command for a record: printable and limited to a few thousand characters."""
     kept: list[str] = []
     room = _COMMAND_LIMIT
     for word in command:
@@ -111,7 +111,7 @@ def shortened(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse(text: bytes) -> UsageRecord:
-    """Read a record. Raises `Refused` when it is not one."""
+    """Read a record. Raises `Refused` if it is not one."""
     try:
         fields: dict[str, Any] = json.loads(text)
         end = fields.pop("end")
@@ -128,24 +128,24 @@ def parse(text: bytes) -> UsageRecord:
 
 
 def is_sound(value: object) -> bool:
-    """Whether every field of a record, and of its parts, is what its class says: others than Dayfly could have written it."""
+    """Whether every field of a record, and of its parts, has the type that its class says: other programs may have written it."""
     return all(_fits(getattr(value, name), kind) for name, kind in type(value).__annotations__.items())
 
 
 def _fits(value: object, kind: str) -> bool:
-    """Whether a value is of a kind, as the annotations here are written."""
+    """Whether a value has a type, as written in the annotations here."""
     if isinstance(value, Mapping):
         return kind.startswith("Mapping[str, ") and all(_fits(one, kind[len("Mapping[str, ") : -1]) for one in value.values())
     if isinstance(value, tuple):
         return kind == "tuple[str, ...]" and all(isinstance(one, str) for one in value)
     name, kinds = "None" if value is None else type(value).__name__, kind.split(" | ")
     if isinstance(value, (int, float)):
-        return abs(value) < 1 << 63 and (name in kinds or (name == "int" and "float" in kinds))  # which is not so of NaN
+        return abs(value) < 1 << 63 and (name in kinds or (name == "int" and "float" in kinds))  # false for NaN
     return name in kinds and (value is None or isinstance(value, str) or is_sound(value))
 
 
 def alive(record: UsageRecord) -> bool:
-    """Whether the machine of a running record still runs: a process of that number, named after the record."""
+    """Whether the machine of a running record still runs: a process with that pid, named after the record."""
     try:
         command = Path(f"/proc/{record.machine.pid}/cmdline").read_bytes()
     except OSError:
@@ -154,5 +154,5 @@ def alive(record: UsageRecord) -> bool:
 
 
 def lost(record: UsageRecord) -> UsageRecord:
-    """A record whose owner was killed before it could write the end."""
+    """The record of a job whose dayfly was killed before it could write the end."""
     return replace(record, state="lost", end=End(137, "lost", "dayfly was killed before the job's end"))

@@ -1,6 +1,6 @@
 """QEMU's command line, rendered from a `MachineConfig` and its open files. Pure.
 
-Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has its place on the bus, so a machine looks the same each time.
+Options: qemu-system-x86_64(1), QEMU 7.2 to 10. Every device has a fixed address on the bus, so all machines look the same.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dayfly.machine.resources import DiskFile, Endpoints, OpenResources
 CHANNEL_PORT = "org.dayfly.agent"
 NAME_PREFIX = "dayfly:"
 EFI_FIRMWARE = "/usr/share/ovmf/OVMF.fd"
-"""UEFI, in one file with its variables, which a machine forgets. Of Debian's package ovmf."""
+"""UEFI in one file with its variables, which a machine does not save. From Debian's package ovmf."""
 
-# What makes the generic kernel start quickly and say nothing but a panic (with loglevel=0 not even that). `panic=-1` with
-# -no-reboot makes a panic QEMU's end. The console is virtio's: probing a serial port costs a tenth of a cold start. Until its
-# driver is loaded, the serial port is written to without one; earlyprintk comes after the log level, which holds from there on.
+# These make the generic kernel start quickly and print only a panic (with loglevel=0 not even that). With -no-reboot, `panic=-1`
+# ends QEMU at a panic. The console is virtio's: probing a serial port costs a tenth of a cold start. Until its driver is loaded,
+# the serial port is written to without one; earlyprintk comes after the log level, which holds from there on.
 _KERNEL_WORDS = (
     "quiet loglevel=1 earlyprintk=serial,ttyS0,115200 console=hvc0 8250.nr_uarts=0 panic=-1 "
     "no_timer_check nokaslr audit=0 apparmor=0 "
     "cryptomgr.notests rcupdate.rcu_expedited=1 nowatchdog nmi_watchdog=0 "
     "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init"
 )
-# What each level is made of, the same under KVM and TCG. QEMU's models of later CPUs have features that TCG lacks, or that one
-# maker's CPUs lack under KVM. `enforce`: a feature that is not there is an error, and not a program's illegal instruction later.
-# `level` has to reach the leaf that tells how large AVX's registers are, or the kernel does without AVX.
+# The features of each level, the same under KVM and TCG. QEMU's models of later CPUs have features that TCG lacks, or that one
+# maker's CPUs lack under KVM. `enforce`: a missing feature is an error, not a program's illegal instruction later.
+# `level` must include the leaf with the size of AVX's registers, or the kernel disables AVX.
 _V2 = "Nehalem,+aes,+pclmulqdq,+rdrand"
 _V3 = f"{_V2},+avx,+avx2,+bmi1,+bmi2,+f16c,+fma,+abm,+movbe,+xsave,+xsaveopt,level=13"
 CPUS = {
@@ -36,8 +36,8 @@ CPUS = {
     CpuModel.HOST: "host",
     CpuModel.HOST_REDUCED: "host,-arch-capabilities",
 }
-"""QEMU's words for each CPU."""
-# Translated code, in MiB: without a limit it grows to 1 GiB beside the guest's memory, and a batch job has no room for that.
+"""QEMU's option for each CPU model."""
+# Translated code, in MiB: without a limit it grows to 1 GiB in addition to the guest's memory, which a batch job does not have.
 _ACCELERATORS = {Accelerator.TCG: "tcg,thread=multi,tb-size=128", Accelerator.KVM: "kvm"}
 _FIRST_DISK_SLOT, _CHANNEL_SLOT, _NETWORK_SLOT, _FIRST_SHARE_SLOT = 0x02, 0x08, 0x09, 0x0A
 MOST_SHARES = 0x1F - _FIRST_SHARE_SLOT  # the slot after the last belongs to q35's own devices
@@ -57,7 +57,7 @@ def render(qemu: str, config: MachineConfig, resources: OpenResources, ends: End
         *("-m", f"{config.shape.memory // 1024}K"),
         *("-object", _memory(config, resources)),
         *(("-incoming", "defer") if config.start is Start.CLONE else _kernel(config, resources)),
-        *("-device", "vmgenid,guid=auto"),  # new in each machine: the kernel of a clone reseeds its random state for it
+        *("-device", "vmgenid,guid=auto"),  # new in each machine: it makes a clone's kernel reseed its random state
         *_sockets(ends),
         *_disks(config.disks, resources.disks),
         *_network(config),
@@ -86,7 +86,9 @@ def _kernel(config: MachineConfig, resources: OpenResources) -> list[str]:
 
 
 def kernel_command_line(config: MachineConfig) -> str:
-    """The kernel's words, the image's own, and those of the guest protocol (docs/reference/guest-protocol.md)."""
+    """The kernel command line: Dayfly's words, the image's, and those of the guest protocol
+    (docs/reference/guest-protocol.md).
+    """
     disks = [f"dayfly.{disk.role}=vd{chr(ord('a') + index)}:{disk.filesystem}" for index, disk in enumerate(config.disks)]
     reliable = ["tsc=reliable"] if config.accelerator is Accelerator.TCG else []
     words = [_KERNEL_WORDS, *reliable, config.command_line, *disks, f"dayfly.boot={config.boot}"]
@@ -113,7 +115,7 @@ def _sockets(ends: Endpoints) -> list[str]:
 def _disks(disks: tuple[Disk, ...], opened: tuple[DiskFile, ...]) -> list[str]:
     argv: list[str] = []
     for index, (disk, file) in enumerate(zip(disks, opened, strict=True)):
-        # A full disk of the host stops the machine, so that the job is told of it and sees no errors that are not its own.
+        # A full disk of the host stops the machine, so that the user gets a message, and the job no I/O errors.
         how = "readonly=on" if disk.readonly else "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=stop"
         argv += ["-drive", f"if=none,id={disk.role},{_file(file)},{how}"]
         argv += ["-device", f"virtio-blk-pci,drive={disk.role},serial={disk.role},addr={_FIRST_DISK_SLOT + index:#x}"]
@@ -121,7 +123,7 @@ def _disks(disks: tuple[Disk, ...], opened: tuple[DiskFile, ...]) -> list[str]:
 
 
 def _file(disk: DiskFile) -> str:
-    """A qcow2 that is laid over another names no file itself: QEMU is told both."""
+    """An overlay qcow2 does not name its backing file: QEMU gets both."""
     if disk.base is None:
         return f"file=/proc/self/fd/{disk.descriptor},format=raw,file.locking=off"
     files = {"file": disk.descriptor, "backing.file": disk.base}
@@ -133,7 +135,7 @@ def _network(config: MachineConfig) -> list[str]:
     if config.network is Network.NONE:
         return []
     device = f"virtio-net-pci,netdev=net,mac={config.mac},romfile=,addr={_NETWORK_SLOT:#x}"
-    # A machine saved with user-mode networking could only be restored with it; a hub's port alone fits every network.
+    # A machine saved with user-mode networking could only be restored with it; a bare hub port fits every network.
     return ["-netdev", "hubport,id=net,hubid=0" if config.start is Start.SAVEABLE else "user,id=net,ipv6=off", "-device", device]
 
 
@@ -141,7 +143,7 @@ def _shares(shares: tuple[Share, ...]) -> list[str]:
     argv: list[str] = []
     for index, share in enumerate(shares):
         how = ",readonly=on" if share.readonly else ""
-        # security_model=none: files are the user's own as the host sees them; QEMU runs as that user and can do no more.
+        # security_model=none: files have the user's owner and rights on the host; QEMU runs as that user and has no other rights.
         folder = f"local,id={share.tag},path={escape(share.source)},security_model=none,multidevs=remap{how}"
         device = f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag},addr={_FIRST_SHARE_SLOT + index:#x}"
         argv += ["-fsdev", folder, "-device", device]

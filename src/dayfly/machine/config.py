@@ -1,4 +1,4 @@
-"""What a machine is made of, as values."""
+"""The configuration of a machine, as values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dayfly.values import dataclass
 
 
 class Accelerator(StrEnum):
-    """What runs the guest's instructions."""
+    """What runs the guest's CPU."""
 
     KVM = "kvm"
     TCG = "tcg"
@@ -29,27 +29,27 @@ class CpuModel(StrEnum):
     MAX = "max"
     HOST = "host"
     HOST_REDUCED = "host,-arch-capabilities"
-    """The host's, as far as a hypervisor that refuses IA32_ARCH_CAPABILITIES to KVM lets a guest have it."""
+    """The host's CPU without IA32_ARCH_CAPABILITIES, for hosts whose hypervisor refuses that to KVM."""
 
 
 CPU_CHOICES = tuple(map(CpuModel, CPU_MODELS))
-"""What a job or the settings may ask for."""
+"""The CPU models that a job or the settings may request."""
 
 
 @dataclass(frozen=True)
 class Processor:
-    """How a host runs a machine: by what, and with which CPU for the guest."""
+    """How a host runs a machine: the accelerator, and the guest's CPU."""
 
     accelerator: Accelerator
     cpu: CpuModel
 
 
 BOOT_CHOICES = (BootMode.AGENT, BootMode.SYSTEM)
-"""What a job may choose from: a disk is booted as its image says."""
+"""The boot modes that a job may choose: a whole disk is booted as its image says."""
 
 
 class Network(StrEnum):
-    """What the guest sees of the network. NAT is user-mode networking: connections out, none in."""
+    """The guest's network. NAT is user-mode networking: outgoing connections only."""
 
     NONE = "none"
     NAT = "nat"
@@ -65,7 +65,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Disk:
-    """A block device. An `overlay` is a qcow2 of the machine's own over a qcow2 that is not written to."""
+    """A block device. An `overlay` is a qcow2 of the machine over a read-only qcow2."""
 
     role: str
     filesystem: str
@@ -84,10 +84,10 @@ class Share:
 
 
 class Start(StrEnum):
-    """How a machine comes up.
+    """How a machine starts.
 
-    A `SAVEABLE` one boots with its memory in a file that it writes to, so that it can be saved. A `CLONE` is restored from a
-    snapshot, and gets its own copy of each page of memory that it writes to.
+    A `SAVEABLE` one boots with its memory in a shared file, so that it can be saved. A `CLONE` is restored from a snapshot,
+    and gets its own copy of each page of memory that it writes to.
     """
 
     BOOT = "boot"
@@ -97,9 +97,9 @@ class Start(StrEnum):
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """What a machine is, without any of the files that it is made of: see `dayfly.machine.resources` for those.
+    """The configuration of a machine, without its open files: see `dayfly.machine.resources`.
 
-    `identity` is the machine's own name, at most 64 characters; `label` says what it was made from, for `dayfly ps`. `disks`
+    `identity` is the machine's own name, at most 64 characters; `label` is its image, for `dayfly ps`. `disks`
     appear in the guest in this order as vda, vdb, …
 
     A machine whose `lifetime` is OWNED ends with the process of its caller. A DETACHED one outlives the caller: it belongs to a

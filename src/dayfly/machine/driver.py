@@ -1,4 +1,4 @@
-"""What starts machines: the seam between Dayfly and a hypervisor. QEMU as a child process (`dayfly.machine.qemu`) is one."""
+"""The interface to a hypervisor, which starts machines. QEMU as a child process (`dayfly.machine.qemu`) is one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Ability(StrEnum):
-    """Something that a driver can do, besides starting and ending machines."""
+    """A capability of a driver, besides starting and ending machines."""
 
     COLD_START = "cold-start"
     CLONE = "clone"
@@ -25,13 +25,13 @@ class Ability(StrEnum):
 
 
 class Driver(ABC):
-    """Starts machines. Whoever needs an ability looks for it in `abilities` first."""
+    """Starts machines. Callers check `abilities` before they use one."""
 
     abilities: frozenset[Ability]
 
     @abstractmethod
     def start(self, config: MachineConfig, resources: OpenResources) -> Launched:
-        """Start a machine made of these open files, which stay the caller's to close.
+        """Start a machine with these open files, which the caller must close.
 
-        Raises `DayflyError` where the host lacks what it needs.
+        Raises `DayflyError` if the host lacks something that it needs.
         """

@@ -1,4 +1,4 @@
-"""Why QEMU ended, in words: its status, its last lines, and the limit of the caller's that is behind it. Pure."""
+"""Why QEMU ended, as a message: its status, its last lines, and the caller's limit that caused it. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dayfly.units import format_size
 _CRASHES = frozenset((signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP))
 _KIBIBYTE = 1024
 Limits = Sequence[tuple[int, int]]
-"""The soft and the hard limit of each resource by its number, as `dayfly.process.limits` gives them."""
+"""The soft and the hard limit of each resource by number, from `dayfly.process.limits`."""
 
 
 def crashed(status: int) -> bool:
-    """Whether QEMU ended by a fault of its own, and not since somebody killed it."""
+    """Whether QEMU crashed, and was not killed."""
     return -status in _CRASHES
 
 
@@ -26,12 +26,12 @@ def why(status: int, complaints: str, cpu: float, limits: Limits) -> tuple[str, 
     if status >= 0:
         return f"QEMU exited with {status}{said}", limit
     if crashed(status):
-        return f"QEMU crashed with signal {-status}{said}", limit or "its last lines may say why; `dayfly doctor` checks QEMU"
-    return f"QEMU was killed by signal {-status}{said}", limit or "by somebody, or by the host for want of memory"
+        return f"QEMU crashed with signal {-status}{said}", limit or "see its last lines; `dayfly doctor` checks QEMU"
+    return f"QEMU was killed by signal {-status}{said}", limit or "by a user, or by the host because it was out of memory"
 
 
 def behind(text: str, limits: Limits) -> str:
-    """The limit of the caller's that a message of the system's is about, as `ulimit` shows it; empty where none is."""
+    """The caller's limit that caused a system error, as `ulimit` shows it; empty if none did."""
     kinds = (
         ("Cannot allocate memory", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
         ("cannot set up guest memory", (resource.RLIMIT_AS, resource.RLIMIT_DATA)),
@@ -46,7 +46,7 @@ def behind(text: str, limits: Limits) -> str:
 
 
 def shown_limit(number: int, limits: Limits) -> str:
-    """A hint that names the hard limit, where there is one."""
+    """A hint with the hard limit, if there is one."""
     hard = limits[number][1]
     if hard == resource.RLIM_INFINITY:
         return ""

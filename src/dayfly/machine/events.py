@@ -1,7 +1,7 @@
-"""What QEMU tells by itself, on a monitor (QMP) of its own to which nothing is said but what was in its socket before it ran.
+"""QEMU's events, on a monitor (QMP) of their own. Its only commands are in the socket before QEMU runs.
 
-Message formats: QEMU's docs/interop/qmp-spec, "Server Greeting", "Commands Responses", "Asynchronous events". On the way to every
-job's start, where `qemu.qmp` would cost more than a clone's restoring.
+Message formats: QEMU's docs/interop/qmp-spec, "Server Greeting", "Commands Responses", "Asynchronous events". On the hot path of
+every job, where `qemu.qmp` would take longer than restoring a clone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _LIMIT = 1024 * 1024
 _NEGOTIATE = {"execute": "qmp_capabilities"}
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 SAVING = {"capabilities": [_IGNORE_SHARED, {"capability": "events", "state": True}]}
-"""For a save: the memory is in a file of its own, and not in the saved state; the monitor tells when it is done."""
+"""For a save: the memory is in a file of its own, not in the saved state; the monitor reports when it is done."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something QEMU told: its name in the QMP reference, and the field of it that matters."""
+    """An event: its name in the QMP reference, and its relevant field."""
 
     name: str
     detail: str
@@ -29,15 +29,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Refusal:
-    """QEMU did not do what it was told."""
+    """QEMU refused a command."""
 
     reason: str
 
 
 def beforehand(state: int | None) -> bytes:
-    """What is in the socket before QEMU runs: the least that makes it tell.
+    """The commands in the socket before QEMU runs: the minimum that makes it send events.
 
-    For a clone (`-incoming defer`) also the order to restore the state that it has inherited as this descriptor.
+    For a clone (`-incoming defer`) also the command to restore the state in this inherited descriptor.
     """
     said: list[Mapping[str, object]] = [_NEGOTIATE]
     if state is not None:
@@ -47,17 +47,17 @@ def beforehand(state: int | None) -> bytes:
 
 
 class Listener:
-    """Cuts what comes into messages. `version` is QEMU's, once it has greeted: `7.2.22`."""
+    """Splits the data into messages. `version` is QEMU's, after its greeting: `7.2.22`."""
 
     def __init__(self) -> None:
         self.version = ""
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Event | Refusal]:
-        """The messages that are complete with this. Raises `Refused` for what is no QMP."""
+        """The messages that this data completes. Raises `Refused` if it is not QMP."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LIMIT:
-            raise Refused("QEMU's monitor sent a line without end")
+            raise Refused("QEMU's monitor sent a line that is too long")
         for line in lines:
             message = _parse(line) if line.strip() else {}
             if "QMP" in message:
@@ -72,9 +72,9 @@ def _parse(line: bytes) -> Mapping[str, object]:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise Refused("QEMU's monitor cannot be understood") from error
+        raise Refused("QEMU's monitor sent an invalid message") from error
     if not isinstance(message, dict):
-        raise Refused("QEMU's monitor cannot be understood")
+        raise Refused("QEMU's monitor sent an invalid message")
     return message
 
 

@@ -1,4 +1,4 @@
-"""How a machine fails to come up, or ends before it should, as values."""
+"""Failures of machines at the start or later, as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dayfly.values import dataclass
 
 
 class Part(StrEnum):
-    """Which part of a machine did not come up."""
+    """The part of a machine that failed to start."""
 
     QEMU = "QEMU"
     KERNEL = "the kernel"
@@ -18,7 +18,7 @@ class Part(StrEnum):
 
 
 class StartFailed(MachineFailed):
-    """A machine did not come up: which part of it, and the last lines of its console."""
+    """A machine failed to start: the part that failed, and the last lines of its console."""
 
     def __init__(self, part: Part, message: str, tail: str, hint: str = "") -> None:
         self.part = part
@@ -37,7 +37,7 @@ class ExitInfo:
 
 @dataclass(frozen=True)
 class Loss:
-    """Why a machine ended under its job: in one word, as usage records have it, and in words for the user."""
+    """Why a machine ended before its job: in one word, for usage records, and as a message."""
 
     reason: str
     message: str

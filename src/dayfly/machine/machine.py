@@ -1,4 +1,4 @@
-"""A running machine: from the spawned QEMU to an agent that takes jobs, and to nothing at all.
+"""A running machine: from the spawned QEMU to an agent that accepts jobs, and to its end.
 
 A `Machine` owns its QEMU process and our ends of its sockets. `destroy` (or leaving its `async with`) ends all of them.
 """
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from dayfly.machine.monitor import Monitor
 
 CONSOLE_LIMIT = 1024 * 1024
-"""A guest may write to its console without end; this much of it is kept in the log."""
+"""The most bytes of the console in the log: a guest may write to it without end."""
 _CONSOLE_TAIL = 8 * 1024
 _END_SECONDS = 1.0
-"""For a QEMU whose sockets are closed to be reaped."""
+"""Seconds to wait for a QEMU whose sockets are closed to exit."""
 _CLOSED_SECONDS = 3.0
-"""For a machine whose agent has closed its port to be switched off."""
+"""Seconds to wait for a machine whose agent has closed its port to power off."""
 
 
 class State(Enum):
-    """Where a machine is in its life."""
+    """The state of a machine."""
 
     STARTING = "starting"
     READY = "ready"
@@ -50,14 +50,14 @@ _BEGINS = {Progress.SPAWNED: State.STARTING, Progress.RESTORED: State.READY, Pro
 
 
 class StateError(DayflyError):
-    """A call that the machine's state does not allow: a mistake in Dayfly, not in what a user did."""
+    """A call that the machine's state does not allow: a bug in Dayfly, not a user's error."""
 
     def __init__(self, call: str, actual: State, required: State) -> None:
         super().__init__(f"{call} needs a machine that is {required.value}, this one is {actual.value}")
 
 
 class _Console(asyncio.Protocol):
-    """Keeps the console: all of it, up to a limit, in the log; its last lines for messages."""
+    """Stores the console: up to a limit in the log, and its last lines for messages."""
 
     def __init__(self, log: int | None, lost: Callable[[], None]) -> None:
         self._log = log
@@ -75,7 +75,7 @@ class _Console(asyncio.Protocol):
             kept += b"\n[dayfly: the rest of the console is not kept]\n"
         try:
             os.write(self._log, kept)
-        except OSError:  # a full disk must cost the log, not the job
+        except OSError:  # a full disk must not end the job, only the log
             self._log = None
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
@@ -87,7 +87,7 @@ class _Console(asyncio.Protocol):
 
 
 class _Events(asyncio.Protocol):
-    """Passes on what QEMU tells."""
+    """Passes on QEMU's events."""
 
     def __init__(self, listener: Listener, told: Callable[[Event], None], lost: Callable[[], None]) -> None:
         self._listener = listener
@@ -95,7 +95,7 @@ class _Events(asyncio.Protocol):
         self._lost = lost
 
     def data_received(self, data: bytes) -> None:
-        with contextlib.suppress(Refused):  # what cannot be understood tells us nothing; that QEMU ends is told by its process
+        with contextlib.suppress(Refused):  # invalid messages are ignored; the end of QEMU is seen by its process
             for message in self._listener.feed(data):
                 if not isinstance(message, Refusal):
                     self._told(message)
@@ -105,7 +105,7 @@ class _Events(asyncio.Protocol):
 
 
 class _Channel(asyncio.Protocol):
-    """Cuts the channel's bytes into frames, and tells when the guest broke the protocol or the channel ended."""
+    """Splits the channel's bytes into frames, and reports if the guest broke the protocol or the channel ended."""
 
     def __init__(
         self, frame: Callable[[Frame], None], broken: Callable[[ProtocolBroken], None], lost: Callable[[], None]
@@ -136,11 +136,11 @@ class Machine(Link):
         self.times: dict[str, float] = dict(launched.times)
         """When each phase was reached, on the monotonic clock in seconds."""
         self._early: list[Frame] = []
-        self._on_frame: Callable[[Frame], None] = self._early.append  # a clone that has its job may answer before anybody listens
+        self._on_frame: Callable[[Frame], None] = self._early.append  # a clone that has its job may answer before `listen`
         self.on_event: Callable[[Event], None] = _ignore
-        """Called with what QEMU tells by itself."""
+        """Called with QEMU's events."""
         self.broken: ProtocolBroken | None = None
-        """What the guest did against the protocol; the machine is ended for it."""
+        """How the guest broke the protocol; the machine is ended for it."""
         self._launched = launched
         self._console = _Console(console_log, self._lost_one)
         self._monitor: asyncio.Task[Monitor] | None = None
@@ -149,7 +149,7 @@ class Machine(Link):
         if self.state is not State.STARTING:
             self._ready.set_result(None)
         self._ended = asyncio.Event()
-        self._still_open = 4  # QEMU, its channel, its console, what it tells: all are read to their end
+        self._still_open = 4  # QEMU, its channel, its console, its events: all are read to their end
         self._channel: asyncio.Transport | None = None
         self._reason = ""
         self._may_stop = False
@@ -168,7 +168,7 @@ class Machine(Link):
 
     @property
     def qemu_version(self) -> str:
-        """As QEMU's monitor says it; empty before it has greeted."""
+        """From QEMU's greeting; empty before that."""
         return self._launched.listener.version
 
     @property
@@ -191,7 +191,7 @@ class Machine(Link):
         await self.destroy()
 
     async def ready(self, timeout: float) -> None:
-        """Wait until jobs can start, at most `timeout` seconds. Raises `StartFailed`, which says what did not come up."""
+        """Wait until jobs can start, at most `timeout` seconds. Raises `StartFailed`, with the part that failed."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ready
@@ -199,26 +199,26 @@ class Machine(Link):
             raise self._not_up(f"did not come up within {timeout:g} s") from None
 
     def listen(self, on_frame: Callable[[Frame], None]) -> None:
-        """Call `on_frame` with each frame of the job: those that came already, and from now on. Raises what `on_frame` raises."""
+        """Call `on_frame` with each frame of the job: those already received, and new ones. Raises what `on_frame` raises."""
         self._on_frame = on_frame
         early, self._early = self._early, []
         for frame in early:
             on_frame(frame)
 
     def start(self, request: bytes) -> None:
-        """Send the START frame's payload. Raises `StateError` when the machine is not ready for it."""
+        """Send the START frame's payload. Raises `StateError` if the machine is not ready for it."""
         if self.state is not State.READY:
             raise self._wrong("start", State.READY)
         self.state = State.RUNNING
         self.send(ToGuest.START, request)
 
     def send(self, kind: ToGuest, payload: bytes = b"", stream: int = 0) -> None:
-        """Send a frame. To a machine that has ended it is dropped: the end is told by `wait`."""
+        """Send a frame. It is dropped if the machine has ended: `wait` reports the end."""
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(encode(kind, payload, stream))
 
     async def again(self, timeout: float | None = None) -> None:
-        """After EXITED or FAILED: let the agent forget its job and wait for the next, at most `timeout` seconds.
+        """After EXITED or FAILED: reset the agent and wait until it is ready for the next job, at most `timeout` seconds.
 
         Raises `StartFailed`, `StateError`.
         """
@@ -235,9 +235,9 @@ class Machine(Link):
             raise self._not_up(f"was not ready for another job within {timeout:g} s") from None
 
     async def save(self, state: int) -> None:
-        """Write what the machine is, but for its memory, to the open file `state`. It does not go on afterwards.
+        """Write the machine's state, except for its memory, to the open file `state`. The machine stays stopped afterwards.
 
-        Raises `MachineFailed` when QEMU does not do it.
+        Raises `MachineFailed` if QEMU fails.
         """
         self._may_stop = True
         saving = asyncio.ensure_future(self._save(state))
@@ -250,17 +250,17 @@ class Machine(Link):
         saving.result()
 
     async def pause(self) -> None:
-        """Stop the machine's CPUs. Raises `MachineFailed` when QEMU does not do it."""
+        """Stop the machine's CPUs. Raises `MachineFailed` if QEMU fails."""
         self._may_stop = True
         await (await self._commands()).stop()
 
     async def resume(self) -> None:
-        """Let them go on. Raises `MachineFailed` when QEMU does not do it."""
+        """Resume the machine's CPUs. Raises `MachineFailed` if QEMU fails."""
         await (await self._commands()).cont()
         self._may_stop = False
 
     async def killed(self) -> StartFailed | None:
-        """When something has just failed: the reason, if it is that somebody killed QEMU."""
+        """After a failure: the error, if the reason is that QEMU was killed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
                 await self._ended.wait()
@@ -271,7 +271,7 @@ class Machine(Link):
         await self._ended.wait()
 
     async def destroy(self) -> ExitInfo:
-        """End the machine at once, whatever it does, and wait until it is gone. Can be called again."""
+        """End the machine at once, in any state, and wait until it is gone. Can be called again."""
         if self.state is not State.ENDED:
             self._kill()
             await self._ended.wait()
@@ -281,13 +281,13 @@ class Machine(Link):
             os.close(self._launched.stderr)
             if self._monitor is None:
                 self._launched.monitor.close()
-            else:  # who asked for it may still wait for QEMU's greeting, and hears first that there is none
+            else:  # a caller may still wait for QEMU's greeting, and gets its error first
                 with contextlib.suppress(MachineFailed):
                     await (await self._monitor).close()
         return ExitInfo(self._status, self._cpu)
 
     def loss(self, limits: Limits) -> Loss:
-        """Why the machine, which has been destroyed, ended before its job did. `limits` are the caller's."""
+        """Why the destroyed machine ended before its job. `limits` are the caller's."""
         if self.broken is not None:
             return Loss("protocol", f"{self.broken.message}; the machine was ended")
         console = self.console_tail.splitlines()
@@ -296,9 +296,9 @@ class Machine(Link):
             said = "".join(f"\n  | {line}" for line in console[panic[-1] :][:12])
             return Loss("guest-panic", f"the guest's kernel panicked{said}")
         if self._halted:
-            return Loss("machine-halted", f"the machine stood still before the job ended: {self._halted}")
+            return Loss("machine-halted", f"the machine stopped before the job ended: {self._halted}")
         if self._status >= 0 and self._reason.startswith("guest-"):
-            return Loss("guest-shutdown", "the machine was switched off from inside before the job ended")
+            return Loss("guest-shutdown", "the machine was powered off from inside before the job ended")
         message, hint = why(self._status, self._complaints, self._cpu, limits)
         killed = self._status < 0 and not crashed(self._status)
         return Loss("machine-killed" if killed else "machine-failed", message, hint)
@@ -307,13 +307,13 @@ class Machine(Link):
         await (await self._commands()).save(state)
 
     async def _commands(self) -> Monitor:
-        """The monitor, connected when it is needed first: most jobs never do. Raises `MachineFailed`."""
+        """The monitor, connected on first use: most jobs never need it. Raises `MachineFailed`."""
         if self._monitor is None:
             self._monitor = asyncio.get_running_loop().create_task(self._connected())
         return await asyncio.shield(self._monitor)
 
     async def _connected(self) -> Monitor:
-        from dayfly.machine.monitor import Monitor  # noqa: PLC0415 (qemu.qmp, which most jobs do without)
+        from dayfly.machine.monitor import Monitor  # noqa: PLC0415 (qemu.qmp, which most jobs do not need)
 
         monitor = Monitor()
         await monitor.connect(self._launched.monitor)
@@ -328,10 +328,10 @@ class Machine(Link):
         elif self.state is State.STARTING:
             self._starting(frame)
         elif self.state is State.READY:
-            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} although it has no job"))
+            self.broke(ProtocolBroken(f"the guest sent {frame.type.name} without a job"))
 
     def _starting(self, frame: Frame) -> None:
-        """The frames of a machine that comes up, in their order."""
+        """Handle the frames of a machine that is starting."""
         now = time.monotonic()
         try:
             said = self._startup.receive(frame)
@@ -343,7 +343,7 @@ class Machine(Link):
         elif isinstance(said, Hello):
             self.times["hello"] = now
         else:
-            if "exited" not in self.times:  # else it is ready for another job, after the one whose times these are
+            if "exited" not in self.times:  # otherwise it is ready for another job, and the times are those of the last one
                 self.times[said.name.lower()] = now
             if said is Stage.READY:
                 self.state = State.READY
@@ -359,33 +359,33 @@ class Machine(Link):
         self.on_event(event)
 
     def _port_changed(self, *, is_open: bool) -> None:
-        """A kernel that halts the machine resets its devices, and then says nothing any more; nor does QEMU."""
+        """A kernel that halts the machine resets its devices, and then sends nothing any more; nor does QEMU."""
         if self._closed_port is not None:
             self._closed_port.cancel()
-        why = "its agent has closed its port: it was halted from inside, or the agent was killed"
+        why = "the agent has closed its port: the machine was halted from inside, or the agent was killed"
         self._closed_port = None if is_open else asyncio.get_running_loop().call_later(_CLOSED_SECONDS, self._stands_still, why)
 
     async def _stopped(self) -> None:
-        """QEMU does not run the machine any more, and nobody asked for that: nothing would ever come of it."""
+        """QEMU has stopped the machine without a request: it would never continue."""
         try:
             status = await (await self._commands()).status()
         except MachineFailed as error:
             status = error.message
-        self._stands_still(f"QEMU does not run it any more: {status}")
+        self._stands_still(f"QEMU stopped it: {status}")
 
     def _stands_still(self, why: str) -> None:
-        """A machine that will never do anything again is ended."""
+        """End a machine that will never continue."""
         self._halted = self._halted or why
         self._kill()
 
     def broke(self, error: ProtocolBroken) -> None:
-        """A guest that breaks the protocol is not listened to any more."""
+        """End a guest that breaks the protocol."""
         self.broken = self.broken or error
         self._on_frame = _ignore
         self._kill()
 
     def _kill(self) -> None:
-        if not self._reaped:  # its descriptor is closed then, and its number may be another file's
+        if not self._reaped:  # otherwise its descriptor is closed, and the number may belong to another file
             self._launched.child.kill()
 
     def _qemu_ended(self) -> None:
@@ -406,31 +406,31 @@ class Machine(Link):
                 self._settle(self._not_up("ended before it was up"))
 
     def _settle(self, failure: StartFailed | None) -> None:
-        """Let `ready` go on: with a machine that is, or with why it will never be."""
+        """Complete `ready`: with success, or with the reason why the machine will never be ready."""
         if self._ready.done():
             return
         if failure is None:
             self._ready.set_result(None)
         else:
             self._ready.set_exception(failure)
-            self._ready.exception()  # nobody needs to wait for it
+            self._ready.exception()  # it need not be awaited
 
     def _not_up(self, what: str) -> StartFailed:
-        """Which part did not come up, from how far the others came."""
+        """The error for the part that failed to start, by how far the start has progressed."""
         tail = self.console_tail
         if self.broken is not None:
             return StartFailed(Part.AGENT, self.broken.message, tail, "the image's agent or kernel is not Dayfly's")
         if self._halted:
-            return StartFailed(Part.KERNEL, f"the machine stands still before it was up: {self._halted}", tail)
+            return StartFailed(Part.KERNEL, f"the machine stopped before it was up: {self._halted}", tail)
         if self.state is State.ENDED and self._status < 0:
             message, hint = why(self._status, self._launched.complaints(), self._cpu, process.limits())
             return StartFailed(Part.QEMU, f"the machine did not come up: {message}", "", hint)
         if self.config.boot.by_firmware and (tail or self.state is not State.ENDED):
-            hint = "its cloud-init has to start the agent; machine.boot_timeout of the settings says how long that may take"
-            part = Part.AGENT if self._startup.hello else Part.KERNEL  # what it was before cloud-init, nobody knows
+            hint = "its cloud-init must start the agent within machine.boot_timeout of the settings"
+            part = Part.AGENT if self._startup.hello else Part.KERNEL  # before cloud-init, the part is not known
             return StartFailed(part, f"the disk's own system {what}", tail, hint)
         if "root" in self.times and self.config.boot is BootMode.SYSTEM:
-            return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does without it")
+            return StartFailed(Part.AGENT, f"the image's own system {what}", tail, "try --boot agent, which does not need it")
         if "root" in self.times:
             return StartFailed(Part.AGENT, f"{Part.AGENT} {what}", tail)
         if self._startup.hello is not None:
@@ -446,4 +446,4 @@ class Machine(Link):
 
 
 def _ignore(_: object) -> None:
-    """Where nobody listens."""
+    """Ignore a frame."""

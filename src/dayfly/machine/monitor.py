@@ -1,4 +1,4 @@
-"""QEMU's monitor (QMP): what a running machine is told. What QEMU tells by itself is in `events`."""
+"""QEMU's monitor (QMP): commands to a running machine. Events are in `events`."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class Monitor:
         self._client = QMPClient("machine")
 
     async def connect(self, end: socket.socket) -> None:
-        """Greet QEMU over our end of its monitor socket. Raises `MachineFailed`."""
+        """Connect to QEMU over our end of its monitor socket. Raises `MachineFailed`."""
         try:
             await self._client.connect(end)
         except QMPError as error:
             raise MachineFailed("QEMU did not open its monitor") from error
 
     async def stop(self) -> None:
-        """Pause the machine's CPUs. Raises `MachineFailed` when QEMU does not answer."""
+        """Pause the machine's CPUs. Raises `MachineFailed` if QEMU does not answer."""
         await self._execute("stop")
 
     async def cont(self) -> None:
-        """Let the machine's CPUs run again. Raises `MachineFailed` when QEMU does not answer."""
+        """Let the machine's CPUs run again. Raises `MachineFailed` if QEMU does not answer."""
         await self._execute("cont")
 
     async def status(self) -> str:
-        """QEMU's word for what the machine does: `running`, `internal-error`, … (QEMU QMP Reference Manual, "RunState").
+        """The machine's state in QEMU's terms: `running`, `internal-error`, … (QEMU QMP Reference Manual, "RunState").
 
-        Raises `MachineFailed` when QEMU does not answer.
+        Raises `MachineFailed` if QEMU does not answer.
         """
         answer = await self._execute("query-status")
         return str(answer.get("status", "")) if isinstance(answer, dict) else ""
 
     async def save(self, state: int) -> None:
-        """Save the machine to an open file, but for its memory, which is in a file already. Raises `MachineFailed`."""
+        """Save the machine to an open file, except for its memory, which is already in a file. Raises `MachineFailed`."""
         await self._execute("migrate-set-capabilities", SAVING)
         self._client.send_fd_scm(state)
         await self._execute("getfd", {"fdname": "state"})
@@ -57,18 +57,18 @@ class Monitor:
             try:
                 status = await asyncio.wait_for(_end_of_migration(listener), _SAVE_SECONDS)
             except TimeoutError:
-                status = f"not done within {_SAVE_SECONDS:g} s"
+                status = f"timed out after {_SAVE_SECONDS:g} s"
         if status != "completed":
-            raise MachineFailed(f"QEMU did not save the machine: {status}")
+            raise MachineFailed(f"QEMU failed to save the machine: {status}")
 
     async def _execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         try:
             return await asyncio.wait_for(self._client.execute(command, dict(arguments or {})), _ANSWER_SECONDS)
         except (QMPError, ExecuteError, TimeoutError) as error:
-            raise MachineFailed(f"QEMU did not carry out {command!r}: {error}") from error
+            raise MachineFailed(f"QEMU failed to execute {command!r}: {error}") from error
 
     async def close(self) -> None:
-        """Hang up. QEMU's being gone already is no mistake."""
+        """Close the connection. It is no error if QEMU has already ended."""
         try:
             await self._client.disconnect()
         except (QMPError, EOFError, OSError):
@@ -76,7 +76,7 @@ class Monitor:
 
 
 async def _end_of_migration(listener: EventListener) -> str:
-    """Wait for the status with which it ended (QEMU QMP Reference Manual, "MigrationStatus")."""
+    """Wait for the final status of the migration (QEMU QMP Reference Manual, "MigrationStatus")."""
     async for message in listener:
         data = message.get("data")
         status = str(data.get("status")) if isinstance(data, dict) else ""

@@ -1,4 +1,4 @@
-"""The machines that run on this host, read from the process table: there is no other register that could be wrong."""
+"""The machines that run on this host, read from the process table: there is no other register that could be out of date."""
 
 from __future__ import annotations
 

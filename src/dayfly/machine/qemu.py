@@ -20,7 +20,7 @@ _STDERR_LIMIT = 16 * 1024
 
 
 class Progress(Enum):
-    """How far a spawned machine has come: one that boots tells by itself, a clone was waited for."""
+    """How far a spawned machine has started: a booting one reports it itself, a clone was waited for."""
 
     SPAWNED = 1
     RESTORED = 2
@@ -31,8 +31,8 @@ class Progress(Enum):
 class Launched:
     """A machine's QEMU process, and our ends of its sockets and pipes.
 
-    `times` says when each phase was reached, on the monotonic clock in seconds. `listener` has heard what was read from `events`
-    so far. `unsent` is what the channel could not take at once of a START frame.
+    `times` says when each phase was reached, on the monotonic clock in seconds. `listener` has got what was read from
+    `events` so far. `unsent` is the part of a START frame that the channel did not accept at once.
     """
 
     config: MachineConfig
@@ -54,7 +54,7 @@ class Launched:
         return "\n".join(text.decode(errors="replace").splitlines()[-10:])
 
     def close(self) -> None:
-        """Close our ends, of a machine that is gone and that nobody listens to."""
+        """Close our ends of a machine that is gone."""
         for end in (self.channel, self.monitor, self.events):
             end.close()
         for descriptor in (self.console, self.stderr):
@@ -62,7 +62,7 @@ class Launched:
 
 
 class Qemu(Driver):
-    """QEMU, spawned as a child that dies with us and has nothing on disk."""
+    """QEMU, spawned as a child that dies with us, without files on disk."""
 
     abilities = frozenset(Ability) - {Ability.DETACH}
 
@@ -71,9 +71,9 @@ class Qemu(Driver):
         self._program = program
 
     def start(self, config: MachineConfig, resources: OpenResources) -> Launched:
-        """Spawn QEMU for a machine. It holds the open files from now on, and their locks with them.
+        """Spawn QEMU for a machine. It inherits the open files, and their locks with them.
 
-        Raises `ProgramMissing` when there is no such QEMU.
+        Raises `ProgramMissing` if there is no such QEMU.
         """
         pairs = [socket.socketpair() for _ in range(3)]
         (channel, _), (monitor, _), (events, _) = pairs

@@ -1,4 +1,4 @@
-"""The open files that a machine is made of. QEMU inherits them and never sees a path."""
+"""The open files of a machine. QEMU inherits them and never gets a path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DiskFile:
-    """The open file of a disk of the configuration; of an overlay, also the open qcow2 that it is laid over."""
+    """The open file of a disk of the configuration; for an overlay, also the open backing qcow2."""
 
     descriptor: int
     base: int | None = None
@@ -21,7 +21,7 @@ class DiskFile:
 
 @dataclass(frozen=True)
 class Memory:
-    """The open file behind a machine's memory. `readonly`: QEMU opens it for reading only, as it can since 8.2."""
+    """The open file of a machine's memory. `readonly`: QEMU opens it read-only, which it supports since 8.2."""
 
     descriptor: int
     readonly: bool = False
@@ -29,9 +29,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class OpenResources:
-    """What a process holds open for one machine, in the order of its configuration's disks.
+    """The open files of one machine, in the order of its configuration's disks.
 
-    Whoever makes one owns it, and closes it once QEMU runs or will not: `with` does. A machine that boots from a kernel has
+    The creator owns it, and closes it once QEMU runs or has failed: `with` does so. A machine that boots from a kernel has
     `kernel` and `initramfs`; a clone has the `state` of its snapshot instead.
     """
 
@@ -42,7 +42,7 @@ class OpenResources:
     state: int | None = None
 
     def descriptors(self) -> tuple[int, ...]:
-        """All of them."""
+        """All descriptors."""
         memory = self.memory.descriptor if self.memory else None
         bases = (disk.base for disk in self.disks)
         every = (self.kernel, self.initramfs, self.state, memory, *(disk.descriptor for disk in self.disks), *bases)
@@ -58,9 +58,9 @@ class OpenResources:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """QEMU's ends of what it inherits: the sockets of the agent's channel and of two monitors, the console's pipe.
+    """QEMU's ends of its connections: the sockets of the agent's channel and of two monitors, the console's pipe.
 
-    On `monitor` it is told what to do while it runs, on `events` it tells.
+    `monitor` is for commands while it runs, `events` for its events.
     """
 
     channel: int
@@ -69,5 +69,5 @@ class Endpoints:
     console: int
 
     def descriptors(self) -> tuple[int, ...]:
-        """All of them."""
+        """All descriptors."""
         return (self.channel, self.monitor, self.events, self.console)

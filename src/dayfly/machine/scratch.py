@@ -1,4 +1,4 @@
-"""The writable layer of a machine: ext4 in a sparse file without a name, gone with the last process that has it open."""
+"""The scratch disk of a machine: ext4 in an unnamed sparse file, which is gone with the last process that has it open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dayfly.machine import ends
 
 FILESYSTEM = "ext4"
 _CLUSTER = 65536
-# No journal, no reserve, one superblock: nobody mounts this a second time. No checksums: with them its UUID could not be changed.
+# No journal, no reserve, one superblock: it is mounted only once. No checksums: with them the UUID could not be changed.
 _FEATURES = "^has_journal,^resize_inode,^metadata_csum,^uninit_bg,^sparse_super,sparse_super2"
 _FORMAT = ("-q", "-t", "ext4", "-m", "0", "-O", _FEATURES, "-E", "nodiscard,num_backup_sb=0,root_owner=0:0")
 _UUID_AT = 1024 + 0x68  # s_uuid of the superblock (Linux, Documentation/filesystems/ext4/super.rst)
@@ -22,12 +22,12 @@ _UUID_AT = 1024 + 0x68  # s_uuid of the superblock (Linux, Documentation/filesys
 def create(folder: Path, size: int, cache: Path | None) -> int:
     """A descriptor of a new, empty filesystem of `size` bytes in `folder`, with a UUID of its own.
 
-    Formatting takes longer than a job's start should: an empty filesystem of each size is kept in `cache`, its few blocks copied.
-    Where there is none (None), or it cannot be used, the scratch disk itself is formatted.
-    Raises `NoSpace`, and `DayflyError` where the folder cannot hold such a file.
+    Formatting takes too long for a job's start: an empty filesystem of each size is stored in `cache`, and its few blocks are
+    copied. Without a cache (None), or if it cannot be used, the scratch disk itself is formatted. Raises `NoSpace`, and
+    `DayflyError` if the folder cannot hold such a file.
     """
     size -= size % 4096
-    empty = _kept(cache, size) if cache else None
+    empty = _cached(cache, size) if cache else None
     if empty is None:
         empty = _filled(folder, size, _format)
     try:
@@ -39,7 +39,7 @@ def create(folder: Path, size: int, cache: Path | None) -> int:
 
 
 def uuid() -> bytes:
-    """A UUID made of random numbers (RFC 4122, 4.4). The module `uuid` would cost every job's start."""
+    """A random UUID (RFC 4122, 4.4). Importing the module `uuid` would slow down every job's start."""
     value = bytearray(os.urandom(16))
     value[6] = value[6] & 0x0F | 0x40
     value[8] = value[8] & 0x3F | 0x80
@@ -53,7 +53,7 @@ def copy(folder: Path, source: int) -> int:
 
 
 def overlay(folder: Path, size: int) -> int:
-    """A descriptor of a new, empty qcow2 in `folder`, of a disk of `size` bytes, to be laid over another. Raises as `create`."""
+    """A descriptor of a new, empty overlay qcow2 in `folder`, for a disk of `size` bytes. Raises as `create`."""
     size += -size % _CLUSTER
 
     def fill(descriptor: int) -> None:
@@ -66,21 +66,21 @@ def overlay(folder: Path, size: int) -> int:
 def _filled(folder: Path, size: int, fill: Callable[[int], None]) -> int:
     descriptor = files.unnamed(folder)
     try:
-        with files.full_disk_told(folder):
+        with files.reporting_full_disk(folder):
             os.ftruncate(descriptor, size)
             fill(descriptor)
     except OSError as error:
         os.close(descriptor)
         message = f"cannot make a scratch disk of {size} bytes in {folder}: {error.strerror}"
-        raise DayflyError(message, ends.behind(message, process.limits()) or "see what that folder is on") from error
+        raise DayflyError(message, ends.behind(message, process.limits()) or "check the filesystem of that folder") from error
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _kept(cache: Path, size: int) -> int | None:
-    """An empty filesystem of this size from the cache, made on the first call; None where the cache cannot be used."""
+def _cached(cache: Path, size: int) -> int | None:
+    """An empty filesystem of this size from the cache, made on the first call; None if the cache cannot be used."""
     path = cache / disknames.EMPTY_DISKS / f"{FILESYSTEM}-plain-{size}"
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -102,11 +102,11 @@ def _kept(cache: Path, size: int) -> int | None:
 
 
 def _format(descriptor: int) -> None:
-    """Only a copy of its data is used: mke2fs reserves room for all inodes, and nobody needs that."""
+    """Only a copy of its data is used: mke2fs reserves space for all inodes, which is not needed."""
     program = process.find("mke2fs", "e2fsprogs")
     try:
         process.run([program, *_FORMAT, f"/proc/self/fd/{descriptor}"], keep=[descriptor])
     except ProgramFailed as error:
-        if os.fstatvfs(descriptor).f_bavail == 0:  # mke2fs does not say so itself
+        if os.fstatvfs(descriptor).f_bavail == 0:  # mke2fs does not report it itself
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise

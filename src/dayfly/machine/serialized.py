@@ -1,4 +1,4 @@
-"""A machine's configuration as JSON, to be kept on disk and compared. docs/reference/snapshot.md describes it."""
+"""A machine's configuration as JSON, to be stored and compared. docs/reference/snapshot.md describes it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def parse(value: object) -> MachineConfig:
     """Read what `render` wrote. Raises `Refused` for anything else."""
     fields = _mapping(value, "a machine's configuration")
     if fields.get("version") != VERSION or isinstance(fields["version"], bool):
-        raise Refused(f"a machine's configuration is of version {fields.get('version')!r}, and not {VERSION}")
+        raise Refused(f"a machine's configuration has the version {fields.get('version')!r} instead of {VERSION}")
     if fields.keys() != _FIELDS:
-        raise Refused(f"a machine's configuration has other fields: {', '.join(sorted(map(str, fields.keys() ^ _FIELDS)))}")
+        raise Refused(f"a machine's configuration has wrong fields: {', '.join(sorted(map(str, fields.keys() ^ _FIELDS)))}")
     return MachineConfig(
         identity=_text(fields, "identity"),
         label=_text(fields, "label"),

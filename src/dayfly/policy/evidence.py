@@ -1,4 +1,4 @@
-"""The facts that a policy goes by, each with its source, for people. Pure."""
+"""The facts that a policy uses, each with its source, in words for messages. Pure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ SOURCES: Mapping[str, tuple[str, str, str]] = {
     "account": ("the batch system, which checks it", "the batch system, which checks it", "the job, which can name any"),
     "library": (_OWNER, _OWNER, _OWNER),
     "image": (_SITES, _OWNER, _USERS),
-    "digest": ("the image itself", "the image itself, of which a copy is run", "the image itself"),
+    "digest": ("the image itself", "the image itself; a copy of it is run", "the image itself"),
     "endorser": (_SITES, f"the lists and keys of {_SITES}", f"the lists and keys of {_USERS}"),
     "origin": (_SITES, f"the lists of {_SITES}", _USERS),
     "label": (_SITES, _SITES, f"the image, in {_USERS}"),
 }
-"""Who says a fact, by its condition: of an image of the system library; of another, where the site knows it; and where not."""
+"""The source of a fact, by its condition: for an image of the system library; for another that the site knows; for one that it
+does not.
+"""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact, and whether a rule that allows may go by it. `used`: the rule that decided asks for it, and it fits."""
+    """A fact, and whether a rule that allows may use it. `used`: the rule that decided has a condition on it, and it matches."""
 
     condition: str
     value: str
@@ -38,7 +40,7 @@ class Fact:
 
 
 def values(facts: Facts) -> Mapping[str, tuple[str, ...]]:
-    """The facts as texts, by the conditions that ask for them."""
+    """The facts as texts, by the conditions that use them."""
     caller, image = facts.caller, facts.image
     found = {
         "user": caller.users,
@@ -54,9 +56,9 @@ def values(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     return {condition: tuple(filter(None, texts)) for condition, texts in found.items()}
 
 
-def gather(policy: Policy, rule: Rule | None, said: Facts, vouched: Facts | None) -> list[Fact]:
-    """All facts that a policy asks for, and what the rule that decided (None: there is none) made of them."""
-    mine, sites = values(said), values(vouched or said)
+def gather(policy: Policy, rule: Rule | None, said: Facts, trusted: Facts | None) -> list[Fact]:
+    """All facts that a policy uses, marked if the rule that decided used them (None: no rule decided)."""
+    mine, sites = values(said), values(trusted or said)
     system = said.image.library == LibraryKind.SYSTEM
     found = []
     for condition, (by_system, by_site, by_user) in SOURCES.items():
@@ -71,7 +73,7 @@ def gather(policy: Policy, rule: Rule | None, said: Facts, vouched: Facts | None
 
 
 def _asked(rule: Rule, condition: str, value: str) -> bool:
-    """Whether a rule asks for this fact, and it fits."""
+    """Whether a rule has a condition on this fact, and it matches."""
     if condition == "label":
         name, _, text = value.partition("=")
         return name in rule.conditions.label and fits((rule.conditions.label[name],), (text,))

@@ -1,6 +1,6 @@
-"""Asking the site's policy before a machine starts: who asks, for what, and which files have the rules.
+"""Checking a machine against the site's policy before it starts: the caller, the request and the files of rules.
 
-On the way to every job's start. Where a site has no policy, its file is looked for and that is all.
+This is on the hot path of every job. Where a site has no policy, it costs one look for the file.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NAMELESS = f"{LibraryKind.USER}/"
-"""What an image of a user's own library is called where its names, which that user gives, count for nothing."""
-_NO_MACHINE = "as long as that is so no machine starts here"
+"""The name of an image of a user's library where the names that the user gave it do not count."""
+_NO_MACHINE = "until that is fixed, no machine starts on this host"
 
 
 def permit(
     image: OpenImage, settings: Settings, principal: Principal, request: MachineRequest, account: str = "", checked: str = ""
 ) -> float | None:
-    """Ask all policies: the seconds that a machine like this may be there (None: no end).
+    """Check a machine against all policies: the seconds that it may exist (None: no limit).
 
-    `account` is a batch job's as its variables say, `checked` as the batch system itself does. An image of a user's that is
-    allowed for what it is, is that from now on: its open files are copies. Raises `Denied`, `FileErrors`, or `Corrupt`.
+    `account` is a batch job's as its variables say, `checked` as the batch system itself says. If an image of a user's
+    library is allowed for its content, its open files are replaced by copies, so that the content cannot change. Raises
+    `Denied`, `FileErrors`, or `Corrupt`.
     """
     what = described(image, settings, principal)
     ends = [] if request.time is None else [request.time]
     by_content = False
     for policy in policies(settings, principal):
         who = caller(principal, account, named=policy.names_people)
-        decision = decide(policy, who, what, request, vouched(policy, who, what, settings, checked))
+        decision = decide(policy, who, what, request, trusted_facts(policy, who, what, settings, checked))
         if not decision.allowed:
             raise decision.denied()
         by_content = by_content or (policy.sites and decision.by_content)
@@ -52,10 +53,10 @@ def permit(
     return min(ends, default=None)
 
 
-def vouched(policy: Policy, who: Caller, what: Image, settings: Settings, account: str = "") -> Facts | None:
-    """The facts by which a policy may allow; None: all that are said. By a site's policy these are what users cannot write.
+def trusted_facts(policy: Policy, who: Caller, what: Image, settings: Settings, account: str = "") -> Facts | None:
+    """The facts that a rule may use to allow; None: all. For a site's policy these are the facts that users cannot write.
 
-    `account` is the job's as the batch system itself says it.
+    `account` is the job's, as the batch system itself says.
     """
     if not policy.sites:
         return None
@@ -64,16 +65,16 @@ def vouched(policy: Policy, who: Caller, what: Image, settings: Settings, accoun
         return Facts(who, what)
     by_site = Provenance((), ())
     if policy.asks("endorser", "origin") and what.digest:
-        from dayfly.image.trust.vouching import by_site_of  # noqa: PLC0415 (few policies ask this of images of users)
+        from dayfly.image.trust.site import provenance_by_site  # noqa: PLC0415 (few policies ask this of images of users)
 
-        by_site = by_site_of(what.digest, Libraries(settings))
+        by_site = provenance_by_site(what.digest, Libraries(settings))
     return Facts(who, Image(what.library, (NAMELESS,), what.digest, by_site.origins, by_site.endorsers, {}))
 
 
 def policies(settings: Settings, principal: Principal) -> list[Policy]:
-    """The site's policy, and the user's own where the settings name one: each has to allow a machine.
+    """The site's policy, and the user's own if the settings name one. Each must allow a machine.
 
-    Raises `Denied` for a file that cannot be read or that others than its owner could have written, `FileErrors`.
+    Raises `Denied` for a file that cannot be read or that users other than its owner can write, and `FileErrors`.
     """
     site = _site(settings)
     if settings.policy_user is None:
@@ -85,7 +86,7 @@ def policies(settings: Settings, principal: Principal) -> list[Policy]:
 
 
 def _site(settings: Settings) -> Policy:
-    """The site's policy; where it names none and has none, the rules that hold then."""
+    """The site's policy; the built-in rules if the settings name no file and the default file does not exist."""
     path = settings.policy_system or POLICY_FILE
     policy = read(str(path), {0})
     if policy is None and settings.policy_system is not None:
@@ -94,7 +95,7 @@ def _site(settings: Settings) -> Policy:
 
 
 def read(path: str, owners: set[int] | None) -> Policy | None:
-    """The policy in a file that one of these users owns (None: whoever); None where there is none. Raises as `policies`."""
+    """The policy in a file that one of these users owns (None: any user); None if there is no file. Raises as `policies`."""
     try:
         content = files.read_owned(path, owners, POLICY_LIMIT)
     except Refused as error:
@@ -111,7 +112,7 @@ def read(path: str, owners: set[int] | None) -> Policy | None:
 
 
 def caller(principal: Principal, account: str = "", *, named: bool = True) -> Caller:
-    """Who asks, as policies know users; by name too where that is asked for."""
+    """The caller in a policy's terms; with names too if `named`."""
     uid, gids = principal.uid, dict.fromkeys((principal.gid, *principal.groups))
     if not named:
         return Caller((str(uid),), tuple(map(str, gids)), account)
@@ -120,7 +121,7 @@ def caller(principal: Principal, account: str = "", *, named: bool = True) -> Ca
 
 
 def described(image: OpenImage, settings: Settings, principal: Principal) -> Image:
-    """An open image, as policies know it."""
+    """An open image in a policy's terms."""
     return known(image.library, image.names, image.digest, image.config.labels, image.provenance, settings, principal)
 
 
@@ -133,25 +134,25 @@ def known(
     settings: Settings,
     principal: Principal,
 ) -> Image:
-    """An image of a library, with all the names that it has there, as policies know it."""
+    """An image of a library in a policy's terms, with all its names there."""
     shown = tuple(f"{kind}/{name}" for name in names) or (f"{kind}/{digest}",)
     return Image(whose(kind, settings, principal), shown, digest, provenance.origins, provenance.endorsers, labels)
 
 
 def whose(kind: LibraryKind, settings: Settings, principal: Principal) -> str:
-    """Whose library that is, in the words of a policy: a library that somebody else owns is not one's own, wherever it is."""
+    """A library's owner in a policy's terms. A library that another user owns is never `own`, wherever it is."""
     if kind is LibraryKind.SYSTEM:
         return "system"
     return "own" if os.stat(settings.library_user).st_uid == principal.uid else "other"  # noqa: PTH116 (a hot path)
 
 
 def shared(folders: Iterable[tuple[str, bool]]) -> tuple[Shared, ...]:
-    """Folders and whether they are read-only, as policies know them: by where a path leads, not by how it is written."""
+    """Folders in a policy's terms: each with the real path, and whether it is read-only."""
     return tuple(_shared(os.path.realpath(path), readonly) for path, readonly in folders)
 
 
 def _shared(path: str, readonly: bool) -> Shared:
     try:
         return Shared(path, readonly, os.stat(path).st_uid)  # noqa: PTH116 (a hot path)
-    except OSError:  # nothing is known of it, so the worst is: sharing it fails a moment later
+    except OSError:  # its owner is unknown: the strictest is assumed, and sharing it fails a moment later
         return Shared(path, readonly, 0)

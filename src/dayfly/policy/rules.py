@@ -1,7 +1,7 @@
-"""What a site allows: rules over who asks, which image and what for. Pure; docs/reference/policy.md is for people.
+"""What a site allows: rules about the caller, the image and the request. Pure. docs/reference/policy.md describes them.
 
-The first rule whose conditions all hold decides: it denies, or allows within its limits. Where none holds, it is denied.
-On the way to every job's start: what reads a file of rules is in `dayfly.policy.rules_file`.
+The first rule whose conditions all hold decides: it denies, or allows within its limits. If none holds, the request is denied.
+This is on the hot path of every job; the parser is apart, in `dayfly.policy.rules_file`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = "0"
 POLICY_LIMIT = 1024 * 1024
-"""Bytes that a file of rules may have."""
+"""The largest size of a file of rules, in bytes."""
 
 
 class Denied(Refused):
@@ -29,7 +29,7 @@ class Denied(Refused):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the user and the groups, each by number and, where they are known, by name; the account of a batch job.
+    """The caller: the user and the groups, each by number and, where known, by name; the account of a batch job.
 
     The last of `users` is what messages call the user.
     """
@@ -41,10 +41,10 @@ class Caller:
 
 @dataclass(frozen=True)
 class Image:
-    """Which image, from whose library: `system`, `own` (the caller's), or `other` (that of somebody else).
+    """An image and its library: `system`, `own` (the caller's), or `other` (another user's).
 
-    `names` are all that it has there, with their library: `system/debian:12`. `origins` are how it came there, `endorsers`
-    those who vouch for it, on a signed list that is in force or by a signature.
+    `names` are all its names there, with the library: `system/debian:12`. `origins` say how it came there. `endorsers` are
+    those who signed for it, on a signed list that is valid or by a signature.
     """
 
     library: str
@@ -57,7 +57,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Facts:
-    """What rules are about: who asks, and for which image."""
+    """What conditions are about: the caller and the image."""
 
     caller: Caller
     image: Image
@@ -65,7 +65,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Shared:
-    """A folder of the host, where its path really leads; `owner` is its owner's number."""
+    """A folder of the host by its real path; `owner` is its owner's uid."""
 
     path: str
     readonly: bool
@@ -74,7 +74,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class MachineRequest:
-    """What for. Memory is in bytes, time in seconds (None: no end was named)."""
+    """The machine that is asked for. Memory is in bytes, time in seconds (None: no limit was given)."""
 
     network: str
     cpus: int
@@ -87,7 +87,9 @@ class MachineRequest:
 
 @dataclass(frozen=True)
 class Conditions:
-    """When a rule holds: each that is not empty has to. Texts are patterns (`*`, `?`, `[…]`), of which one has to fit."""
+    """When a rule holds: all conditions that are not empty must hold. Texts are patterns (`*`, `?`, `[…]`); one of them must
+    match.
+    """
 
     user: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
@@ -102,7 +104,9 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a rule allows. None: as far as one likes. `root_shares` is what of root's own folders: `rw`, `ro` or `none`."""
+    """What a rule allows at most. None: no limit. `root_shares` says how root's own folders may be shared: `rw`, `ro` or
+    `none`.
+    """
 
     root: bool = True
     network: tuple[str, ...] | None = None
@@ -116,7 +120,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. `line` is where it stands in its file, `name` what the file calls it, `reason` what those hear whom it denies."""
+    """One rule. `line` is its line in the file, `name` its name there, `reason` the message for those whom it denies."""
 
     allow: bool
     conditions: Conditions = Conditions()
@@ -128,7 +132,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Policy:
-    """Rules in their order, and where they stand. Those of a user's own, that are asked as well, are not the site's."""
+    """Rules in their order, and the file that has them. `site` is false for the user's own policy."""
 
     rules: tuple[Rule, ...]
     place: str
@@ -140,7 +144,7 @@ class Policy:
 
     @property
     def names_people(self) -> bool:
-        """Whether a rule asks what the user or a group is called: finding that out may take a directory service."""
+        """Whether a rule has conditions on the names of users or groups; looking those up may need a directory service."""
         return any(rule.conditions.group or set(rule.conditions.user) - {ROOT} for rule in self.rules)
 
 
@@ -157,14 +161,15 @@ WITHOUT_FILE = Policy(
     ),
     "the rules of a site without a policy",
 )
-"""What holds where a site says nothing (docs/decisions/0076)."""
+"""The rules of a site without a policy (docs/decisions/0076)."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy says: the rule that decided (None: no rule holds), and what is against it (empty: it is allowed).
+    """A policy's decision: the rule that decided (None: no rule holds), and the reasons against the request (empty: it is
+    allowed).
 
-    `time` is how long it may take, in seconds.
+    `time` is how long the machine may exist, in seconds.
     """
 
     policy: Policy
@@ -174,55 +179,57 @@ class Decision:
 
     @property
     def allowed(self) -> bool:
-        """Whether it may be."""
+        """Whether the request is allowed."""
         return not self.against
 
     @property
     def by_content(self) -> bool:
-        """Whether it is allowed for what the image is, whoever could write to it: then it has to be that until its end."""
+        """Whether it is allowed for the image's content, whoever can write to its library. Then the content must not change until
+        the job's end.
+        """
         conditions = self.rule.conditions if self.rule else Conditions()
         return self.allowed and bool(conditions.digest or conditions.endorser or conditions.origin)
 
     @property
     def place(self) -> str:
-        """The rule for people: which one, and where it stands."""
+        """Which rule it is and where, for messages."""
         if self.rule is None:
             return f"in {self.policy.place}"
         name = f'the rule "{self.rule.name}"' if self.rule.name else "the rule"
         return f"{name} at line {self.rule.line} of {self.policy.place}" if self.rule.line else f"{name} in {self.policy.place}"
 
     def denied(self) -> Denied:
-        """What the user is told."""
+        """The error for the user."""
         return Denied(f"the policy does not allow this: {'; '.join(self.against)}", self.place)
 
 
-def decide(policy: Policy, caller: Caller, image: Image, request: MachineRequest, vouched: Facts | None = None) -> Decision:
-    """What a policy says. `vouched` are the facts that the user cannot have written (None: all of them).
+def decide(policy: Policy, caller: Caller, image: Image, request: MachineRequest, trusted: Facts | None = None) -> Decision:
+    """Decide by a policy. `trusted` are the facts that the user cannot have written (None: all of them).
 
-    By these alone a rule allows. A rule denies by all: what a user wrote may speak against him, and never for him.
+    A rule allows by these alone, and denies by all facts: what users wrote counts only against them.
     """
     said = Facts(caller, image)
-    every = _united(said, vouched) if vouched else said
+    every = _united(said, trusted) if trusted else said
     for rule in policy.rules:
-        if _holds(rule.conditions, (vouched or said) if rule.allow else every):
+        if _holds(rule.conditions, (trusted or said) if rule.allow else every):
             return _by(policy, rule, request)
     against = f"no rule is about the user {caller.users[-1]} and {_of_whom(image)}"
     would = next((rule for rule in policy.rules if rule.allow and _holds(rule.conditions, said)), None)
     if would is not None:
-        against += f"; {Decision(policy, would).place} is, but only by what a user could have written"
+        against += f"; {Decision(policy, would).place} is, but only by facts that a user could have written"
     return Decision(policy, None, (against,))
 
 
-def _united(said: Facts, vouched: Facts) -> Facts:
-    """All that is known of an image and of who asks, whoever says it."""
-    one, other = said.image, vouched.image
+def _united(said: Facts, trusted: Facts) -> Facts:
+    """All facts about an image and the caller, from any source."""
+    one, other = said.image, trusted.image
     origins, endorsers = (*one.origins, *other.origins), (*one.endorsers, *other.endorsers)
     return Facts(said.caller, replace(one, origins=origins, endorsers=endorsers))
 
 
 def _of_whom(image: Image) -> str:
     name = image.names[0] if image.names else image.digest
-    return f"{name} in a library that is somebody else's" if image.library == "other" else name
+    return f"{name} in another user's library" if image.library == "other" else name
 
 
 def _by(policy: Policy, rule: Rule, request: MachineRequest) -> Decision:
@@ -247,15 +254,15 @@ def _holds(conditions: Conditions, facts: Facts) -> bool:
 
 
 def fits(patterns: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether one of the patterns fits one of the texts; no patterns fit everything."""
+    """Whether one of the patterns matches one of the texts. No patterns match everything."""
     return not patterns or any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns for text in texts)
 
 
 def _against(limits: Limits, request: MachineRequest) -> list[str]:
-    """What of a request goes beyond the limits."""
+    """The parts of a request that exceed the limits."""
     against = [] if limits.root or not request.root else ["to be root in the machine"]
     if limits.network is not None and request.network not in limits.network:
-        against.append(f"the network {request.network} (allowed: {', '.join(limits.network) or 'none at all'})")
+        against.append(f"the network {request.network} (allowed: {', '.join(limits.network) or 'none'})")
     against += [why for share in request.shares for why in _against_share(limits, share)]
     if limits.cpus is not None and request.cpus > limits.cpus:
         against.append(f"{request.cpus} CPUs (at most {limits.cpus})")

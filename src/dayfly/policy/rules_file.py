@@ -22,48 +22,48 @@ _LIBRARIES = ("system", "own", "other")
 
 
 def parse(text: str, place: str) -> Policy:
-    """The policy in a file's text; `place` is the file. Raises `FileErrors` with everything that is wrong in it."""
+    """The policy in a file's text; `place` is the file. Raises `FileErrors` with all errors in it."""
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileErrors(place, [FieldError("syntax", str(error))]) from None
-    mistakes = [FieldError(name, "no such table", "a policy is made of [[rule]]") for name in tables if name != "rule"]
+    errors = [FieldError(name, "no such table", "a policy is made of [[rule]]") for name in tables if name != "rule"]
     rules = tables.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise FileErrors(place, [*mistakes, FieldError("rule", "is no list of tables", "write [[rule]] above each")])
+        raise FileErrors(place, [*errors, FieldError("rule", "is not a list of tables", "write [[rule]] above each")])
     lines = [number for number, line in enumerate(text.splitlines(), 1) if _HEADER.fullmatch(line)]
     if len(lines) != len(rules):
         hint = "write [[rule]] above each, on a line of its own, and nowhere else"
-        raise FileErrors(place, [*mistakes, FieldError("rule", f"{len(rules)} rules stand below {len(lines)} headers", hint)])
+        raise FileErrors(place, [*errors, FieldError("rule", f"{len(lines)} headers for {len(rules)} rules", hint)])
     if len(rules) > MOST_RULES:
-        raise FileErrors(place, [*mistakes, FieldError("rule", f"{len(rules)} rules are more than {MOST_RULES}")])
-    parsed = tuple(_rule(table, line, mistakes) for table, line in zip(rules, lines, strict=True))
-    if mistakes:
-        raise FileErrors(place, mistakes)
+        raise FileErrors(place, [*errors, FieldError("rule", f"has {len(rules)} rules; the limit is {MOST_RULES}")])
+    parsed = tuple(_rule(table, line, errors) for table, line in zip(rules, lines, strict=True))
+    if errors:
+        raise FileErrors(place, errors)
     return Policy(parsed, place)
 
 
-def _rule(table: Mapping[str, object], line: int, mistakes: list[FieldError]) -> Rule:
-    """One rule; what is wrong with it is added to the mistakes."""
+def _rule(table: Mapping[str, object], line: int, errors: list[FieldError]) -> Rule:
+    """One rule; its errors are added to `errors`."""
     place = f"line {line}"
     own = {name: value for name, value in table.items() if name in _WORDS}
-    words = _read(_WORDS, own, place, mistakes)
+    words = _read(_WORDS, own, place, errors)
     conditions = {name: value for name, value in table.items() if name not in _WORDS and name != "limits"}
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
-        mistakes.append(FieldError(f"{place}: limits", "is no table", 'write it like limits = { network = "none", cpus = 4 }'))
+        errors.append(FieldError(f"{place}: limits", "is not a table", 'write it like limits = { network = "none", cpus = 4 }'))
         limits = {}
     if "action" not in table:
-        mistakes.append(FieldError(place, "the rule has no action", 'write action = "allow" or action = "deny"'))
+        errors.append(FieldError(place, "the rule has no action", 'write action = "allow" or action = "deny"'))
     allow = words.pop("action", "allow") == "allow"
     if limits and not allow:
-        mistakes.append(FieldError(f"{place}: limits", "limit nothing in a rule that denies", "leave them out, or allow"))
+        errors.append(FieldError(f"{place}: limits", "have no effect in a rule that denies", "remove them, or allow"))
     if "reason" in words and allow:
-        mistakes.append(FieldError(f"{place}: reason", "is told to nobody by a rule that allows", "leave it out, or deny"))
+        errors.append(FieldError(f"{place}: reason", "has no effect in a rule that allows", "remove it, or deny"))
     return Rule(
         allow=allow,
-        conditions=Conditions(**_read(_CONDITIONS, conditions, place, mistakes)),
-        limits=Limits(**_read(_LIMITS, limits, f"{place}: limits", mistakes, ".")),
+        conditions=Conditions(**_read(_CONDITIONS, conditions, place, errors)),
+        limits=Limits(**_read(_LIMITS, limits, f"{place}: limits", errors, ".")),
         line=line,
         **words,
     )
@@ -73,21 +73,21 @@ def _read(
     readers: Mapping[str, Callable[[object], object]],
     values: Mapping[str, object],
     place: str,
-    mistakes: list[FieldError],
+    errors: list[FieldError],
     between: str = ": ",
 ) -> dict[str, Any]:
-    """The values as their readers give them. What cannot be read is left out, and is a mistake."""
+    """The values, each read by its reader. A value that cannot be read is left out and is an error."""
     read: dict[str, object] = {}
     for name, value in values.items():
         where = f"{place}{between}{_shown(name)}"
         reader = readers.get(name)
         if reader is None:
-            mistakes.append(FieldError(where, "no such word", f"these: {', '.join(_known(readers))}"))
+            errors.append(FieldError(where, "is unknown", f"one of: {', '.join(_known(readers))}"))
             continue
         try:
             read[name] = reader(value)
         except Refused as error:
-            mistakes.append(FieldError(where, error.message, error.hint))
+            errors.append(FieldError(where, error.message, error.hint))
     return read
 
 
@@ -114,7 +114,7 @@ def _short(value: object) -> str:
 
 
 def _lines(value: object) -> tuple[str, ...]:
-    """A text or a list of texts, and not an empty one: it would hold for everybody, or for nobody."""
+    """A text or a list of texts. An empty one is an error: it would hold for everybody, or for nobody."""
     values = value if isinstance(value, list) else [value]
     if not values or len(values) > _MOST_TEXTS:
         raise Refused(f"is not a text or a list of 1 to {_MOST_TEXTS} texts")
@@ -122,7 +122,7 @@ def _lines(value: object) -> tuple[str, ...]:
 
 
 def _patterns(value: object) -> tuple[str, ...]:
-    """Patterns. Other programs' rules say "not" by a `!`; here it would be a character, and the rule would hold for nobody."""
+    """Patterns. In other programs a `!` means "not". Here it would be a plain character, and the rule would hold for nobody."""
     for text in _lines(value):
         if text.startswith("!"):
             hint = f'patterns have no "not": write a rule about {_short(text[1:])} above this one, which denies or allows'
@@ -147,7 +147,7 @@ def _digests(value: object) -> tuple[str, ...]:
     for text in _lines(value):
         if not is_digest(text):
             raise Refused(
-                f"{_short(text)} is not a whole digest", "sha256: and 64 hexadecimal digits, as `dayfly image show` has"
+                f"{_short(text)} is not a complete digest", "sha256: and 64 hexadecimal digits, as `dayfly image show` has"
             )
     return _lines(value)
 
@@ -160,7 +160,7 @@ def _endorsers(value: object) -> tuple[str, ...]:
 
 def _labels(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or not value:
-        raise Refused(f"{_short(value)} is no table of labels", 'write it like label = { "org.example.checked" = "yes" }')
+        raise Refused(f"{_short(value)} is not a table of labels", 'write it like label = { "org.example.checked" = "yes" }')
     return {_line(name): _patterns(text)[0] for name, text in value.items() if _line(text)}
 
 

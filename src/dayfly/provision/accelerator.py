@@ -1,8 +1,8 @@
-"""KVM where it works, software emulation (TCG) where it does not; and with which CPU.
+"""The choice of the accelerator, KVM or emulation (TCG), and of the CPU model.
 
 That `/dev/kvm` can be opened does not mean that a guest runs: nested in another hypervisor it may hang at its first instruction,
-or QEMU may not be able to give it the host's CPU. Therefore the first machine on a host is a trial, and its verdict is kept until
-the host boots again.
+or QEMU may not be able to give it the host's CPU. Therefore the first machine on a host is a probe, and its result is stored
+until the host boots again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dayfly.values import dataclass
 
 KVM_DEVICE = "/dev/kvm"
 TRIAL_SECONDS = 10.0
-"""With KVM the kernel is up in about one second; a trial that takes this long has failed."""
+"""With KVM the kernel is up in about one second; a probe that takes this long has failed."""
 
-NO_KVM = "guests do not run under KVM on this host: machines are emulated (`dayfly doctor` says more)"
-"""What is said when a trial has failed."""
+NO_KVM = "guests do not run under KVM on this host: machines are emulated (see `dayfly doctor`)"
+"""The notice after a failed probe."""
 
 _HOSTS = (CpuModel.HOST, CpuModel.HOST_REDUCED)
 _UNDER_KVM = {
@@ -31,33 +31,35 @@ _UNDER_KVM = {
     CpuModel.MAX: (*_HOSTS, CpuModel.V3, CpuModel.V2),
     CpuModel.HOST: _HOSTS,
 }
-"""What is tried for each wish, the best first."""
+"""The CPU models to try for each requested one, the best first."""
 EMULATED = {
     CpuModel.AUTO: CpuModel.V3,
     CpuModel.V2: CpuModel.V2,
     CpuModel.V3: CpuModel.V3,
     CpuModel.MAX: CpuModel.MAX,
 }
-"""What is emulated for each wish (docs/decisions/0160). The host's own CPU cannot be."""
+"""The emulated CPU for each requested model (docs/decisions/0160). The host's own CPU cannot be emulated."""
 _LIMIT = 16 * 1024
 _SAID_LIMIT = 1024
 
 
 def openable() -> bool:
-    """Whether this user may use KVM at all."""
+    """Whether this user may open the KVM device."""
     return os.access(KVM_DEVICE, os.R_OK | os.W_OK)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a trial found: the CPU that a guest runs with under KVM, or None; and what QEMU said of the first that failed."""
+    """The result of a probe: the CPU that a guest runs with under KVM, or None; and QEMU's message about the first that
+    failed.
+    """
 
     cpu: CpuModel | None
     said: str = ""
 
 
 class Verdict:
-    """What is known of KVM on this host since it booted, for one wish: of another CPU nothing is known."""
+    """The stored result of the probe on this host since it booted, for one requested CPU model."""
 
     def __init__(self, cache: Path, wanted: CpuModel) -> None:
         self.wanted = wanted
@@ -65,9 +67,9 @@ class Verdict:
         self._path = cache / disknames.KVM_VERDICT.format(host=host, cpu=wanted)
 
     def read(self) -> Found | None:
-        """What was found; None when nobody has tried since the host booted.
+        """The result; None if there was no probe since the host booted.
 
-        Where no guest runs under KVM with whichever CPU, none runs with this one.
+        If no guest runs under KVM with any CPU, none runs with this one.
         """
         found = self._read()
         if found is None and self.wanted is not CpuModel.AUTO:
@@ -86,7 +88,7 @@ class Verdict:
         return Found(next((cpu for cpu in _UNDER_KVM[self.wanted] if cpu == verdict.get("cpu")), None), said)
 
     def write(self, found: Found) -> None:
-        """Keep a trial's verdict."""
+        """Store the result of a probe."""
         verdict = {"boot": _boot_id(), "cpu": found.cpu or "", "said": found.said[:_SAID_LIMIT]}
         files.write(self._path, json.dumps(verdict).encode(), durable=False)
 
@@ -94,8 +96,8 @@ class Verdict:
 def choose(accelerator: str, verdict: Verdict) -> tuple[Processor, ...]:
     """The ways to run a machine, the best first (`accelerator`: auto, kvm or tcg).
 
-    Where there are several, this machine is the trial whose verdict is to be kept.
-    Raises `Refused` where the CPU that is wanted cannot be had.
+    If there are several, this machine is the probe whose result is to be stored. Raises `Refused` if the requested CPU model
+    is not possible.
     """
     wanted = verdict.wanted
     kvm = tuple(Processor(Accelerator.KVM, cpu) for cpu in _UNDER_KVM[wanted])
@@ -115,7 +117,7 @@ def choose(accelerator: str, verdict: Verdict) -> tuple[Processor, ...]:
 
 def _emulated(wanted: CpuModel, why: str) -> tuple[Processor]:
     if wanted not in EMULATED:
-        raise Refused(f"the CPU model {wanted} needs KVM, and {why} on this host", "max is all that emulation has")
+        raise Refused(f"the CPU model {wanted} needs KVM, but {why} on this host", "max is the best emulated one")
     return (Processor(Accelerator.TCG, EMULATED[wanted]),)
 
 

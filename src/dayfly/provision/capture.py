@@ -1,7 +1,7 @@
-"""The files of a machine whose command has ended, as an archive: what `dayfly.imagebuild.capture` makes an image of.
+"""Captures the files of a machine whose command has ended, as an archive that `dayfly.imagebuild.capture` makes an image of.
 
-The agent writes it (guest/capture.c) as the output of a command. The machine was its user's, so the archive may be anything: here
-it is only kept, and bounded.
+The agent writes it (guest/capture.c) as the output of a command. The user controlled the machine, so the archive may be anything:
+here it is only stored, and its size limited.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dayfly.provision.command import Command
 from dayfly.units import format_duration, format_size
 
 LIMIT = 17 * 1024**3
-"""Bytes that an archive may have: as many as the files of an image may, and their headers."""
+"""The most bytes of an archive: the limit for the files of an image, and their headers."""
 PATIENCE = 120.0
-"""Seconds for which a machine may say nothing while it writes its files."""
+"""Seconds that a machine may be silent while it writes its files."""
 LONGEST = 4 * 3600.0
-"""Seconds for all of them."""
+"""Seconds for the whole capture."""
 
 _AGENT = {BootMode.AGENT: b"/proc/1/exe", BootMode.SYSTEM: b"/run/dayfly/agent"}
 _OF_THE_PARENT = (
@@ -33,17 +33,17 @@ _OF_THE_PARENT = (
     *("etc/hostname", "etc/hosts", "etc/machine-id", "etc/mtab", "etc/resolv.conf", "etc/ssh/ssh_host_*_key*"),
     "var/lib/systemd/random-seed",
 )
-"""What each machine has of its own, or mounts something over. An image made of a machine has there what its parent has."""
+"""Files that each machine has of its own, or mounts something over. A captured image gets the parent's there."""
 _TAIL = 4096
 
 
 def modules_of(kernel: str) -> str:
-    """Where the modules of a kernel are, which are a layer of their own: they are not the root's."""
+    """The folder of a kernel's modules. They are a layer of their own, not a part of the root."""
     return f"usr/lib/modules/{kernel}"
 
 
 def made_for(places: Iterable[str]) -> list[str]:
-    """The folders that a machine has at least for its shares to be mounted on, its links, and the folders above them."""
+    """The mount points of a machine's shares, its links, and the folders above them."""
     paths = [[part for part in place.split("/") if part] for place in places]
     return sorted({"/".join(parts[:end]) for parts in paths for end in range(1, len(parts) + 1)})
 
@@ -62,7 +62,7 @@ class _Archive:
             return
         self._size += len(chunk)
         if self._size > LIMIT:
-            raise Refused(f"its files are more than the {format_size(LIMIT)} that an archive of them may have")
+            raise Refused(f"its files are larger than the limit of {format_size(LIMIT)}")
         try:
             files.write_all(self._descriptor, chunk)
         except OSError as error:
@@ -70,16 +70,16 @@ class _Archive:
 
     @property
     def said(self) -> str:
-        """The last line of what it complained about."""
+        """The last line of the agent's error output."""
         lines = [printable(line) for line in self._said.split(b"\n") if line.strip()]
         return lines[-1] if lines else ""
 
 
 async def capture(machine: Machine, boot: BootMode, kernel: str, places: Iterable[str], descriptor: int) -> None:
-    """Write the root of a machine whose job has ended, without what was put there for the job, to an open file.
+    """Write the root of a machine whose job has ended to an open file, without what was added for the job.
 
-    `kernel` is the version of the image's, `places` are where folders were mounted and links made.
-    Raises `MachineFailed`, `Refused` for more than there may be, or `NoSpace`.
+    `kernel` is the version of the image's kernel, `places` are the mount points and links. Raises `MachineFailed`, `Refused`
+    if the files are too large, or `NoSpace`.
     """
     await machine.again(PATIENCE)
     rules = [f"parents:{path}" for path in (*_OF_THE_PARENT, modules_of(kernel))]
@@ -88,7 +88,7 @@ async def capture(machine: Machine, boot: BootMode, kernel: str, places: Iterabl
 
 
 async def capture_folder(machine: Machine, boot: BootMode, folder: str, descriptor: int) -> None:
-    """Like `capture`, of all that is in a folder."""
+    """Like `capture`, for the content of a folder."""
     await machine.again(PATIENCE)
     await _written(machine, boot, [folder], descriptor)
 
@@ -106,7 +106,7 @@ async def _written(machine: Machine, boot: BootMode, words: list[str], descripto
         async with asyncio.timeout(LONGEST):
             exited = await Command(machine, archive.take, PATIENCE).run(request.encode())
     except TimeoutError:
-        raise MachineFailed(f"its files were not all there after {format_duration(LONGEST)}") from None
+        raise MachineFailed(f"its files were not complete after {format_duration(LONGEST)}") from None
     except (MachineFailed, NoSpace):
         raise
     except DayflyError as error:

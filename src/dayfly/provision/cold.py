@@ -1,4 +1,4 @@
-"""Machines that boot: the files that they are made of, and their start. On the way to every job's start."""
+"""Cold machines: their open files, and their start. On the hot path of every job."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dayfly.settings import Settings
 
 
 def driver(settings: Settings) -> Driver:
-    """What starts machines on this host."""
+    """The driver that starts machines on this host."""
     return Qemu(settings.machine_qemu)
 
 
 def start_cold(plan: Plan, settings: Settings) -> Launched:
-    """Start a machine that boots. Raises `DayflyError` where the host lacks what it needs."""
+    """Start a machine that boots. Raises `DayflyError` if the host lacks something that it needs."""
     with open_cold(plan, settings) as resources:
         return driver(settings).start(plan.config, resources)
 
@@ -29,8 +29,8 @@ def start_cold(plan: Plan, settings: Settings) -> Launched:
 def open_cold(plan: Plan, settings: Settings) -> OpenResources:
     """The files of a machine that boots, with an empty scratch disk.
 
-    That of a guarded machine is formatted for it: the cache is the user's.
-    Raises `DayflyError` where the host lacks what it needs.
+    For a guarded machine the disk is formatted anew: the cache of formatted disks belongs to the user.
+    Raises `DayflyError` if the host lacks something that it needs.
     """
     image = plan.image
     if image.kernel is None:
@@ -43,13 +43,13 @@ def open_cold(plan: Plan, settings: Settings) -> OpenResources:
 
 
 def open_disks(image: OpenImage, writable: int) -> tuple[DiskFile, ...]:
-    """The disks of a machine that boots from a kernel: the image's, and the descriptor `writable` as the scratch disk."""
+    """The disks of a machine that boots a kernel directly: the image's, and the descriptor `writable` as the scratch disk."""
     layers = (image.root, image.modules) if image.modules else (image.root,)
     return (*(DiskFile(os.dup(layer.file)) for layer in layers), DiskFile(writable))
 
 
 def _initramfs(image: OpenImage) -> int:
-    """The agent of this Dayfly and the boot modules of this image, one after the other as the kernel accepts them, in memory."""
+    """The agent of this Dayfly and the boot modules of this image, concatenated, as the kernel accepts them, in memory."""
     descriptor = os.memfd_create("initramfs", os.MFD_CLOEXEC)
     try:
         with AGENT_ARCHIVE.open("rb") as agent:

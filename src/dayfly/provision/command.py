@@ -1,7 +1,6 @@
-"""One command of Dayfly's own in a machine that is ready: as root, with no input, its output to whoever wants it.
+"""One command of Dayfly's own in a machine that is ready: as root, without input, with its output passed to a callback.
 
-What comes out of the machine is hostile: output is taken within its credit, and a machine that says nothing for too long is given
-up.
+Everything from the machine is hostile: output is limited by its credit, and a machine that is silent for too long is given up.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from dayfly.guest.session import NotStarted, Receiver, Session
 from dayfly.machine.machine import Machine
 
 TakeOutput = Callable[[Stream, bytes], None]
-"""Takes what the command writes. A `DayflyError` that it raises ends the command."""
+"""Receives the command's output. A `DayflyError` that it raises ends the command."""
 
 
 class Command(Receiver):
-    """One command. The machine is the caller's to destroy, or to use again."""
+    """One command. The caller destroys the machine, or uses it again."""
 
     def __init__(self, machine: Machine, take_output: TakeOutput, patience: float | None = None) -> None:
-        """`patience` is for how many seconds the machine may say nothing (None: for ever)."""
+        """`patience` is how many seconds the machine may be silent (None: no limit)."""
         self._machine = machine
         self._session = Session(machine, self)
         self._take_output = take_output
@@ -34,9 +33,9 @@ class Command(Receiver):
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, request: bytes) -> Exited:
-        """How the command that the START payload `request` describes ended.
+        """Run the command of the START payload `request`, and return how it ended.
 
-        Raises `MachineFailed` when the machine ended before, broke the protocol or said nothing; `NotStarted` when the command
+        Raises `MachineFailed` if the machine ended before, broke the protocol or was silent; `NotStarted` if the command
         could not be started; what `take_output` raises.
         """
         dying = self._loop.create_task(self._watch())
@@ -62,11 +61,11 @@ class Command(Receiver):
             self._ended.set_exception(error)
 
     def _wait_on(self) -> None:
-        """Something was heard: patience begins anew."""
+        """The machine sent something: restart the timer."""
         if self._timer is not None:
             self._timer.cancel()
         if self._patience is not None and not self._ended.done():
-            silent = MachineFailed(f"the machine said nothing for {self._patience:g} s")
+            silent = MachineFailed(f"the machine was silent for {self._patience:g} s")
             self._timer = self._loop.call_later(self._patience, self._fail, silent)
 
     def started(self) -> None:
@@ -74,7 +73,7 @@ class Command(Receiver):
         self._wait_on()
 
     def output(self, stream: Stream, chunk: bytes) -> None:
-        """The command wrote something."""
+        """The command wrote output."""
         self._wait_on()
         if self._ended.done():
             return

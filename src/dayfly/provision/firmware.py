@@ -1,4 +1,4 @@
-"""A machine that firmware boots from a whole disk: what it writes goes into a layer of its own, and a CD brings the agent."""
+"""A machine that firmware boots from a whole disk: its writes go to an overlay, and the agent is on a CD."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dayfly.settings import Settings
 
 
 def open_cold(plan: Plan, settings: Settings) -> OpenResources:
-    """The files of such a machine. Its disk is larger than the image's by what it may write.
+    """The open files of such a machine. Its disk is larger than the image's by the scratch size.
 
-    Raises `DayflyError` where the host lacks what it needs.
+    Raises `DayflyError` if the host lacks something that it needs.
     """
-    if plan.config.boot is BootMode.EFI and not os.path.exists(EFI_FIRMWARE):  # noqa: PTH110 (as elsewhere on the way to a job's start)
-        raise DayflyError(f"the disk needs UEFI to boot, and there is no {EFI_FIRMWARE}", "install the package ovmf")
+    if plan.config.boot is BootMode.EFI and not os.path.exists(EFI_FIRMWARE):  # noqa: PTH110 (hot path)
+        raise DayflyError(f"the disk needs UEFI to boot, but there is no {EFI_FIRMWARE}", "install the package ovmf")
     process.find("qemu-img", "qemu-utils")
     image = plan.image
-    own = qcow2.size(image.root.file, f"the disk of {image.name or image.digest}")  # whoever made it: QEMU would follow it
+    own = qcow2.size(image.root.file, f"the disk of {image.name or image.digest}")  # QEMU would open any file that it names
     overlay = scratch.overlay(settings.scratch_folder, own + plan.scratch)
     return OpenResources((DiskFile(overlay, base=os.dup(image.root.file)), DiskFile(_seed(plan.config.identity))))
 

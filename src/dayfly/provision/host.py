@@ -1,4 +1,4 @@
-"""What this host, or the cgroup that this process is in, can give a machine."""
+"""The limits for a machine by this host and this process's cgroup."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LEAST_SCRATCH = 16 * 1024**2
 
 
 def check_shape(shape: Shape, scratch: int) -> None:
-    """Refuse, with `Refused`, a machine that this host cannot carry or that no kernel could start in."""
+    """Raise `Refused` for a machine that is too large for this host, or too small for any kernel."""
     cpus = len(os.sched_getaffinity(0))
     if shape.cpus > cpus:
-        raise Refused(f"{shape.cpus} CPUs were asked for, this process may use {cpus}", f"ask for --cpus {cpus} or fewer")
+        raise Refused(f"{shape.cpus} CPUs requested, but this process may use {cpus}", f"ask for --cpus {cpus} or fewer")
     if shape.memory < LEAST_MEMORY:
         raise Refused(f"a machine needs at least {format_size(LEAST_MEMORY)} of memory", "ask for more with --memory")
     memory = host_memory()
     if shape.memory > memory:
         raise Refused(
-            f"{format_size(shape.memory)} of memory were asked for, this host (or this job's cgroup) has {format_size(memory)}",
+            f"{format_size(shape.memory)} of memory requested, but this host (or this job's cgroup) has {format_size(memory)}",
             "ask for less with --memory",
         )
     if scratch < LEAST_SCRATCH:
@@ -30,7 +30,7 @@ def check_shape(shape: Shape, scratch: int) -> None:
 
 
 def host_memory() -> int:
-    """Bytes of memory that this process could use at most: the host's, or its cgroup's limit where that is less."""
+    """The most bytes of memory that this process can use: the host's, or its cgroup's limit if that is lower."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([total, *_cgroup_limits()])
 

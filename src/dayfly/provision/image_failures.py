@@ -1,6 +1,6 @@
-"""Images that keep failing: noted on each node for each user, so that not every job of an array waits for the same end.
+"""Images that fail repeatedly: recorded on each node for each user, so that not every job of an array waits for the same failure.
 
-CACHE/failing/HOST-DIGEST    how often in a row no machine of the image came up on this host, and why the last one did not
+CACHE/failing/HOST-DIGEST    the number of consecutive failed starts of the image on this host, and the last reason
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LIMIT = 4096
 
 
 class Failing(Refused):
-    """It failed so often that it is not tried for a while."""
+    """The image failed so often that it is not tried for a while."""
 
 
 def check(settings: Settings, digest: str) -> None:
@@ -31,13 +31,13 @@ def check(settings: Settings, digest: str) -> None:
         return
     if recent and count.isdecimal() and len(count) < 6 and int(count) >= OFTEN:
         raise Failing(
-            f"no machine of this image came up here the last {count} times: {reason}",
-            "it is tried again ten minutes after the last time; `dayfly run` tries it at once",
+            f"the last {count} machines of this image failed to start on this host: {reason}",
+            "it is tried again ten minutes after the last failure; `dayfly run` tries it at once",
         )
 
 
 def note(settings: Settings, digest: str, reason: str) -> None:
-    """Count one more failure. Where nothing can be written, nothing is noted."""
+    """Count one more failure. If the file cannot be written, nothing is recorded."""
     path = _path(settings, digest)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
@@ -51,7 +51,7 @@ def note(settings: Settings, digest: str, reason: str) -> None:
 
 
 def forget(settings: Settings, digest: str) -> None:
-    """A machine of it came up."""
+    """Reset the count: a machine of the image came up."""
     try:
         os.unlink(_path(settings, digest))  # noqa: PTH108
     except OSError:

@@ -1,6 +1,6 @@
-"""How an image becomes a machine: its configuration.
+"""How an image becomes a machine's configuration.
 
-On the way to every job's start: nothing heavy is imported here.
+On the hot path of every job: nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ USER_NETWORK = "10.0.2.15/24 10.0.2.2 10.0.2.3"
 
 @dataclass(frozen=True)
 class Plan:
-    """A machine to be made of an open image, with `scratch` bytes to write to.
+    """A machine to be made from an open image, with `scratch` bytes to write to.
 
-    Into a `guarded` one comes nothing that the user could have altered: no file of the user's own caches.
+    A `guarded` one uses nothing that the user could have altered: no file of the user's own caches.
     """
 
     image: OpenImage
@@ -31,10 +31,10 @@ class Plan:
 
 
 def boot_mode(image: OpenImage, wanted: BootMode | None) -> BootMode:
-    """How a machine of this image boots. Raises `Refused` where it cannot boot as is wanted."""
+    """The boot mode of a machine of this image. Raises `Refused` if it cannot boot as requested."""
     own = image.config.boot
     if own.by_firmware and wanted is not None:
-        raise Refused(f"{image.name or image.digest} is a whole disk, and boots by {own}", "leave --boot out")
+        raise Refused(f"{image.name or image.digest} is a whole disk, which boots by {own}", "remove --boot")
     return wanted or own
 
 
@@ -75,5 +75,5 @@ def _disks(image: OpenImage, boot: BootMode) -> tuple[Disk, ...]:
 
 
 def mac(name: str) -> str:
-    """A MAC address in the range of locally administered ones, from the machine's name."""
+    """A locally administered MAC address, derived from the machine's name."""
     return ":".join(["52", "54", *(name[at : at + 2] for at in range(0, 8, 2))])

@@ -1,4 +1,6 @@
-"""Where nobody knows yet whether KVM works, and with which CPU, a machine tries: a job's, or one of Dayfly's own."""
+"""The probe of KVM: if it is not known yet whether KVM works, and with which CPU, the next machine finds out: a job's, or one of
+Dayfly's own.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Probe:
-    """The ways to run a machine, the best first, of which the first that works is kept as the verdict."""
+    """The ways to run a machine, the best first. The first that works is stored as the result."""
 
     def __init__(self, ways: tuple[Processor, ...], verdict: Verdict, notify: Notify) -> None:
         self._ways = ways
@@ -30,22 +32,22 @@ class Probe:
 
     @property
     def is_one(self) -> bool:
-        """Whether it is not known yet which of several ways works."""
+        """Whether this machine is a probe: there are several ways, and it is not known yet which one works."""
         return self._is_one
 
     @property
     def way(self) -> Processor:
-        """The way that is to be tried now."""
+        """The way to try now."""
         return self._ways[0]
 
     def seconds(self, boot_timeout: float) -> float:
-        """How long a machine may take to be up: with KVM not long, where emulation would be next."""
+        """How long a machine may take to start: with KVM only a short time, if emulation is next."""
         return accelerator.TRIAL_SECONDS if self._others() else boot_timeout
 
     def goes_on(self, error: StartFailed) -> bool:
-        """After a machine that did not come up: whether there is another way to try.
+        """After a machine that did not start: whether there is another way to try.
 
-        QEMU that ends at once may do so for the CPU. A guest that hangs would hang with another CPU too.
+        If QEMU exits at once, the reason may be the CPU. A guest that hangs would hang with another CPU too.
         """
         self._said = self._said or error.message
         left = {
@@ -54,16 +56,16 @@ class Probe:
         }.get(error.part, ())
         of_kvm = error.part in (Part.QEMU, Part.KERNEL) and self.way.accelerator is Accelerator.KVM
         if of_kvm and self._is_one and not left:
-            self._verdict.write(Found(None, self._said))  # or each job that wants this CPU would find it out
+            self._verdict.write(Found(None, self._said))  # otherwise each job that wants this CPU would probe again
         self._ways = left or self._ways
         return bool(left)
 
     def _others(self) -> tuple[Processor, ...]:
-        """What is left that does without KVM."""
+        """The remaining ways without KVM."""
         return tuple(way for way in self._ways if way.accelerator is not self.way.accelerator)
 
     def succeeded(self) -> None:
-        """The machine is up: keep that, and say what is less than was hoped for."""
+        """The machine is up: store the result, and notify the user if it is not the best way."""
         if not self._is_one:
             return
         cpu = self.way.cpu if self.way.accelerator is Accelerator.KVM else None
@@ -71,35 +73,35 @@ class Probe:
         if cpu is None:
             self._notify(accelerator.NO_KVM)
         elif self._said:
-            self._notify(f"guests cannot have the host's CPU on this host, and get {shown(cpu)} (`dayfly doctor` says more)")
+            self._notify(f"guests cannot use the host's CPU model on this host, and get {shown(cpu)} (see `dayfly doctor`)")
 
 
 def shown(cpu: CpuModel) -> str:
-    """A CPU in words."""
+    """A CPU model, for messages."""
     return "it without arch-capabilities" if cpu is CpuModel.HOST_REDUCED else str(cpu)
 
 
 def begin(settings: Settings, cpu: CpuModel | None, notify: Notify) -> Probe:
-    """The ways to run a machine on this host, with the CPU that is wanted (None: the settings').
+    """The ways to run a machine on this host, with the requested CPU model (None: the settings').
 
-    Raises `Refused` where that CPU cannot be had.
+    Raises `Refused` if that CPU is not possible.
     """
     verdict = Verdict(settings.cache_folder, cpu or CpuModel(settings.machine_cpu_model))
     return Probe(accelerator.choose(settings.machine_accelerator, verdict), verdict, notify)
 
 
 def tried(settings: Settings, attempt: Callable[[Processor, float], Made], notify: Notify) -> Made:
-    """What `attempt` makes with the way to use, in a machine that is given so many seconds to be up.
+    """The result of `attempt` with the first way that works; its second argument is the seconds for the machine to start.
 
-    Where that way turns out not to work, once more by the next. Raises what `attempt` does.
+    If a way does not work, the next one is tried. Raises what `attempt` does.
     """
-    trial = begin(settings, None, notify)
+    probe = begin(settings, None, notify)
     while True:
         try:
-            made = attempt(trial.way, trial.seconds(settings.machine_boot_timeout))
+            made = attempt(probe.way, probe.seconds(settings.machine_boot_timeout))
         except StartFailed as error:
-            if not trial.goes_on(error):
+            if not probe.goes_on(error):
                 raise
         else:
-            trial.succeeded()
+            probe.succeeded()
             return made

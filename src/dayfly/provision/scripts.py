@@ -1,4 +1,4 @@
-"""Shell scripts in a machine that is booted for them alone, and its files as an archive afterwards: the steps of a recipe."""
+"""Runs shell scripts in a machine of their own, and captures its files as an archive afterwards: the steps of a recipe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dayfly.settings import Settings
 from dayfly.values import dataclass
 
 Said = Callable[[int, str], None]
-"""Told each line that a script writes, and the script's number, from 1 on."""
+"""Called with the script's number, from 1 on, and each line that it writes."""
 
 _TAIL_LINES = 12
 _LINE_LIMIT = 4096
@@ -46,10 +46,10 @@ class StepFailed(DayflyError):
 
 @dataclass(frozen=True)
 class Scripts:
-    """Shell scripts, one after the other as root, with what they find in their environment (`NAME=value`).
+    """Shell scripts that run one after the other as root, with their environment (`NAME=value`).
 
-    `folder` is the one whose files are wanted; of `/`, what belongs to the machine and not to its image is left out. `what` is
-    what messages call a script, before its number.
+    `folder` is the one to capture; for `/`, files that belong to the machine and not to its image are left out. `what` is the
+    name of a script in messages, before its number.
     """
 
     scripts: tuple[str, ...]
@@ -63,9 +63,10 @@ class Scripts:
 
 
 def run_scripts(image: OpenImage, settings: Settings, wanted: Scripts, archive: int, said: Said, notify: Notify) -> None:
-    """Do all that is wanted in a machine of this image, and write the files to the open file `archive`.
+    """Run the scripts in a machine of this image, and write the files to the open file `archive`.
 
-    Raises `StepFailed`, `Denied` when the site's policy does not allow such a machine, `MachineFailed` and what else there is.
+    Raises `StepFailed`, `Denied` if the site's policy does not allow such a machine, `MachineFailed` and other
+    `DayflyError`s.
     """
     check_shape(wanted.shape, wanted.scratch)
     folders = shared((share.source, share.readonly) for share in wanted.shares)
@@ -90,7 +91,7 @@ class _Attempt:
         self._processor = processor
 
     async def run(self, archive: int, boot_seconds: float, seconds: float | None) -> None:
-        """All of it; `seconds` are what the policy gives."""
+        """Run everything; `seconds` is the policy's limit."""
         wanted = self._wanted
         config = configuration(
             self._image,
@@ -109,7 +110,7 @@ class _Attempt:
                     await self._step(machine, number)
                 await self._capture(machine, archive)
         except TimeoutError:
-            raise DayflyError(f"the site's policy ends such a machine after {seconds:g} s") from None
+            raise DayflyError(f"the site's policy limits such a machine to {seconds:g} s") from None
 
     async def _step(self, machine: Machine, number: int) -> None:
         lines = _Lines(lambda line: self._said(number, line))
@@ -148,10 +149,10 @@ class _Attempt:
 
 
 class _Lines:
-    """Cuts what a script writes into lines."""
+    """Splits a script's output into lines."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
-        self._told = told
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
         self._rest = b""
         self.last: list[str] = []
 
@@ -168,9 +169,9 @@ class _Lines:
         text = printable(line[:_LINE_LIMIT].replace(b"\t", b" ")).rstrip()
         if text:
             self.last = [*self.last, text][-_TAIL_LINES:]
-            self._told(text)
+            self._report(text)
 
 
 def _how(exited: Exited) -> str:
-    memory = ", for want of memory" if exited.oom_kills else ""
+    memory = ", out of memory" if exited.oom_kills else ""
     return (f"died of signal {exited.signal}" if exited.signal else f"exited with {exited.code}") + memory

@@ -31,7 +31,7 @@ def apply(wanted: Wanted, settings: Settings | None = None) -> list[Path]:
     return sorted(planned)
 
 
-def mistakes(wanted: Wanted) -> str:
+def errors(wanted: Wanted) -> str:
     before = sorted(wanted.conf.parent.iterdir())
     with pytest.raises(FileErrors) as raised:
         plan(wanted, Settings())
@@ -59,7 +59,7 @@ def test_a_prolog_where_the_settings_need_one(wanted: Wanted) -> None:
     assert f"\nProlog={folder}/{PROLOG}\n{END}" in wanted.conf.read_text()
     assert (folder / PROLOG).stat().st_mode & 0o777 == 0o755
     wanted.conf.write_text(CONF + "Prolog=/opt/prolog\n")
-    with pytest.raises(FileErrors, match=f"let that call {folder}/{PROLOG}"):
+    with pytest.raises(FileErrors, match=f"have it call {folder}/{PROLOG}"):
         plan(wanted, settings)
     assert folder / "slurm.conf" in apply(wanted)  # no need of it, no trouble
 
@@ -97,21 +97,21 @@ def test_what_the_site_says_already_is_used(wanted: Wanted, tmp_path: Path) -> N
     assert str(wanted.plugin) in (tmp_path / "stack").read_text()
 
 
-def test_all_mistakes_at_once(wanted: Wanted) -> None:
+def test_all_errors_at_once(wanted: Wanted) -> None:
     folder = wanted.conf.parent
     wanted.conf.write_text(f"Epilog=/opt/epilog\nJobSubmitPlugins=throttle\nInclude gone.conf\n{BLOCK.begin}\n")
     (folder / "plugstack.conf").write_text("required /lib/dayfly_spank.so\n")
     (folder / "job_submit.lua").write_text("-- our rules\n")
     Path(wanted.plugin).unlink()
-    said = mistakes(wanted)
+    said = errors(wanted)
     for what in (
         "has Epilog /opt/epilog",
-        "make it JobSubmitPlugins=throttle,lua",
-        "gone.conf: is not there",
-        "slurm.conf: has more or less than one beginning and end",
-        "ProctrackType is not said",
-        "plugstack.conf: names dayfly_spank.so already",
+        "change it to JobSubmitPlugins=throttle,lua",
+        "gone.conf: does not exist",
+        "slurm.conf: does not have exactly one begin and one end",
+        "ProctrackType is not set",
+        "plugstack.conf: already has a line for dayfly_spank.so",
         "job_submit.lua: is the site's own",
-        "plugin.so: is not there",
+        "plugin.so: does not exist",
     ):
         assert what in said

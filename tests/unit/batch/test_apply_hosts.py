@@ -60,7 +60,7 @@ def test_a_wrapper_of_the_sites_own_has_to_call_ours(places: Places, tmp_path: P
     site.write_text('#!/bin/sh\n# a wrapper\nexec "$@"\n')
     named = places.system / "config.d/10-site.conf"
     named.write_text(f"user_job_wrapper={site}\n")
-    with pytest.raises(FileErrors, match=f"10-site.conf: has USER_JOB_WRAPPER {site} .let that call {places.hooks}/wrapper"):
+    with pytest.raises(FileErrors, match=f"10-site.conf: has USER_JOB_WRAPPER {site} .have it call {places.hooks}/wrapper"):
         htcondor.plan(places, Settings())
     site.write_text(f'#!/bin/sh\nexec {places.hooks}/wrapper "$@"\n')
     condor(places)
@@ -96,7 +96,7 @@ def test_a_starter_of_the_sites_own_has_to_call_ours(places: Places, tmp_path: P
     assert config.read_text() == f"$job_starter {site}\n"
 
 
-def test_all_mistakes_at_once(places: Places, tmp_path: Path) -> None:
+def test_all_errors_at_once(places: Places, tmp_path: Path) -> None:
     elsewhere = Places(tmp_path / "none", places.hooks, "/none/dayfly", "")
     places.hooks.mkdir()
     for name in ("wrapper", "qsub_filter"):
@@ -104,6 +104,6 @@ def test_all_mistakes_at_once(places: Places, tmp_path: Path) -> None:
     for planned, option, name in ((htcondor.plan, "--conf", "wrapper"), (torque.plan, "--home", "qsub_filter")):
         with pytest.raises(FileErrors) as raised:
             planned(elsewhere, Settings())
-        for said in (f"{option} names", "/none/dayfly: is not there", f"{name}: is the site's own"):
+        for said in (f"with {option}", "/none/dayfly: does not exist", f"{name}: is the site's own"):
             assert said in str(raised.value)
     assert sorted(path.name for path in places.hooks.iterdir()) == ["qsub_filter", "wrapper"]

@@ -42,26 +42,26 @@ def test_what_is_not_refused(settings: Settings) -> None:
 
 
 def test_what_is(settings: Settings) -> None:
-    assert asked(settings, image="el:9") == "the image el:9 is not allowed here (these are: debian:*, user/own:*)"
+    assert asked(settings, image="el:9") == "the image el:9 is not allowed here (allowed: debian:*, user/own:*)"
     place = f"in the system library {settings.library_system} (`dayfly image list`"
     assert asked(settings, image="debian:99").startswith(f"there is no image debian:99 {place}")
     assert asked(settings, "never", image="debian:12").startswith("never has no virtual machines (")
     assert asked(settings, "always", image="none").startswith("every job of always runs in a virtual machine (")
-    assert asked(settings, network="nat").startswith("the job names no image, and the site has no default one (")
-    assert asked(settings, image="debian:12;id") == "'debian:12;id' is no image's name or digest (write it like debian:12)"
+    assert asked(settings, network="nat").startswith("the job names no image, and the site has no default image (")
+    assert asked(settings, image="debian:12;id") == "'debian:12;id' is not an image's name or digest (write it like debian:12)"
     assert "names no image: " in asked(settings, image="user/Own:3")
-    assert asked(settings, "always", memory=1025).startswith("a machine of always has at most 1 GiB of memory, and the job asks")
+    assert asked(settings, "always", memory=1025).startswith(
+        "a machine of always has at most 1 GiB of memory, but the job requests"
+    )
     assert asked(settings, "always", memory=1024) == asked(settings, "other", memory=1025, image="debian:12") == ""
 
 
 def test_a_job_in_which_no_machine_fits(settings: Settings) -> None:
     least = settings.batch_overhead // 1024**2 + 128
-    assert asked(settings, "always", memory=64).startswith("the job has 64 MiB of memory, a machine needs ")
-    assert asked(settings, "always", memory=least).startswith(f"the job has {least} MiB of memory, a machine needs ")
+    assert asked(settings, "always", memory=64).startswith("the job has 64 MiB of memory, but a machine needs ")
+    assert asked(settings, "always", memory=least).startswith(f"the job has {least} MiB of memory, but a machine needs ")
     assert asked(settings, "always", memory=least + 1) == ""
-    assert asked(settings, "always", maps=700).startswith(
-        "the job may map 700 MiB of address space, and a machine's process needs"
-    )
+    assert asked(settings, "always", maps=700).startswith("the job's address space is limited to 700 MiB, but QEMU needs")
     assert asked(settings, "always", maps=895).endswith("(ask for 896 MiB or more (h_vmem, ulimit -v))")
     assert asked(settings, "always", maps=896) == ""
     assert asked(settings, "always", memory=64, maps=128, slots=8) == "", "all together have enough"
@@ -71,7 +71,7 @@ def test_a_job_in_which_no_machine_fits(settings: Settings) -> None:
 @pytest.mark.parametrize("share", ["data", "./data:ro", "/data,data", "~/data"])
 def test_relative_paths_of_folders(settings: Settings, share: str) -> None:
     relative = share.split(",")[-1]
-    expected = f"a folder to share is named by its whole path, and {relative!r} is none (begin it with /)"
+    expected = f"the shared folder {relative!r} is not an absolute path (write it with a leading /)"
     assert asked(settings, "always", share=share) == expected
     assert asked(settings, "always", share="/data:ro,/sw") == asked(settings, "always", share="") == ""
 

@@ -47,8 +47,8 @@ class Asked:
     def show(self, text: str) -> None:
         self.calls.append(text)
 
-    def settle(self) -> None:
-        self.calls.append("settle")
+    def flush(self) -> None:
+        self.calls.append("flush")
 
     def requeue(self) -> str:
         self.calls.append("requeue")
@@ -59,7 +59,7 @@ def told(settings: Settings, reason: str, restarts: str = "0", accelerator: str 
     asked = Asked()
     job = BatchJob("slurm", "q", {"job": "1", "restarts": restarts}, Allocation(1, 0))
     machine = replace(RECORD.machine, accelerator=accelerator)
-    Reporter(asked, job, settings, process.warn).told(
+    Reporter(asked, job, settings, process.warn).report(
         replace(RECORD, state="ended", machine=machine, end=End(125, reason, "why\nso"))
     )
     return asked.calls
@@ -73,12 +73,12 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.mark.parametrize(
     ("reason", "restarts", "calls"),
     [
-        ("qemu-failed", "0", ["settle", "requeue"]),
-        ("host-failed", "1", ["settle", "requeue"]),
-        ("host-failed", "2", ["settle"]),
-        ("kernel-failed", "0", ["settle"]),
-        ("exit", "0", ["settle"]),
-        ("not-started", "0", ["settle"]),
+        ("qemu-failed", "0", ["flush", "requeue"]),
+        ("host-failed", "1", ["flush", "requeue"]),
+        ("host-failed", "2", ["flush"]),
+        ("kernel-failed", "0", ["flush"]),
+        ("exit", "0", ["flush"]),
+        ("not-started", "0", ["flush"]),
     ],
 )
 def test_only_for_the_hosts_sake_and_a_bounded_number_of_times(
@@ -88,8 +88,8 @@ def test_only_for_the_hosts_sake_and_a_bounded_number_of_times(
 
 
 def test_kernels_that_do_not_come_up_under_kvm(settings: Settings) -> None:
-    assert told(settings, "kernel-failed", accelerator="kvm") == ["settle", "requeue"]
-    assert told(settings, "root-failed", accelerator="kvm") == ["settle"]
+    assert told(settings, "kernel-failed", accelerator="kvm") == ["flush", "requeue"]
+    assert told(settings, "root-failed", accelerator="kvm") == ["flush"]
     (note,) = (settings.cache_folder / "failing").iterdir()
     assert note.read_text().startswith("1\n")  # the second only
 
@@ -99,14 +99,14 @@ def test_an_image_is_backed_off_after_three_failures_in_a_row(settings: Settings
         told(settings, "agent-failed")
         image_failures.check(settings, DIGEST)
     told(settings, "root-failed")
-    with pytest.raises(image_failures.Failing, match="the last 3 times: why so"):
+    with pytest.raises(image_failures.Failing, match="the last 3 machines of this image failed to start on this host: why so"):
         image_failures.check(settings, DIGEST)
     (note,) = (settings.cache_folder / "failing").iterdir()
     os.utime(note, (1, 1))
     image_failures.check(settings, DIGEST)
     told(settings, "root-failed")
     asked = Asked()
-    Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings, process.warn).told(RECORD)
+    Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings, process.warn).report(RECORD)
     image_failures.check(settings, DIGEST)
     assert asked.calls == [summary(RECORD)] == [f"debian:12 {DIGEST} tcg template 0.16s"]
 

@@ -187,7 +187,7 @@ def test_the_file_that_names_a_jobs_hosts_is_there(tmp_path: Path) -> None:
 
 
 def test_relative_folders_are_refused() -> None:
-    with pytest.raises(Refused, match="named by its whole path, and 'data' is none"):
+    with pytest.raises(Refused, match="the shared folder 'data' is not an absolute path"):
         read(Request(("a",), share="/x,data"), VARIABLES)
 
 

@@ -37,7 +37,7 @@ def test_a_whole_description() -> None:
     assert {field.name for field in fields(job)} - {"first", "last"} | {"array"} == set(_READERS)
 
 
-def test_all_mistakes_at_once(tmp_path: Path) -> None:
+def test_all_errors_at_once(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_text(
         'imag = "x"\ncommand = []\ncpus = 0\nmemory = "much"\nname = "-x"\narray = "9-1"\nqueue = "a b"\noutput = "a b"\n'
@@ -45,7 +45,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     )
     with pytest.raises(FileErrors) as found:
         read(path)
-    assert [mistake.place for mistake in found.value.mistakes] == [
+    assert [error.place for error in found.value.errors] == [
         *("imag", "command", "cpus", "memory", "name", "array", "queue", "output", "network", "boot", "shares", "time"),
         *("environment", "account", "image"),
     ]

@@ -15,7 +15,7 @@ from dayfly.batch.adapters.slurm import submit as slurm
 from dayfly.batch.adapters.torque import submit as torque
 from dayfly.batch.submission import store
 from dayfly.batch.submission.states import NoAnswer, State, first_failure
-from dayfly.batch.submission.system import Words, check_command, present
+from dayfly.batch.submission.system import Adapter, check_command, present
 from dayfly.batch.systems import SYSTEMS
 from dayfly.errors import NotFound, Refused
 from tests.unit.batch.described import WHOLE
@@ -49,15 +49,15 @@ def test_numbers() -> None:
 @EVERYWHERE
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_answers_that_are_no_numbers(system: str, answer: str) -> None:
-    with pytest.raises(Refused, match="and not with a job's"):
-        SYSTEMS[system].words.number(answer)
+    with pytest.raises(Refused, match="did not print a job's"):
+        SYSTEMS[system].adapter.number(answer)
 
 
 @EVERYWHERE
 @given(st.text())
 def test_a_number_is_a_name_in_its_own_folder(system: str, answer: str) -> None:
     try:
-        number = SYSTEMS[system].words.number(answer)
+        number = SYSTEMS[system].adapter.number(answer)
     except Refused:
         return
     with pytest.raises(NotFound):
@@ -69,7 +69,7 @@ def test_a_number_is_a_name_in_its_own_folder(system: str, answer: str) -> None:
     ["../x", "pbs:", "pbs:..", "pbs:../x", "pbs:a/b", "pbs:.x", "pbs:[", "PBS:1", "pbs:1\n", "pbs:" + "1" * 200, "a/b:1", ""],
 )
 def test_what_is_no_id(identity: str) -> None:
-    with pytest.raises(Refused, match="is no job's id"):
+    with pytest.raises(Refused, match="is not a job's id"):
         store.recall(identity)
 
 
@@ -89,7 +89,7 @@ def test_what_squeue_says(answer: str, state: State) -> None:
 
 
 def test_what_squeue_does_not_say() -> None:
-    with pytest.raises(NoAnswer, match="squeue failed, so nobody knows where the job is"):
+    with pytest.raises(NoAnswer, match="squeue failed, so the job's state is not known"):
         slurm.state("7 RUNNING None", 1, "7")
 
 
@@ -152,17 +152,17 @@ def full(job: str, state: str, exit_status: str = "", variables: str = "PBS_O_HO
         ("?", State.RUNNING),
     ],
 )
-def test_what_qstat_of_pbs_and_torque_says(words: Words, letter: str, state: State) -> None:
+def test_what_qstat_of_pbs_and_torque_says(words: Adapter, letter: str, state: State) -> None:
     assert words.state(full("42.head", letter) + full("43.head", "Q"), 0, "42.head") is state
 
 
 @pytest.mark.parametrize("words", [pbs, torque])
-def test_what_qstat_of_pbs_and_torque_does_not_say(words: Words) -> None:
+def test_what_qstat_of_pbs_and_torque_does_not_say(words: Adapter) -> None:
     for status in (0, 153, 35):  # 153: it knows no such job; 35: it is history
         assert words.state("", status, "42.head") is State.ENDED
     assert words.state(full("43.head", "R"), 153, "42.head") is State.ENDED
     for status in (1, 2, 111):
-        with pytest.raises(Refused, match="nobody knows"):
+        with pytest.raises(Refused, match="state is not known"):
             words.state("", status, "42.head")
 
 
@@ -184,7 +184,7 @@ def test_a_jobs_variables_change_nothing() -> None:
     ("said", "status"),
     [("0", 0), ("5", 5), ("143", 143), ("265", 137), ("271", 143), ("-1", None), ("-3", None), ("", None), ("x", None)],
 )
-def test_how_a_job_of_pbs_or_torque_ended(words: Words, said: str, status: int | None) -> None:
+def test_how_a_job_of_pbs_or_torque_ended(words: Adapter, said: str, status: int | None) -> None:
     assert words.status(full("42.head", "F", said), "42.head", 1) == status
     assert words.status(full("43.head", "F", "1"), "42.head", 1) is None
 
@@ -201,7 +201,7 @@ def test_how_a_job_of_pbs_or_torque_ended(words: Words, said: str, status: int |
         (torque, "-29", None),
     ],
 )
-def test_how_a_job_ended_that_went_over_a_limit(words: Words, said: str, status: int | None) -> None:
+def test_how_a_job_ended_that_went_over_a_limit(words: Adapter, said: str, status: int | None) -> None:
     assert words.status(full("42.head", "F", said), "42.head", 1) == status
 
 
@@ -211,8 +211,8 @@ def test_how_the_tasks_of_an_array_ended() -> None:
     assert pbs.status(own + tasks, "42[].head", 3) == 5, "the first by its number"
     assert pbs.status(own + tasks, "42[].head", 4) is None
     assert pbs.status(own, "42[].head", 1) is None, "what PBS says of the array itself is no task's status"
-    assert pbs.told("42[].head", 3) == ["qstat", "-x", "-f", "-t", "42[].head"]
-    assert torque.told("42.head", 1) == torque.ask("42.head") == ["qstat", "-f", "42.head"]
+    assert pbs.ask_status("42[].head", 3) == ["qstat", "-x", "-f", "-t", "42[].head"]
+    assert torque.ask_status("42.head", 1) == torque.ask("42.head") == ["qstat", "-f", "42.head"]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_how_the_tasks_of_an_array_ended() -> None:
 )
 def test_what_condor_q_says(answer: str, state: State) -> None:
     assert htcondor.state(answer, 0, "7") is state
-    with pytest.raises(Refused, match="nobody knows"):
+    with pytest.raises(Refused, match="state is not known"):
         htcondor.state(answer, 1, "7")
 
 
@@ -261,7 +261,7 @@ def test_what_condor_history_says(answer: str, tasks: int, status: int | None) -
 @EVERYWHERE
 @given(st.text(), st.integers(0, 255))
 def test_no_answer_breaks_anything(system: str, answer: str, status: int) -> None:
-    words = SYSTEMS[system].words
+    words = SYSTEMS[system].adapter
     assert words.status(answer, "42", 3) is None
     try:
         assert isinstance(words.state(answer, status, "42"), State)
@@ -284,7 +284,7 @@ def test_no_answer_breaks_anything(system: str, answer: str, status: int) -> Non
     ],
 )
 def test_whose_machine_a_record_is_of(system: str, batch: dict[str, str], expected: tuple[str, int]) -> None:
-    assert SYSTEMS[system].words.task(batch) == expected
+    assert SYSTEMS[system].adapter.task(batch) == expected
 
 
 def test_the_first_failure_is_the_first_tasks() -> None:
@@ -324,9 +324,9 @@ def test_a_qsub_of_another_batch_system_gets_no_job(here: str, named: str, tmp_p
     variables = {"PATH": str(tmp_path)}
     check_command(SYSTEMS[here], variables, SYSTEMS)
     check_command(SYSTEMS["htcondor"], variables, SYSTEMS)  # whose command is missing, which is told when it is called
-    with pytest.raises(Refused, match=f"qsub is the one of {here} here, and not of {named}"):
+    with pytest.raises(Refused, match=f"qsub on this host belongs to {here}, not to {named}"):
         check_command(SYSTEMS[named], variables, SYSTEMS)
     (tmp_path / "qconf").unlink(missing_ok=True)
     for mark in ("pbs_rstat", "qchkpt"):
         (tmp_path / mark).unlink(missing_ok=True)
-    check_command(SYSTEMS[named], variables, SYSTEMS)  # nobody knows whose it is, but for the user
+    check_command(SYSTEMS[named], variables, SYSTEMS)  # state is not known whose it is, but for the user

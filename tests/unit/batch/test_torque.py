@@ -64,9 +64,9 @@ def test_variables_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("script", "arguments", "why"),
     [
-        ("echo\n", ["-l", "vm_image=debian:12"], "knows no vm_image"),
-        ("#PBS -l vm_image=debian:12\n", ["-v", "A=1"], "add DAYFLY_IMAGE=debian:12 to that"),
-        ("#PBS -l vm_image=debian:12 -N x\n", [], "several things"),
+        ("echo\n", ["-l", "vm_image=debian:12"], "vm_image on qsub's command line"),
+        ("#PBS -l vm_image=debian:12\n", ["-v", "A=1"], "add DAYFLY_IMAGE=debian:12 to -v"),
+        ("#PBS -l vm_image=debian:12 -N x\n", [], "several options"),
         ("#PBS -l vm_share=/a,/b\n", [], "one folder"),
     ],
 )

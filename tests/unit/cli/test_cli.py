@@ -12,8 +12,8 @@ from dayfly.cli.commands import COMMANDS
 from dayfly.cli.listing import table
 from dayfly.cli.parser import Parser, UsageError
 from dayfly.cli.run import configure, description, environment
+from dayfly.cli.toplevel import toplevel_parser
 from dayfly.cli.usage import _row
-from dayfly.cli.whole import whole_parser
 from dayfly.job.description import JobDescription
 from dayfly.job.records import Records
 from dayfly.job.usage import ImageUsed, MachineUsed, UsageRecord
@@ -64,7 +64,7 @@ def test_options() -> None:
         ["a", "--save-as", f"sha256:{'0' * 64}"],
     ],
 )
-def test_mistakes_on_the_command_line(words: list[str]) -> None:
+def test_errors_on_the_command_line(words: list[str]) -> None:
     with pytest.raises(UsageError):
         job(*words)
 
@@ -83,7 +83,7 @@ def test_path_that_is_said_for_the_job_is_its_own() -> None:
     assert not job("a", "--env", "PATHS=/x").own_path
 
 
-def test_mistakes_are_one_line_and_125(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line_and_125(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "debian:12", "ls"]) == 125
     error = capsys.readouterr().err
     assert error.startswith("dayfly: ")
@@ -105,7 +105,7 @@ def subcommands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser
 
 
 def test_everything_has_a_help_text() -> None:
-    parsers = subcommands(whole_parser())
+    parsers = subcommands(toplevel_parser())
     assert len(parsers) > len(COMMANDS) + 1
     for parser in parsers:
         assert parser.description
@@ -114,7 +114,7 @@ def test_everything_has_a_help_text() -> None:
 
 
 def leaves() -> list[Parser]:
-    found = [parser for parser in subcommands(whole_parser()) if parser._subparsers is None]
+    found = [parser for parser in subcommands(toplevel_parser()) if parser._subparsers is None]
     assert all(isinstance(parser, Parser) for parser in found)
     return found  # type: ignore[return-value]
 
@@ -175,7 +175,7 @@ def test_the_documented_import_of_a_disk() -> None:
 
 
 @pytest.mark.parametrize("parser", leaves(), ids=lambda parser: parser.prog.replace(" ", "-"))
-def test_mistakes_name_the_help_of_their_own_command(
+def test_errors_name_the_help_of_their_own_command(
     parser: Parser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "recall", str)  # it reads which jobs were submitted
@@ -191,7 +191,9 @@ def test_mistakes_name_the_help_of_their_own_command(
 
 def test_every_listing_has_json() -> None:
     listings = [
-        parser for parser in subcommands(whole_parser()) if parser.prog.split()[-1] in ("list", "show", "ps", "verify", "doctor")
+        parser
+        for parser in subcommands(toplevel_parser())
+        if parser.prog.split()[-1] in ("list", "show", "ps", "verify", "doctor")
     ]
     assert len(listings) == 12
     for parser in listings:
@@ -244,7 +246,7 @@ def test_a_console_that_was_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DAYFLY_SETTINGS", str(settings))
     Records(tmp_path / "records").write(running_record())
     assert main(["usage", "show", "0123456789", "--console"]) == 125
-    assert capsys.readouterr().err.startswith("dayfly: the console of this job was not kept")
+    assert capsys.readouterr().err.startswith("dayfly: the console of this job was not saved")
 
 
 def test_a_folder_that_cannot_be_used_is_a_message(

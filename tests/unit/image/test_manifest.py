@@ -94,7 +94,7 @@ def test_a_whole_disk_has_no_kernel_that_is_known(boot: BootMode) -> None:
     jsonschema.validate(json.loads(content), schema())
     assert parse_manifest(render_manifest(Manifest(MANIFEST.config, (disk,)))).layers == (disk,)
     for beside in (LAYERS[0], disk):
-        with pytest.raises(Refused, match="layers of the kind"):
+        with pytest.raises(Refused, match="layers of the type"):
             parse_manifest(render_manifest(Manifest(MANIFEST.config, (disk, beside))))
 
 
@@ -180,9 +180,9 @@ def _without(role: Role) -> Manifest:
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        (_without(Role.ROOT), "0 layers of the kind root"),
-        (_without(Role.KERNEL), "0 layers of the kind kernel"),
-        (replace(MANIFEST, layers=(*LAYERS, LAYERS[0])), "2 layers of the kind root"),
+        (_without(Role.ROOT), "0 layers of the type root"),
+        (_without(Role.KERNEL), "0 layers of the type kernel"),
+        (replace(MANIFEST, layers=(*LAYERS, LAYERS[0])), "2 layers of the type root"),
         (replace(MANIFEST, layers=tuple(LAYERS) * 17), "at most 64"),
         (replace(MANIFEST, layers=(layer(Role.ROOT, "ext4", DIGEST, 1), LAYERS[1])), "root is ext4, not erofs or squashfs"),
         (replace(MANIFEST, layers=(LAYERS[0], layer(Role.KERNEL, "elf", DIGEST, 1024**3))), "more than"),
@@ -215,8 +215,8 @@ def _config(**changes: Any) -> bytes:
         (_CONFIG_BYTES.replace(b'"schema":1', b'"schema":2'), "format 2.*newer Dayfly"),
         (_CONFIG_BYTES.replace(b'"amd64"', b'"arm64"'), "architecture"),
         (_config(kernel=Kernel("../../x")), "kernel.version"),
-        (_config(kernel=Kernel("6.1", "dayfly.root=vdb:ext4")), "Dayfly's own"),
-        (_config(kernel=Kernel("6.1", 'quiet "init=/bin/sh"')), "Dayfly's own"),
+        (_config(kernel=Kernel("6.1", "dayfly.root=vdb:ext4")), "reserved for Dayfly"),
+        (_config(kernel=Kernel("6.1", 'quiet "init=/bin/sh"')), "reserved for Dayfly"),
         (_config(kernel=Kernel("6.1", "a\nb")), "commandLine"),
         (_config(environment={"A-B": "c"}), "is not NAME=value"),
         (_config(environment={"A": "c\0"}), "is not NAME=value"),

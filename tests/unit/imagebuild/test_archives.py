@@ -10,7 +10,7 @@ from dayfly.imagebuild.archives import (
     Archive,
     Suite,
     choose,
-    kept_lines,
+    image_source_lines,
     parse_options,
     parse_targets,
     source_lines,
@@ -57,7 +57,7 @@ def test_the_settings_mirror_goes_first() -> None:
 
 
 def test_a_distribution_that_apt_does_not_know_is_not_found() -> None:
-    with pytest.raises(NotFound, match="configured with no archive of Ubuntu") as caught:
+    with pytest.raises(NotFound, match="has no archive of Ubuntu configured") as caught:
         choose(parse_targets(CONFIGURED), UBUNTU, "")
     assert "build.mirror" in caught.value.hint
 
@@ -77,7 +77,7 @@ def test_the_image_keeps_its_archive_and_no_password() -> None:
         f"deb [signed-by={KEYRING}] http://mirror.example/debian bookworm main contrib"
     )
     secret = [Suite("http://me:secret@mirror.example/debian", "bookworm"), found[1]]
-    assert kept_lines(secret, ["main"]) == [
+    assert image_source_lines(secret, ["main"]) == [
         "deb http://mirror.example/debian bookworm main",
         "deb http://mirror.example/sec bookworm-security main",
     ]

@@ -11,7 +11,7 @@ import pytest
 from dayfly.errors import NoSpace, ProgramFailed, Refused
 from dayfly.imagebuild import debian, filesystem, namespace
 from dayfly.imagebuild.boot import unpacked, unpacked_name
-from dayfly.imagebuild.namespace import space_told
+from dayfly.imagebuild.namespace import reporting_no_space
 
 
 def test_mmdebstrap_fills_a_root() -> None:
@@ -88,9 +88,9 @@ def test_filesystems_have_fixed_names_inside() -> None:
 
 
 def test_a_full_disk_is_told_from_other_failures() -> None:
-    with pytest.raises(NoSpace, match=r"/some/where for mkfs"), space_told(Path("/some/where")):
+    with pytest.raises(NoSpace, match=r"/some/where for mkfs"), reporting_no_space(Path("/some/where")):
         raise ProgramFailed(["mkfs"], 1, "write: No space left on device")
-    with pytest.raises(ProgramFailed), space_told(Path("/some/where")):
+    with pytest.raises(ProgramFailed), reporting_no_space(Path("/some/where")):
         raise ProgramFailed(["mkfs"], 1, "bad luck")
 
 

@@ -92,7 +92,7 @@ def test_notes_of_aufs_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [".wh.", ".wh..", "a/.wh..", ".wh..."])
 def test_a_whiteout_of_no_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Refused, match="hides no file"):
+    with pytest.raises(Refused, match="is not a valid whiteout"):
         merged(tmp_path, tar(file("b")), tar(file(name)))
 
 
@@ -126,14 +126,16 @@ def test_hard_links_within_and_across_layers(tmp_path: Path) -> None:
     assert tree.root.children["s"] is tree.root.children["t"]
 
 
-@pytest.mark.parametrize(("target", "why"), [("none", "not there"), ("../etc/passwd", r"with \.\. in it"), ("d", "to a folder")])
+@pytest.mark.parametrize(
+    ("target", "why"), [("none", "does not exist"), ("../etc/passwd", r"contains \.\."), ("d", "to a folder")]
+)
 def test_hard_links_that_lead_nowhere_are_refused(tmp_path: Path, target: str, why: str) -> None:
     with pytest.raises(Refused, match=why):
         merged(tmp_path, tar(folder("d"), hard("a", target)))
 
 
 def test_an_absolute_hard_link_is_one_inside_the_container(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="not there"):
+    with pytest.raises(Refused, match="does not exist"):
         merged(tmp_path, tar(hard("a", "/etc/passwd")))
 
 
@@ -149,7 +151,7 @@ def test_a_dangling_link_above_a_file_makes_a_folder_inside(tmp_path: Path) -> N
 
 
 def test_links_in_a_circle_and_files_below_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="circle"):
+    with pytest.raises(Refused, match="loop"):
         merged(tmp_path, tar(link("a", "b"), link("b", "a"), file("a/x")))
     with pytest.raises(Refused, match="not a folder"):
         merged(tmp_path, tar(file("a"), file("a/x")))
@@ -159,13 +161,13 @@ def test_links_that_lead_around_for_long_are_refused(tmp_path: Path) -> None:
     """Forty links of two thousand steps each, for each of many entries, would take hours."""
     around = "a/../" * 800
     links = [link(f"l{at}", f"{around}l{at - 1}" if at else f"{around}a") for at in range(30)]
-    with pytest.raises(Refused, match="lead around"):
+    with pytest.raises(Refused, match="too many steps"):
         merged(tmp_path, tar(folder("a"), *links, *(file(f"l29/{at}") for at in range(100))))
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "a/..", "..", "/../x"])
 def test_paths_that_lead_up_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Refused, match=r"with \.\. in it"):
+    with pytest.raises(Refused, match=r"contains \.\."):
         merged(tmp_path, tar(folder("a"), file(name)))
 
 
@@ -191,7 +193,7 @@ def test_the_root_keeps_its_attributes_and_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_limits_of_entries_depth_names_and_sizes(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="more than the 10 entries"):
+    with pytest.raises(Refused, match="more than the limit of 10 entries"):
         merged(tmp_path, *[tar(*(file(f"{n}{at}") for at in range(6))) for n in "ab"], limits=Limits(entries=10))
     with pytest.raises(Refused, match="more than 10 entries"):
         merged(tmp_path, tar(*(file(f"{at}") for at in range(11))), limits=Limits(entries=10))
@@ -264,7 +266,7 @@ def test_attributes_are_kept_and_those_of_the_kernels_are_not(tmp_path: Path) ->
 
 @pytest.mark.parametrize("number", ["-1", str(2**32 - 1), str(2**62)])
 def test_owners_that_there_cannot_be_are_refused(tmp_path: Path, number: str) -> None:
-    with pytest.raises(Refused, match="there cannot be"):
+    with pytest.raises(Refused, match="has an invalid"):
         merged(tmp_path, tar(file("a", pax_headers={"uid": number})))
 
 
@@ -410,10 +412,10 @@ def test_furnishing_follows_links_and_replaces_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("directory", "why"),
     [
-        ("/app", "the container's WorkingDir, /app, is a file in its layers"),
-        ("/linked", "the container's WorkingDir, /linked, is a file in its layers"),
-        ("/pipe", "the container's WorkingDir, /pipe, is a fifo in its layers"),
-        ("/app/below", "the container's WorkingDir, /app/below, cannot be made: .* below 'app', which is not a folder"),
+        ("/app", "the container image's WorkingDir, /app, is a file in its layers"),
+        ("/linked", "the container image's WorkingDir, /linked, is a file in its layers"),
+        ("/pipe", "the container image's WorkingDir, /pipe, is a fifo in its layers"),
+        ("/app/below", "the container image's WorkingDir, /app/below, cannot be made: .* below 'app', which is not a folder"),
     ],
 )
 def test_a_working_directory_that_is_none_is_refused(tmp_path: Path, directory: str, why: str) -> None:

@@ -29,7 +29,7 @@ def test_disks(text: str, shown: str, name: str) -> None:
     if name:
         assert str(source.name()) == name
     else:
-        with pytest.raises(Refused, match="no name for the image"):
+        with pytest.raises(Refused, match="no image name"):
             source.name()
 
 
@@ -63,5 +63,5 @@ def test_checksums() -> None:
         parse_checksum("sha256", f" sha256:{digits}\n") == parse_checksum("sha256", digits) == Checksum("sha256", digits.lower())
     )
     for algorithm, text in (("sha512", digits), ("sha256", "g" * 64), ("sha256", "")):
-        with pytest.raises(Refused, match=f"no {algorithm} checksum"):
+        with pytest.raises(Refused, match=f"not a {algorithm} checksum"):
             parse_checksum(algorithm, text)

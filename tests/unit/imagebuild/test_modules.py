@@ -44,12 +44,12 @@ def test_what_is_missing_is_said_unless_it_may_be() -> None:
     "line", ["../../etc/passwd:", "/kernel/a.ko:", "kernel/a.ko: ../b.ko", "kernel/a.txt:", "nonsense", "kernel/a.ko"]
 )
 def test_lines_that_depmod_never_writes_are_refused(line: str) -> None:
-    with pytest.raises(Refused, match="none of depmod's"):
+    with pytest.raises(Refused, match="a malformed line"):
         parse_index(line, "")
 
 
 def test_a_circle_is_refused() -> None:
-    with pytest.raises(Refused, match="circle: a b a"):
+    with pytest.raises(Refused, match="circular dependency: a b a"):
         load_order(parse_index("a.ko: b.ko\nb.ko: a.ko\n", ""), ["a"])
 
 

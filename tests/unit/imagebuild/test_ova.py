@@ -63,7 +63,7 @@ def test_manifests_are_compared(tmp_path: Path, form: str) -> None:
     wrong = LINES[form].replace("disk.vmdk", "other.vmdk")
     with pytest.raises(Refused, match=r"a\.mf in a\.ova has no line for disk\.vmdk"):
         said(tmp_path, wrong)
-    with pytest.raises(Corrupt, match=r"disk\.vmdk in a\.ova is not what the manifest there says"):
+    with pytest.raises(Corrupt, match=r"disk\.vmdk in a\.ova does not match the manifest"):
         look(tmp_path, ("a.ovf", OVF), ("a.mf", LINES[form].encode()), ("disk.vmdk", DISK + b"!"))
 
 
@@ -103,9 +103,9 @@ def test_a_line_that_cannot_be_read_refuses_all(tmp_path: Path, line: str) -> No
 
 
 def test_all_files_that_a_manifest_names_are_compared(tmp_path: Path) -> None:
-    with pytest.raises(Corrupt, match=r"a\.ovf in a\.ova is not"):
+    with pytest.raises(Corrupt, match=r"a\.ovf in a\.ova does not"):
         said(tmp_path, f"SHA256(disk.vmdk)= {digest('sha256')}\nSHA256(a.ovf)= {'0' * 64}\n")
-    with pytest.raises(Corrupt, match=r"disk\.vmdk in a\.ova is not"):
+    with pytest.raises(Corrupt, match=r"disk\.vmdk in a\.ova does not"):
         said(tmp_path, f"SHA256(disk.vmdk)= {digest('sha256')}\nSHA1(disk.vmdk)= {'0' * 40}\n")
 
 
@@ -113,7 +113,7 @@ def test_several_or_large_manifests_are_refused(tmp_path: Path) -> None:
     line = LINES["sha256sum"].encode()
     with pytest.raises(Refused, match="2 manifests"):
         look(tmp_path, ("a.ovf", OVF), ("a.mf", line), ("b.MF", line), ("disk.vmdk", DISK))
-    with pytest.raises(Refused, match="more than the 65536"):
+    with pytest.raises(Refused, match="more than the limit of 65536"):
         look(tmp_path, ("a.ovf", OVF), ("a.mf", line * 1000), ("disk.vmdk", DISK))
 
 
@@ -140,14 +140,14 @@ def test_names_as_tools_take_them_from_the_machine(tmp_path: Path, name: str, fo
 
 @pytest.mark.parametrize("name", ["../x.vmdk", "/x.vmdk", "d/x.vmdk", "..", "a\nb.vmdk", "a\x1bb.vmdk", "./../x.vmdk", "a" * 300])
 def test_names_that_there_may_not_be(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Refused, match="a name that it may not have") as caught:
+    with pytest.raises(Refused, match="an invalid name") as caught:
         look(tmp_path, ("a.ovf", OVF), (name, DISK), form=tarfile.PAX_FORMAT)
     assert caught.value.message.isprintable()
     assert "unpack it" in caught.value.hint
 
 
 def test_a_name_twice(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="there twice"):
+    with pytest.raises(Refused, match="a file twice"):
         look(tmp_path, ("a.ovf", OVF), ("disk.vmdk", DISK), ("./disk.vmdk", DISK))
 
 
@@ -155,7 +155,7 @@ def test_a_header_that_claims_more_than_there_can_be(tmp_path: Path) -> None:
     info = tarfile.TarInfo("disk.vmdk")
     info.size = 1 << 62
     (tmp_path / "a.ova").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
-    with (tmp_path / "a.ova").open("rb") as file, pytest.raises(Refused, match="cut short"):
+    with (tmp_path / "a.ova").open("rb") as file, pytest.raises(Refused, match="truncated"):
         disk_in(file, "a.ova")
 
 

@@ -1,4 +1,4 @@
-"""Recipes: what they say, and every mistake in them."""
+"""Recipes: what they say, and every error in them."""
 
 from __future__ import annotations
 
@@ -164,19 +164,23 @@ url = "file:///srv/own%20packages"
 gpgcheck = false
 """
 RPM_MISTAKES = [
-    ('release = "9.4"', 'release = "-9"', "release: cannot be '-9' (what $releasever is to be, like 9)"),
+    ('release = "9.4"', 'release = "-9"', "release: cannot be '-9' (the value of $releasever, like 9)"),
     ('"@core"]', '"--nogpgcheck"]', "packages[3]: cannot be '--nogpgcheck'"),
     ('"@core"]', '"a b"]', "packages[3]: cannot be 'a b'"),
     ("date =", "variant = 'apt'\ndate =", "variant: is not for RPM distributions"),
-    ("date =", "users = [{name = 'a', uid = 1}]\ndate =", "users: is not for RPM distributions (a step of run can do it)"),
+    ("date =", "users = [{name = 'a', uid = 1}]\ndate =", "users: is not for RPM distributions (use a step of run)"),
     ("date =", "files = [{path = '/a', content = '', owner = 'daemon'}]\ndate =", "files[0].owner: is a name"),
-    ('network = "nat"', 'network = "none"', "repository[0].url: needs a network (write [machine] network"),
-    ('gpgkey = "key.asc"', "", "repository[0].gpgkey: is missing (the file of the key beside the recipe; gpgcheck = false takes"),
+    ('network = "nat"', 'network = "none"', "repository[0].url: needs a network (add [machine] network"),
+    (
+        'gpgkey = "key.asc"',
+        "",
+        "repository[0].gpgkey: is missing (give the key's file, next to the recipe; gpgcheck = false accepts",
+    ),
     ('gpgkey = "key.asc"', 'gpgkey = "../../key.asc"', "repository[0].gpgkey: '../../key.asc' is outside of the recipe's folder"),
     ('gpgkey = "key.asc"', 'gpgkey = "none.asc"', "repository[0].gpgkey: cannot be read: No such file"),
-    ("gpgcheck = false", 'gpgcheck = false\ngpgkey = "key.asc"', "repository[1].gpgkey: is of no use with gpgcheck = false"),
+    ("gpgcheck = false", 'gpgcheck = false\ngpgkey = "key.asc"', "repository[1].gpgkey: has no effect with gpgcheck = false"),
     ("gpgcheck = false", "gpgcheck = 'no'", "repository[1].gpgcheck: cannot be 'no' (true or false)"),
-    ('name = "own"', 'name = "base"', "repository: base is there twice"),
+    ('name = "own"', 'name = "base"', "repository: has base twice"),
     ('name = "own"', 'name = "a]\\n[b"', "repository[1].name: cannot be"),
     ("file:///srv/own%20packages", "ftp://x/y", "repository[1].url: cannot be 'ftp://x/y'"),
     ("file:///srv/own%20packages", "file:///x\\ngpgcheck=0", "repository[1].url: cannot be"),
@@ -211,7 +215,7 @@ def test_an_rpm_distribution(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "instead", "told"), RPM_MISTAKES)
-def test_mistakes_in_an_rpm_distribution(tmp_path: Path, text: str, instead: str, told: str) -> None:
+def test_errors_in_an_rpm_distribution(tmp_path: Path, text: str, instead: str, told: str) -> None:
     (tmp_path / "key.asc").write_bytes(b"a key\n")
     assert RPM.count(text) == 1
     with pytest.raises(FileErrors) as caught:
@@ -266,15 +270,15 @@ MISTAKES = [
 LINES = [
     ("packages = 'gcc'", "packages: is not a list"),
     ("packages = ['gcc', 'Gcc', 'a b', '-x', 'a,b', '../x', 'gcc', 7]", "packages[1]: cannot be 'Gcc'"),
-    ("packages = ['gcc', 'gcc']", "packages[1]: gcc is there twice"),
+    ("packages = ['gcc', 'gcc']", "packages[1]: repeats gcc"),
     ("packages = ['a,b']", "packages[0]: cannot be 'a,b'"),
     ("packages = ['--help']", "packages[0]: cannot be '--help'"),
-    ("packages = ['linux-image-amd64']", "kernel.release: the package linux-image-amd64 brings a kernel already"),
+    ("packages = ['linux-image-amd64']", "kernel.release: the package linux-image-amd64 already contains a kernel"),
     ("variant = 'custom'", "variant: cannot be 'custom' (one of essential"),
     ("components = ['main', 'non free']", "components[1]: cannot be 'non free'"),
     ("boot = 'grub'", "boot: cannot be 'grub' (one of agent, system)"),
     ("default_user = 'No Body'", "default_user: cannot be 'No Body'"),
-    ("package = ['gcc']", "package: no such field (did you mean packages?)"),
+    ("package = ['gcc']", "package: unknown field (did you mean packages?)"),
     ("files = 1", "files: is not a list of tables"),
     ("users = {name = 'x'}", "users: is not a list of tables"),
     ("environment = 3", "environment: is not a table"),
@@ -287,7 +291,7 @@ LINES = [
 ]
 TABLES = [
     ("[[files]]\npath = '/a'", "files[0].content: is missing"),
-    ("[[files]]\npath = '/a'\ncontent = ''\nsource = 'x'", "files[0].content: and source are both there"),
+    ("[[files]]\npath = '/a'\ncontent = ''\nsource = 'x'", "files[0].content: and source are both given"),
     ("[[files]]\ncontent = ''", "files[0].path: is missing"),
     ("[[files]]\npath = 'a'\ncontent = ''", "files[0].path: cannot be 'a'"),
     ("[[files]]\npath = '/a/../../b'\ncontent = ''", "files[0].path: cannot be '/a/../../b'"),
@@ -295,7 +299,7 @@ TABLES = [
     ("[[files]]\npath = '/a/'\ncontent = ''", "files[0].path: cannot be '/a/'"),
     ("[[files]]\npath = '/'\ncontent = ''", "files[0].path: cannot be '/'"),
     ('[[files]]\npath = "/a\\nb"\ncontent = ""', "files[0].path: cannot be"),
-    ("[[files]]\npath = '/run/x'\ncontent = ''", "files[0].path: /run is empty in an image"),
+    ("[[files]]\npath = '/run/x'\ncontent = ''", "files[0].path: /run must be empty in an image"),
     ("[[files]]\npath = '/a'\ncontent = ''\nmode = '999'", "files[0].mode: cannot be '999'"),
     ("[[files]]\npath = '/a'\ncontent = ''\nmode = 644", "files[0].mode: cannot be 644"),
     ("[[files]]\npath = '/a'\ncontent = ''\nowner = 'root:'", "files[0].owner: cannot be 'root:'"),
@@ -306,7 +310,7 @@ TABLES = [
     ("[[files]]\npath = '/a'\nsource = '/etc/passwd'", "files[0].source: '/etc/passwd' is outside of the recipe's folder"),
     ("[[files]]\npath = '/a'\nsource = 'none'", "files[0].source: cannot be read: No such file"),
     ("[[files]]\npath = '/a'\nsource = '.'", "files[0].source: cannot be read: "),
-    ("[[files]]\npath = '/a'\ncontent = ''\n[[files]]\npath = '/a'\ncontent = ''", "files: /a is there twice"),
+    ("[[files]]\npath = '/a'\ncontent = ''\n[[files]]\npath = '/a'\ncontent = ''", "files: has /a twice"),
     ("[[users]]\nuid = 5", "users[0].name: is missing"),
     ("[[users]]\nname = 'a'", "users[0].uid: is missing"),
     ("[[users]]\nname = 'a'\nuid = 0", "users[0].uid: cannot be 0"),
@@ -315,21 +319,21 @@ TABLES = [
     ("[[users]]\nname = 'a:b'\nuid = 5", "users[0].name: cannot be 'a:b'"),
     ("[[users]]\nname = 'a'\nuid = 5\nhome = 'home'", "users[0].home: cannot be 'home'"),
     ("[[users]]\nname = 'a'\nuid = 5\nshell = '/bin/x:y'", "users[0].shell: cannot be '/bin/x:y'"),
-    ("[[users]]\nname = 'a'\nuid = 5\n[[users]]\nname = 'a'\nuid = 6", "users: a is there twice"),
-    ("[[users]]\nname = 'a'\nuid = 5\n[[users]]\nname = 'b'\nuid = 5", "users: 5 is there twice"),
-    ("[environment]\n'A-B' = 'x'", "environment.A-B: is not a name"),
+    ("[[users]]\nname = 'a'\nuid = 5\n[[users]]\nname = 'a'\nuid = 6", "users: has a twice"),
+    ("[[users]]\nname = 'a'\nuid = 5\n[[users]]\nname = 'b'\nuid = 5", "users: has 5 twice"),
+    ("[environment]\n'A-B' = 'x'", "environment.A-B: is not a valid name"),
     ("[environment]\nA = 1", "environment.A: is not a line of text"),
     ('[environment]\nA = "x\\ny"', "environment.A: is not a line of text"),
     ("[labels]\na = ['x']", "labels.a: is not a line of text"),
-    ("[machine]\nnetwork = 'nat'", "machine: is of no use without run"),
+    ("[machine]\nnetwork = 'nat'", "machine: has no effect without run"),
     ("[machine]\nnetwork = 'bridge'", "machine.network: cannot be 'bridge' (one of none, nat)"),
     ("[machine]\nmemory = 'lots'", "machine.memory: "),
     ("[machine]\nmemory = 512", "machine.memory: cannot be 512"),
-    ("[machine]\ncpus = 4", "machine.cpus: no such field"),
+    ("[machine]\ncpus = 4", "machine.cpus: unknown field"),
 ]
 
 
-def mistakes(text: str) -> str:
+def errors(text: str) -> str:
     with pytest.raises(FileErrors) as caught:
         parse(text.encode(), PATH)
     assert str(caught.value).startswith(f"{PATH}: ")
@@ -337,35 +341,35 @@ def mistakes(text: str) -> str:
 
 
 @pytest.mark.parametrize(("field", "line", "message"), MISTAKES)
-def test_mistakes_in_what_must_be_there(field: str, line: str, message: str) -> None:
+def test_errors_in_what_must_be_there(field: str, line: str, message: str) -> None:
     lines = HEAD.splitlines()
     position = next(number for number, text in enumerate(lines) if text.startswith(f"{field} ="))
     lines[position] = line
-    assert message in mistakes("\n".join(lines))
+    assert message in errors("\n".join(lines))
 
 
 @pytest.mark.parametrize(("line", "message"), LINES)
-def test_mistakes_in_lines(line: str, message: str) -> None:
-    assert message in mistakes(line + HEAD)
+def test_errors_in_lines(line: str, message: str) -> None:
+    assert message in errors(line + HEAD)
 
 
 @pytest.mark.parametrize(("table", "message"), TABLES)
-def test_mistakes_in_tables(table: str, message: str) -> None:
-    assert message in mistakes(f"{HEAD}{table}\n")
+def test_errors_in_tables(table: str, message: str) -> None:
+    assert message in errors(f"{HEAD}{table}\n")
 
 
 def test_a_kernel_must_come_from_somewhere() -> None:
     head = HEAD.partition("[kernel]")[0]
-    assert "kernel.release: is missing, and no package brings a kernel" in mistakes(head)
+    assert "kernel.release: is missing, and no package contains a kernel" in errors(head)
     assert parse(f"{head}packages = ['linux-image-cloud-amd64']\n".encode(), PATH).kernel == ""
-    assert "kernel.command_line: has words that are Dayfly's own" in mistakes(HEAD + 'command_line = "dayfly.root=vda"')
+    assert "kernel.command_line: has words that are reserved for Dayfly" in errors(HEAD + 'command_line = "dayfly.root=vda"')
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_errors_are_told_at_once() -> None:
     text = "nmae = 'x'\nrelease = 3\npackages = ['A', 'b!']\n[[files]]\npath = 'x'\n[[users]]\nuid = -1\n"
     with pytest.raises(FileErrors) as caught:
         parse(text.encode(), PATH)
-    places = [mistake.place for mistake in caught.value.mistakes]
+    places = [error.place for error in caught.value.errors]
     assert {"nmae", "name", "distribution", "release", "date", "packages[0]", "packages[1]", "kernel.release"} <= set(places)
     assert {"files[0].path", "files[0].content", "users[0].name", "users[0].uid"} <= set(places)
 
@@ -411,7 +415,7 @@ _TABLES = ("kernel", "files", "users", "environment", "labels", "x")
 
 
 @given(st.dictionaries(st.sampled_from([*_FIELDS, *_TABLES]), _values, max_size=4))
-def test_a_recipe_with_anything_in_it_is_read_or_told_its_mistakes(changes: dict[str, Any]) -> None:
+def test_a_recipe_with_anything_in_it_is_read_or_told_its_errors(changes: dict[str, Any]) -> None:
     base: dict[str, Any] = {"name": "a:1", "distribution": "debian", "release": "bookworm", "kernel": {"release": "bookworm"}}
     text = "".join(f"{name} = {_render(value)}\n" for name, value in {**base, **changes}.items())
     text += "" if "date" in changes else "date = 2026-01-01\n"

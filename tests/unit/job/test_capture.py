@@ -29,7 +29,7 @@ def test_an_archive_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     archive.take(Stream.STDOUT, b"12345")
     archive.take(Stream.STDERR, b"x" * 100)
     archive.take(Stream.STDOUT, b"67890")
-    with pytest.raises(Refused, match="its files are more than the 10 B"):
+    with pytest.raises(Refused, match="its files are larger than the limit of 10 B"):
         archive.take(Stream.STDOUT, b"1")
     assert os.pread(file, 100, 0) == b"1234567890"
     os.close(file)

@@ -66,7 +66,7 @@ def test_a_shape_that_fits() -> None:
     [
         (Shape(len(os.sched_getaffinity(0)) + 1, 512 << 20), SCRATCH, "CPUs"),
         (Shape(1, 64 << 20), SCRATCH, "at least 128 MiB"),
-        (Shape(1, 1 << 50), SCRATCH, "memory were asked for"),
+        (Shape(1, 1 << 50), SCRATCH, "memory requested"),
         (Shape(1, 512 << 20), 1024, "scratch"),
     ],
 )

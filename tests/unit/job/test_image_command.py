@@ -56,7 +56,7 @@ def test_an_image_that_says_no_directory(tmp_path: Path) -> None:
 
 
 def test_an_image_without_a_command_of_its_own_needs_one(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no command was given, and app:1 has none of its own"):
+    with pytest.raises(Refused, match="no command was given, and app:1 has no command of its own"):
         prepared(tmp_path, JOB, CONFIG)
 
 

@@ -10,7 +10,7 @@ import pytest
 from dayfly.errors import NoSpace, Refused
 from dayfly.provision.templates.creation import _once
 from dayfly.provision.templates.key import Key
-from dayfly.provision.templates.publish import keep
+from dayfly.provision.templates.publish import write
 from dayfly.provision.templates.store import FILES, About, Kind, Store
 from dayfly.settings import Settings
 
@@ -27,7 +27,7 @@ def fill(store: Store, folder: Path) -> None:
     parts = {part: os.memfd_create(part) for part in FILES}
     for part, descriptor in parts.items():
         os.write(descriptor, part.encode())
-    keep(folder, store.kind, parts, About(WANTED.facts, 1 << 30, "2026-01-01", 1.0, SNAPSHOT, {}))
+    write(folder, store.kind, parts, About(WANTED.facts, 1 << 30, "2026-01-01", 1.0, SNAPSHOT, {}))
     for descriptor in parts.values():
         os.close(descriptor)
 
@@ -76,7 +76,7 @@ def test_a_folder_that_goes_away_meanwhile(store: Store) -> None:
 def test_not_where_others_can_write(store: Store) -> None:
     store.folder.mkdir()
     store.folder.chmod(0o777)
-    with pytest.raises(Refused, match="can be written to by others"):
+    with pytest.raises(Refused, match="is writable by users other"):
         _once(store, WANTED, Settings(), lambda folder: fill(store, folder))
 
 

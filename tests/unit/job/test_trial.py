@@ -32,7 +32,7 @@ def test_qemu_that_ends_may_do_with_another_cpu(verdict: Verdict, capsys: pytest
     assert trial.way == REDUCED
     trial.succeeded()
     assert verdict.read() == Found(CpuModel.HOST_REDUCED, "QEMU failed")
-    assert "cannot have the host's CPU" in capsys.readouterr().err
+    assert "cannot use the host's CPU" in capsys.readouterr().err
 
 
 def test_a_guest_that_hangs_would_hang_with_another_cpu(verdict: Verdict, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,5 +26,5 @@ def test_hosts(tmp_path: Path) -> None:
 
 def test_a_machine(tmp_path: Path) -> None:
     port(tmp_path, "vport0p1", CHANNEL_PORT)
-    with pytest.raises(Refused, match="this is a machine of Dayfly's already, and machines do not run machines"):
+    with pytest.raises(Refused, match="this host is itself a machine of Dayfly, and machines cannot run machines"):
         refuse(str(tmp_path))

@@ -1,1 +1,1 @@
-"""One package for each batch system: how it describes a job, how it is configured, and how jobs are submitted to it."""
+"""One package for each batch system: its description of a job, its configuration, and the submission of jobs."""

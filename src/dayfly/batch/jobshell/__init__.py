@@ -1,1 +1,1 @@
-"""The job shell: what a batch system runs in the place of a job's own shell, and how it makes a machine of an allocation."""
+"""The job shell, which a batch system runs instead of a job's own shell: it runs the job in a machine of the job's allocation."""

@@ -1,6 +1,6 @@
-"""What would be refused on a node, asked where a job is submitted: by the hooks of batch systems that have some there.
+"""Checks a job at submission, for the hooks of batch systems, and refuses what would be refused on a node.
 
-The words are the job shell's. A hook's answer is for the user's sake: the node decides.
+The words are the job shell's. The hooks only tell the user early: the node decides.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _MIB = 1024**2
 
 
 _UNKNOWN = 1 << 62
-"""Bytes of memory of the host that the job will come to."""
+"""Bytes of memory assumed for the host that the job will run on."""
 
 
 def check(request: Request, queue: str, settings: Settings, slots: int = 1) -> None:
-    """Raises `Refused` or `NotFound` for what the job shell would refuse, as far as can be seen from here.
+    """Raises `Refused` or `NotFound` for what the job shell would refuse, as far as this host can tell.
 
-    The request's memory and address space are those of one of so many slots.
+    The request's memory and address space are those of one of `slots` slots.
     """
     rule, named = policy.rules(settings, queue), queue or "this queue"
     wanted = policy.image(request, rule, named, parallel=False)
@@ -39,12 +39,12 @@ def check(request: Request, queue: str, settings: Settings, slots: int = 1) -> N
     shape(here, Host(1, _UNKNOWN, 1), settings.batch_overhead, rule.memory)
     reference = parse(wanted)
     libraries = Libraries(settings)
-    if reference.library is LibraryKind.SYSTEM and _readable(libraries):  # who asks here is not who has libraries of one's own
+    if reference.library is LibraryKind.SYSTEM and _readable(libraries):  # the caller's user library is not the job's
         libraries.system.resolve(reference)
 
 
 def _readable(libraries: Libraries) -> bool:
-    """Whether the site's library is seen from this host."""
+    """Whether this host can read the site's library."""
     try:
         return libraries.system.layout.exists()
     except (DayflyError, OSError):

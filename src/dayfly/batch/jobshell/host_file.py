@@ -1,6 +1,6 @@
-"""The file in which a batch system names a job's hosts (`PBS_NODEFILE`, `PE_HOSTFILE`): a job that is told of it finds it.
+"""The file with a job's hosts (`PBS_NODEFILE`, `PE_HOSTFILE`), shared with the machine.
 
-On the way to every job's start under these batch systems.
+On the hot path of every job under these batch systems.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dayfly.job.description import Folder, hides_image
 
 
 def folder_of(variables: Mapping[bytes, bytes], name: bytes) -> tuple[Folder, ...]:
-    """The folder of the file that a variable names, for reading, where this host has it and the job could list it."""
+    """The folder of the file in a variable, read-only, if it exists on this host and the job can list it."""
     path = os.path.normpath(os.fsdecode(variables.get(name, b"")))
-    folder = os.path.dirname(path)  # noqa: PTH120 (on the way to every job's start)
+    folder = os.path.dirname(path)  # noqa: PTH120 (hot path of every job)
     if not path.startswith("/") or hides_image(folder):
         return ()
     there = os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113

@@ -1,4 +1,4 @@
-"""A batch job as its batch system describes it, whichever that is. A value."""
+"""A batch job as described by any batch system. A value."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from dayfly.values import dataclass, field
 class BatchJob:
     """One task of a batch job on this node.
 
-    `identity` goes into the usage record. `account` is the job's account, where the batch system says it and not a variable of
-    the user's. `parallel`: it has several tasks or nodes. `several_programs`: each task another one, so that there is no one
-    command to run. `folders` are those that the batch system made for the job, with its script for one;
-    `command` is what it runs, where that is not what the hook said.
-    `limits` are soft resource limits by their numbers, which the batch system has left to us to set, and `internal` the variables
-    by which it told them: the job does not see those. `defaults` are variables that it sets where the job has none of that name.
-    `restarts_known` is how far the batch system counts how often it has started the job again.
-    `request` is what the job asks for, where the batch system's description says that and the hook's words do not.
-    `script_by_name`: its shell may get the name of the job's script, which is in a folder that the job cannot list.
-    `not_executed` is what the batch system itself prints of a program that cannot be executed, as a format of `program` and
-    `error`, where it then ends the task with the error's number (errno(3)).
-    `outlives_parent`: the daemon that started the job may be started anew while the job runs.
+    `identity` goes into the usage record. `account` is the job's account, if the batch system says it and not a user's
+    variable. `parallel`: it has several tasks or nodes. `several_programs`: the tasks run different programs, so there is no
+    single command. `folders` are those that the batch system made for the job, such as the script's; `command` is its
+    command, if it differs from the hook's. `limits` are soft resource limits by number that the batch system leaves to us to
+    set, and `internal` the variables with these limits, which the job does not see. `defaults` are variables that are set
+    unless the job has them. `restarts_known` is the highest number of restarts that the batch system counts. `request` is the
+    job's request, if it is in the batch system's description and not in the hook's words. `script_by_name`: its shell may get
+    the name of the job's script, which is in a folder that the job cannot list. `not_executed` is the batch system's own
+    message about a program that cannot be executed, as a format of `program` and `error`, if it then ends the task with the
+    errno(3). `outlives_parent`: the daemon that started the job may be restarted while the job runs.
     """
 
     system: str

@@ -1,4 +1,4 @@
-"""A note that a batch system is asked to keep of a job, by a command of its own, while the job runs on."""
+"""A note about a job that is given to the batch system by one of its commands, while the job runs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dayfly import process
 from dayfly.errors import DayflyError
 
 _PATIENCE = 5.0
-"""Seconds that the end of a job waits at most until its note is there."""
+"""The most seconds that the end of a job waits for its note."""
 
 
 class Note:
-    """At most one command, which runs when the job leaves CPU time. Nobody hears of its failure."""
+    """At most one command, which runs when the job leaves CPU time. Failures are ignored."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._taking: process.Child | None = None
 
     def begin(self, command: Sequence[str]) -> None:
-        """Start the command, and do not wait for it."""
+        """Start the command without waiting for it."""
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            # By env, which looks for the command in the environment's PATH.
+            # env finds the command in the environment's PATH.
             words = ["env", "nice", "-n", "19", *command]
             self._taking = process.spawn(words, stdout=nowhere, stderr=nowhere, env=self._environment)
         except (DayflyError, OSError):
@@ -32,7 +32,7 @@ class Note:
         finally:
             os.close(nowhere)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait, for some seconds at most, until the command has ended."""
         if self._taking is None:
             return

@@ -1,6 +1,6 @@
-"""The folder that a job of PBS or Torque was submitted from, where most scripts go first: `cd $PBS_O_WORKDIR`.
+"""The folder that a job of PBS or Torque was submitted from; most scripts begin with `cd $PBS_O_WORKDIR`.
 
-On the way to every job's start under these batch systems.
+On the hot path of every job under these batch systems.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dayfly.job.description import Folder, hides_image
 
 
 def submitted_from(variables: Mapping[bytes, bytes]) -> tuple[Folder, ...]:
-    """That folder, where this host has it and it is the job's user's own, and nobody else may write everywhere in it.
+    """That folder, if it exists on this host, belongs to the job's user, and is not writable by others.
 
-    So a job that was submitted from `/tmp` keeps the `/tmp` of its image. Through a link that the machine sees, the job comes to
-    where the link leads: so that is what is shared then.
+    So a job that was submitted from `/tmp` has the `/tmp` of its image. If the path leads through a link that the machine
+    sees, the link's target is shared.
     """
     path = os.path.normpath(os.fsdecode(variables.get(b"PBS_O_WORKDIR", b"")))
-    if path.startswith(os.getcwd() + "/"):  # noqa: PTH109 (on the way to every job's start)
+    if path.startswith(os.getcwd() + "/"):  # noqa: PTH109 (hot path of every job)
         path = os.path.realpath(path)
     try:
         status = os.stat(path)  # noqa: PTH116

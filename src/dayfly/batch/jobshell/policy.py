@@ -1,7 +1,7 @@
-"""Whether a batch job gets a machine, and of which image: the queue's rules over the job's wish. Pure.
+"""Whether a batch job gets a machine, and of which image, by the queue's rules and the job's request. Pure.
 
-Whether that machine may then be, with what, is the site's policy's to say, for batch jobs as for all others
-(`dayfly.policy.rules`): these rules decide what a job gets, those what anybody may have.
+Whether that machine is allowed is decided by the site's policy, for batch jobs as for all others (`dayfly.policy.rules`): the
+rules here decide what a job gets, those what is allowed.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from dayfly.units import format_size
 
 
 def no_machines(queue: str) -> Refused:
-    """Its jobs have none. Hooks that are no Python say these refusals too: `Refused` is what they render."""
-    return Refused(f"{queue} has no virtual machines", "leave the options that ask for one out, or submit elsewhere")
+    """The error if a queue's jobs have no machines. Hooks in other languages use these messages too, rendered from `Refused`."""
+    return Refused(f"{queue} has no virtual machines", "remove the options that request one, or use another queue")
 
 
 def always(queue: str) -> Refused:
-    """All of its jobs have one."""
-    return Refused(f"every job of {queue} runs in a virtual machine", "leave the image none out, or submit elsewhere")
+    """The error if all of a queue's jobs have machines."""
+    return Refused(f"every job of {queue} runs in a virtual machine", "do not request the image none, or use another queue")
 
 
 def parallel_refused(queue: str) -> Refused:
-    """Jobs with several tasks would run natively, and the site does not want that."""
-    message = f"every job of {queue} runs in a virtual machine, and this one says that it has several tasks"
-    return Refused(message, "name an image, for a machine for each task, or submit elsewhere")
+    """The error for a job with several tasks that would run natively where the site does not allow that."""
+    message = f"every job of {queue} runs in a virtual machine, but this one has several tasks and no image"
+    return Refused(message, "name an image to get a machine for each task, or use another queue")
 
 
 def unnamed() -> Refused:
-    """It is not known which image is wanted."""
-    return Refused("the job names no image, and the site has no default one", "name an image, like debian:12")
+    """The error for a job without an image."""
+    return Refused("the job names no image, and the site has no default image", "name an image, like debian:12")
 
 
 def forbidden(image: str, patterns: Sequence[str]) -> Refused:
-    """The site names images, and this is none of them."""
-    return Refused(f"the image {image} is not allowed here", f"these are: {', '.join(patterns)}")
+    """The error for an image that is not one of those that the site allows."""
+    return Refused(f"the image {image} is not allowed here", f"allowed: {', '.join(patterns)}")
 
 
 def too_much(queue: str, most: int) -> Refused:
-    """The job's memory is more than `most` bytes."""
-    message = f"a machine of {queue} has at most {format_size(most)} of memory, and the job asks for more"
-    return Refused(message, "ask for less, or submit elsewhere")
+    """The error for a job with more than `most` bytes of memory."""
+    message = f"a machine of {queue} has at most {format_size(most)} of memory, but the job requests more"
+    return Refused(message, "request less, or use another queue")
 
 
 def rules(settings: Settings, queue: str) -> Queue:
-    """What holds for a queue: what the site says of it, else what it says of all."""
+    """The rules of a queue: its own, or else those for all queues."""
     own = settings.batch_queues.get(queue, Queue())
     return Queue(
         own.vm or settings.batch_vm,
@@ -61,8 +61,8 @@ def rules(settings: Settings, queue: str) -> Queue:
 def image(request: Request, rule: Queue, queue: str, *, parallel: bool, native_parallel: bool = True) -> str:
     """The image of the job's machine; empty: the job runs without one.
 
-    A parallel job (several tasks or nodes) gets machines only when it asks for them: its tasks talk to each other over the host's
-    network and memory. Raises `Refused` for what the site does not allow.
+    A parallel job (several tasks or nodes) gets machines only if it requests them: its tasks communicate over the host's
+    network and memory. Raises `Refused` if the site does not allow it.
     """
     if rule.vm == "never":
         if request.asks:
@@ -83,9 +83,10 @@ def image(request: Request, rule: Queue, queue: str, *, parallel: bool, native_p
 
 
 def allowed(wanted: str, patterns: Sequence[str]) -> str:
-    """The image as it is to be opened. Raises `Refused` when the site names images, and this is none of them.
+    """The image to open. Raises `Refused` if it is not one of those that the site allows.
 
-    Where it names some, a name without a library means the site's: a user's own image of an allowed name is not allowed with it.
+    If the site lists images, a name without a library means the site's image: a user's own image of an allowed name is not
+    allowed.
     """
     if not patterns:
         return wanted
@@ -98,6 +99,6 @@ def allowed(wanted: str, patterns: Sequence[str]) -> str:
 
 
 def within(memory: int, rule: Queue, queue: str) -> None:
-    """Raises `Refused` for a job with more memory than a machine of its queue may have. In bytes; 0: not said, or not limited."""
+    """Raises `Refused` for a job with more memory than a machine of its queue may have. In bytes; 0: not given, or no limit."""
     if 0 < rule.memory < memory:
         raise too_much(queue, rule.memory)

@@ -1,6 +1,6 @@
-"""A site's program that runs before each task, as its user, and says what changes in its environment: Slurm's TaskProlog.
+"""A site's program that runs before each task, as its user, and changes its environment: Slurm's TaskProlog.
 
-Slurm would run it after its plugin had its turn, when the task is the job shell already. Imported only where a site has one.
+Slurm would run it after the plugin, when the task is already the job shell. Imported only where a site has one.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ class PrologFailed(DayflyError):
     """The task does not run, and ends with the prolog's status."""
 
     def __init__(self, program: str, status: int) -> None:
-        super().__init__(f"the site's TaskProlog failed with status {status}: {program}", "its administrator knows what it does")
+        super().__init__(f"the site's TaskProlog failed with status {status}: {program}", "ask the site's administrator")
         self.exit_status = status
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a prolog wrote: the variables to set (None: to remove), and the text to print before the job's own."""
+    """A prolog's output: the variables to set (None: to remove), and the text to print before the job's output."""
 
     variables: Mapping[bytes, bytes | None]
     text: bytes
 
 
 def run(program: str, environment: Mapping[bytes, bytes], *, guarded: bool = False) -> dict[bytes, bytes]:
-    """Run it, print what it has to say; the environment as it wants it.
+    """Run it, print its text, and return the changed environment.
 
-    Where all jobs have machines (`guarded`), the program runs on the host as the one thing that does, so it has only the job's
-    variables that choose no code: a PATH, BASH_ENV or LD_PRELOAD of the user's would.
-    As under Slurm, what it writes to stderr is nobody's, and the task ends with its status when it fails.
-    Raises `PrologFailed`, and `ProgramMissing` or `ProgramFailed` when it cannot be executed.
+    If all jobs have machines (`guarded`), this program is the only one of the job on the host, so it gets only variables that
+    do not select code, unlike PATH, BASH_ENV or LD_PRELOAD. As under Slurm, its stderr is discarded, and the task ends with
+    its status if it fails. Raises `PrologFailed`, and `ProgramMissing` or `ProgramFailed` if it cannot be executed.
     """
     output = os.memfd_create("prolog", os.MFD_CLOEXEC)
     passed = {**os.environb, **_harmless(environment)} if guarded else environment
@@ -58,7 +57,7 @@ def run(program: str, environment: Mapping[bytes, bytes], *, guarded: bool = Fal
 
 
 def _harmless(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """The variables that say something of the job, and not where a program finds code."""
+    """The variables that do not influence which code a program runs."""
     return {
         name: value
         for name, value in environment.items()
@@ -67,7 +66,7 @@ def _harmless(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def parse(output: bytes) -> Said:
-    """Read `export NAME=VALUE`, `unset NAME` and `print TEXT`, one a line (slurm.conf(5), TaskProlog). Others mean nothing."""
+    """Read lines `export NAME=VALUE`, `unset NAME` and `print TEXT` (slurm.conf(5), TaskProlog). Others are ignored."""
     variables: dict[bytes, bytes | None] = {}
     text: list[bytes] = []
     for line in output.split(b"\n"):

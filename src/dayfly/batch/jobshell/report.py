@@ -1,6 +1,6 @@
-"""What a batch system hears of a job's machine: what it was, and whether another host should be tried.
+"""Reports a job's machine to the batch system, and requeues the job if this host could not start a machine.
 
-Imported when a job has started, or could not be.
+Imported when a job has started, or failed to start.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from dayfly.provision import image_failures
 from dayfly.settings import Settings
 
 HOST_REASONS = frozenset({"host-failed", "qemu-failed"})
-"""Why a job has no machine when another host may have one for it."""
+"""Reasons for a failed start that depend on the host: another host may work."""
 IMAGE_REASONS = frozenset({"kernel-failed", "root-failed", "agent-failed"})
-"""Why it has none when the same would happen everywhere."""
+"""Reasons for a failed start that are the same on every host."""
 
 
 class Calls(Protocol):
-    """What a batch system can be asked for about a job that it runs here. No method raises."""
+    """Calls to a batch system for a job that it runs here. No method raises."""
 
     def show(self, text: str) -> None:
-        """Begin to note a line where people see it who look at the job; the job does not wait for it."""
+        """Start to add a note that is shown with the job; the job does not wait for it."""
 
-    def settle(self) -> None:
-        """Wait, for some seconds at most, until it is noted."""
+    def flush(self) -> None:
+        """Wait, for some seconds at most, until the note is added."""
 
     def requeue(self) -> str:
-        """Put the job back into the queue, for another host where there is one; or why that cannot be done."""
+        """Requeue the job, on another host if there is one; or return why that is not possible."""
 
     @property
     def requeue_status(self) -> int | None:
-        """With which status a job ends that is put back; None: the batch system does not care."""
+        """The exit status of a job that is requeued; None: it does not matter."""
 
 
 class Reporter:
-    """Who hears of one job's record. `status` is the one with which the job is to end for the batch system (None: its own)."""
+    """Reports one job's record. `status` is the exit status for the batch system (None: the job's own)."""
 
     def __init__(self, calls: Calls, job: BatchJob, settings: Settings, notify: Notify) -> None:
         self._calls = calls
@@ -48,14 +48,14 @@ class Reporter:
         self._notify = notify
         self.status: int | None = None
 
-    def told(self, record: UsageRecord) -> None:
+    def report(self, record: UsageRecord) -> None:
         """The job has started, or has ended."""
         if record.state == "running":
             image_failures.forget(self._settings, record.image.digest)
             if self._settings.batch_comment:
                 self._calls.show(summary(record))
             return
-        self._calls.settle()
+        self._calls.flush()
         if record.end is None:
             return
         if of_the_host(record):
@@ -64,15 +64,15 @@ class Reporter:
             image_failures.note(self._settings, record.image.digest, record.end.message)
 
     def _another_host(self, message: str) -> None:
-        """Put the job back, a bounded number of times, and tell the administrator of this host."""
+        """Requeue the job, a limited number of times, and tell the administrator of this host."""
         count, most = restarts(self._job), min(self._settings.batch_requeues, self._job.restarts_known)
         number, node = self._job.identity.get("job", "?"), self._job.identity.get("node", "this node")
         if count >= most:
-            became = f"fails: it was restarted already ({count} of {most})" if most else "fails"
+            became = f"fails: it was already restarted ({count} of {most})" if most else "fails"
         else:
             why_not = self._calls.requeue()
             self.status = None if why_not else self._calls.requeue_status
-            became = f"fails: {why_not}" if why_not else f"is put back into the queue, time {count + 1} of {most}"
+            became = f"fails: {why_not}" if why_not else f"is requeued ({count + 1} of {most})"
         self._notify(f"{node} could not start a machine, and the job {became}")
         syslog.openlog("dayfly", 0, syslog.LOG_DAEMON)
         line = " ".join(message.split())[:1024]
@@ -80,16 +80,16 @@ class Reporter:
 
 
 def of_the_host(record: UsageRecord) -> bool:
-    """Whether the job had no machine for this host's sake.
+    """Whether the job failed to start because of this host.
 
-    A guest whose kernel does not come up under KVM is taken for one: on a host where KVM is broken every guest hangs so.
+    A guest whose kernel does not start under KVM counts as such: on a host where KVM is broken every guest hangs like this.
     """
     reason = record.end.reason if record.end else ""
     return reason in HOST_REASONS or (reason == "kernel-failed" and record.machine.accelerator == Accelerator.KVM)
 
 
 def summary(record: UsageRecord) -> str:
-    """A started job's machine in one line: image, digest, accelerator, template or cold, and how long it took to be up."""
+    """A started job's machine in one line: image, digest, accelerator, warm or cold start, and the time until it was up."""
     machine, phases = record.machine, record.phases
     seconds = phases.get("started", 0.0) - phases.get("spawned", 0.0)
     return f"{record.image.reference or '-'} {record.image.digest} {machine.accelerator} {machine.start} {seconds:.2f}s"

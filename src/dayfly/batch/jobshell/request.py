@@ -1,4 +1,4 @@
-"""What a batch system's hook tells the job shell. Pure, and on the way to every job's start."""
+"""The request of a batch system's hook to the job shell. Pure, and on the hot path of every job."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dayfly.errors import Refused
 from dayfly.values import dataclass
 
 NONE = "none"
-"""The image of a job that wants no machine."""
+"""The image of a job that requests no machine."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The hook's words. Empty or 0: not said.
+    """The words of the hook. Empty or 0: not given.
 
-    `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job shell's.
-    `memory_mib`, `cpus_per_task`, `tasks_here` and `restarts` (how often the job was started before) are what the batch system
-    vouches for; variables that a user could set do not. `address_space_mib` is what each process may map at most, where the job
-    is submitted (on the node the process has that limit). `task_prolog` is the site's program to run first.
+    `environment` is the descriptor of a file with the job's variables, each ended by a zero byte; -1: they are the job
+    shell's. `memory_mib`, `cpus_per_task`, `tasks_here` and `restarts` (how often the job was started before) come from the
+    batch system itself, not from variables that a user can set. `address_space_mib` limits each process's mappings, at
+    submission (on the node the process has that limit). `task_prolog` is the site's program to run first.
     """
 
     command: tuple[str, ...]
@@ -37,7 +37,7 @@ class Request:
 
     @property
     def asks(self) -> bool:
-        """Whether the job itself asks for a machine."""
+        """Whether the job itself requests a machine."""
         return self.image != NONE and any((self.image, self.boot, self.network, self.share))
 
 
@@ -46,10 +46,10 @@ _NUMBERS = ("environment", "memory_mib", "address_space_mib", "cpus_per_task", "
 
 
 def parse(words: Sequence[str]) -> Request:
-    """Read `WORD=VALUE… -- COMMAND`. Raises `Refused`: the hook and this Dayfly are of different versions then."""
+    """Read `WORD=VALUE… -- COMMAND`. Raises `Refused`: then the hook and this Dayfly have different versions."""
     split = words.index("--") if "--" in words else len(words)
     if split >= len(words) - 1:
-        raise Refused("the job shell was given no command", "it is the batch system's to call, not a person's")
+        raise Refused("the job shell got no command", "it is called by the batch system, not by users")
     texts: dict[str, str] = {}
     numbers: dict[str, int] = {}
     for word in words[:split]:
@@ -59,20 +59,20 @@ def parse(words: Sequence[str]) -> Request:
         elif name in _NUMBERS and value.isdecimal() and len(value) < 16:
             numbers[name] = int(value)
         else:
-            raise Refused(f"the job shell does not understand {word!r}", "are the plugin and Dayfly of the same version?")
+            raise Refused(f"the job shell does not know {word!r}", "do the plugin and Dayfly have the same version?")
     # _TEXTS and _NUMBERS say which is which
     return Request(tuple(words[split + 1 :]), **texts, **numbers)  # type: ignore[arg-type]
 
 
 def check_whole(share: str) -> None:
-    """Refuse, with `Refused`, relative paths of folders to share, of jobs that start elsewhere than they are submitted."""
+    """Raise `Refused` for relative paths of shared folders: the job does not start in the directory of its submission."""
     for text in share.split(","):
         if text and not text.startswith("/"):
-            raise Refused(f"a folder to share is named by its whole path, and {text[:200]!r} is none", "begin it with /")
+            raise Refused(f"the shared folder {text[:200]!r} is not an absolute path", "write it with a leading /")
 
 
 def variables(block: bytes) -> dict[bytes, bytes]:
-    """The variables of an environment whose `NAME=value` entries end in zero bytes. The first of a name counts."""
+    """The variables in an environment block, whose `NAME=value` entries end in zero bytes. The first of a name counts."""
     found: dict[bytes, bytes] = {}
     for entry in block.split(b"\0"):
         name, equals, value = entry.partition(b"=")

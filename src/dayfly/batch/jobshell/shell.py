@@ -1,6 +1,6 @@
 """The job shell: the batch system's process for a job becomes the job, or runs it in a machine.
 
-On the way to every job's start: nothing heavy is imported here.
+On the hot path of every job: nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _OURS = (
     b"XDG_CACHE_HOME",
     b"DAYFLY_SETTINGS",
 )
-"""What the job's environment says to Dayfly too: where the user's settings, images and records are."""
+"""The variables of the job that Dayfly uses too: the places of the user's settings, images and records."""
 
 
 def serve(
@@ -53,10 +53,10 @@ def serve(
     calls: Callable[[BatchJob, Mapping[bytes, bytes]], Calls],
     notify: Notify,
 ) -> int:
-    """Do what the hook's `words` say. Returns the job's status, negative for death by a signal.
+    """Run the job that the hook's `words` describe. Returns its status, negative for death by a signal.
 
-    `read` and `calls` are the batch system's.
-    Without a machine the job takes this process over, and this does not return. Raises `DayflyError`.
+    `read` and `calls` are the batch system's. Without a machine this process becomes the job, and this does not return.
+    Raises `DayflyError`.
     """
     request = parse(words)
     environment = inherited.environment() if request.environment < 0 else variables(_content(request.environment))
@@ -78,7 +78,7 @@ def serve(
     if not image:
         _become(job.command or request.command, environment, job.not_executed, notify)
     if job.several_programs:
-        raise Refused("a machine runs one program, and this step has several", "start each as a step of its own")
+        raise Refused("a machine runs one program, but this step has several", "start each program as a step of its own")
     policy.within(job.allocation.memory, rule, queue)
     if not job.outlives_parent:
         process.die_with_parent()
@@ -88,16 +88,16 @@ def serve(
         job = replace(job, command=script.on_stdin(job.command or request.command))
     reporters: list[Reporter] = []
 
-    def told(record: UsageRecord) -> None:
+    def report(record: UsageRecord) -> None:
         if not reporters:
             from dayfly.batch.jobshell.report import Reporter  # noqa: PLC0415 (imported while the job runs)
 
             reporters.append(Reporter(calls(job, environment), job, settings, notify))
-        reporters[0].told(record)
+        reporters[0].report(record)
 
     described = description(request, job, image, environment, settings, rule.memory)
     described = replace(described, guarded=guarded and not settings.batch_own_templates)
-    status = run(described, settings, notify, told).status
+    status = run(described, settings, notify, report).status
     wanted = reporters[0].status if reporters else None
     return status if wanted is None else wanted
 
@@ -105,9 +105,9 @@ def serve(
 def description(
     request: Request, job: BatchJob, image: str, environment: Mapping[bytes, bytes], settings: Settings, most: int = 0
 ) -> JobDescription:
-    """The job in its machine, of `most` bytes of memory at most (0: not limited).
+    """The job in its machine, with at most `most` bytes of memory (0: no limit).
 
-    Raises `Refused` for what the request or the allocation does not make possible.
+    Raises `Refused` if the request or the allocation does not allow it.
     """
     host = Host(len(os.sched_getaffinity(0)), host_memory(), os.cpu_count() or 1)
     return JobDescription(
@@ -128,9 +128,9 @@ def description(
 
 
 def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder, ...]:
-    """What the site shares where there is such a folder, what the job asks for, and what the batch system has for it.
+    """The shared folders: the site's that exist here, those that the job requests, and those of the batch system.
 
-    Of the last, what a machine sees anyway is left out: a share takes one of few places.
+    Of the last, those that the machine sees anyway are left out: the number of shares is limited.
     """
     from_site = [parse_folder(text) for text in settings.batch_shares if os.path.isdir(text.removesuffix(":ro"))]  # noqa: PTH112
     asked = [parse_folder(text) for text in request.share.split(",") if text]
@@ -140,7 +140,7 @@ def _shares(request: Request, job: BatchJob, settings: Settings) -> tuple[Folder
 
 
 def _seen(folder: Folder, shared: Sequence[Folder]) -> bool:
-    """Whether a folder is one of the shared ones, or below one that the job may write to and on no way through a link."""
+    """Whether a folder is shared already: it is one of the shared ones, or below a writable one without a link in its path."""
     if any(folder.path == other.path for other in shared):
         return True
     above = [other.path for other in shared if not other.readonly and folder.path.startswith(f"{other.path}/")]
@@ -148,9 +148,9 @@ def _seen(folder: Folder, shared: Sequence[Folder]) -> bool:
 
 
 def boot(text: str) -> BootMode | None:
-    """What is to be init in the machine; None: as the image says. Raises `Refused`."""
+    """The boot mode of the machine; None: the image's. Raises `Refused`."""
     if text and text not in BOOT_CHOICES:
-        raise Refused(f"{text!r} is no way to boot", "agent or system")
+        raise Refused(f"{text!r} is not a boot mode", "agent or system")
     return BootMode(text) if text else None
 
 
@@ -159,11 +159,11 @@ def network(text: str) -> Network:
     try:
         return Network(text or Network.NONE)
     except ValueError:
-        raise Refused(f"{text!r} is no network that a machine can have", "none or nat") from None
+        raise Refused(f"{text!r} is not a network mode", "none or nat") from None
 
 
 def _content(descriptor: int) -> bytes:
-    """All of an open file or pipe, which is closed."""
+    """The content of an open file or pipe, which is closed."""
     with os.fdopen(descriptor, "rb") as file:
         if file.seekable():
             file.seek(0)
@@ -171,7 +171,7 @@ def _content(descriptor: int) -> bytes:
 
 
 def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_executed: str, notify: Notify) -> NoReturn:
-    """Be the job, as if nobody had been here before it. What cannot be executed is told as the batch system would tell it."""
+    """Execute the job's command natively. If it cannot be executed, the error is that of the batch system."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
         signal.signal(number, signal.SIG_IGN if inherited.ignored(number) else signal.SIG_DFL)
     sys.stdout.flush()
@@ -192,7 +192,7 @@ def _become(command: Sequence[str], environment: Mapping[bytes, bytes], not_exec
 
 
 def _found(program: str, path: str) -> str:
-    """The file that slurmstepd executes: unlike execvp(3), the first of that name which is no folder, executable or not."""
+    """The file that slurmstepd executes: unlike execvp(3), the first of that name that is not a folder, executable or not."""
     if program.startswith("/"):
         return program
     if program.startswith("."):

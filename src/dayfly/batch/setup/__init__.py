@@ -1,1 +1,1 @@
-"""What `dayfly batch setup` needs for every batch system: the parts that all hooks share, and edits of a site's files."""
+"""The common parts of `dayfly batch setup` for all batch systems: of the hooks, and for editing a site's files."""

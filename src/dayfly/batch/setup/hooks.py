@@ -1,4 +1,4 @@
-"""What the hooks that `dayfly batch setup` renders have in common. Pure."""
+"""The common parts of the hooks that `dayfly batch setup` renders. Pure."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from importlib import resources
 
 from dayfly.settings import USER, USERS_OWN, Settings
 
-WISHES = ("image", "boot", "network", "share")
-"""What a job can ask for: `vm_image`, `DAYFLY_IMAGE`, `VMImage`, as its batch system writes it."""
+REQUESTS = ("image", "boot", "network", "share")
+"""What a job can request: `vm_image`, `DAYFLY_IMAGE` or `VMImage`, depending on the batch system."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-"""Where Dayfly, and what it calls, finds programs, whatever the job's variable says."""
+"""The PATH of Dayfly and the programs that it calls, regardless of the job's PATH."""
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
-"""All that the job shell has of an environment. Python imports nothing from the user's own folders."""
+"""The whole environment of the job shell. Python imports nothing from the user's own folders."""
 _WORDS = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
 HAND_OVER = f"exec 3< <(exec /bin/cat /proc/self/environ); exec /usr/bin/env -i {_WORDS}"
-"""What stands in bash before the job shell's command: the job's variables go along as an open file, since they are the job's.
-A PYTHONHOME of the user's is nothing for the job shell. The bash is a privileged one (`-p`): it runs no BASH_ENV, and knows no
-functions, of the user's.
+"""The prefix, in bash, of the job shell's command: the job's variables are passed as an open file, so that they do not affect the
+job shell, as PYTHONHOME would. The bash is privileged (`-p`): it does not use the user's BASH_ENV or functions.
 """
 
 
 def made_by(system: str) -> str:
-    """What stands at the beginning of each whole file that `dayfly batch setup` makes: whose it is."""
+    """The mark at the beginning of each file that `dayfly batch setup` makes."""
     return f"Made by `dayfly batch setup {system}`"
 
 
 def filled(package: str, name: str, **words: str) -> str:
-    """A script of a package with words in it replaced, HAND_OVER among them."""
+    """A script of a package with its placeholders replaced, HAND_OVER among them."""
     content = resources.files(package).joinpath(name).read_text()
     for word, value in {**words, "HAND_OVER": HAND_OVER}.items():
         content = content.replace(word, value)
@@ -35,16 +34,16 @@ def filled(package: str, name: str, **words: str) -> str:
 
 
 def always(settings: Settings) -> tuple[str, ...]:
-    """The queues all of whose jobs have machines; `*`: every queue."""
+    """The queues whose jobs all have machines; `*`: every queue."""
     if settings.batch_vm == "always":
         return ("*",)
     return tuple(sorted(name for name, queue in settings.batch_queues.items() if queue.vm == "always"))
 
 
 def users_folders(settings: Settings, user: str) -> str:
-    """Lines of a shell script of root's that makes the folders named after a job's user; empty where the settings have none.
+    """Lines of a shell script, run by root, that makes the folders named after a job's user; empty if the settings have none.
 
-    `user` is the shell's variable. What is below the folder of that name is the user's to make: root would follow links.
+    `user` is the shell's variable. The user makes what is below the folder of that name: root would follow links.
     """
     tops = sorted({_top(str(getattr(settings, name))) for name in USERS_OWN} - {""})
     if not tops:
@@ -59,6 +58,6 @@ done
 
 
 def _top(path: str) -> str:
-    """The folder with `{user}` in its name that a path is in; empty: none."""
+    """The part of a path up to the folder with `{user}` in its name; empty: none."""
     before, found, after = path.partition(USER)
     return before + found + after.partition("/")[0] if found else ""

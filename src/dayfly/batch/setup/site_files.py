@@ -1,6 +1,6 @@
-"""Files that a site keeps and Dayfly has a part in: lines between two marks, whole files that say who made them.
+"""Edits of a site's files: a block of lines between two marks, and whole files that say who made them.
 
-Which files are written is decided before any is, and only when nothing is in doubt. What was there is kept.
+What to write is decided before anything is written, and only if there are no conflicts. The old content is saved.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dayfly.values import dataclass
 END = "# END dayfly"
 _LIMIT = 16 * 1024 * 1024
 _HEAD = 400
-"""Characters at a file's beginning among which it says who made it."""
+"""The number of characters at a file's beginning that must contain the mark of who made it."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A file's new content, and its mode where it is not there yet."""
+    """A file's new content, and its mode if it is new."""
 
     content: str
     mode: int = 0o644
@@ -32,7 +32,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are on each host: the batch system's own folder, our hooks', dayfly, the settings (empty: the usual)."""
+    """The paths on each host: the batch system's folder, our hooks' folder, dayfly, the settings (empty: the default)."""
 
     system: Path
     hooks: Path
@@ -51,20 +51,20 @@ class Block:
         """The line before them."""
         return f"# BEGIN dayfly: `dayfly batch setup {self.system} --apply` writes what is between these lines"
 
-    def without(self, text: str, path: Path, mistakes: list[FieldError]) -> str:
-        """The text without our block: what the site says."""
+    def without(self, text: str, path: Path, errors: list[FieldError]) -> str:
+        """The text without our block: the site's own part."""
         lines = text.splitlines()
         marks = [line for line in lines if line in (self.begin, END)]
         if not marks:
             return text
         if marks != [self.begin, END]:
-            hint = "remove those lines, and what is between them"
-            mistakes.append(FieldError(path.name, "has more or less than one beginning and end of dayfly's block", hint))
+            hint = "remove those lines and everything between them"
+            errors.append(FieldError(path.name, "does not have exactly one begin and one end of dayfly's block", hint))
             return text
         return "\n".join([*lines[: lines.index(self.begin)], *lines[lines.index(END) + 1 :]])
 
     def within(self, text: str, lines: list[str]) -> str:
-        """The text with our block: where it was, or at the end. Without lines there is none."""
+        """The text with our block: where it was, or at the end. Without lines, the block is removed."""
         block = "\n".join([self.begin, *lines, END]) + "\n" if lines else ""
         before, begin, rest = text.partition(self.begin + "\n")
         if begin:
@@ -72,37 +72,38 @@ class Block:
         return text + ("" if not text or text.endswith("\n") or not block else "\n") + block
 
 
-def read(path: Path, mistakes: list[FieldError], needed: str = "") -> str:
-    """A file's text; empty where it is not there, which is a mistake with the hint `needed` where that is not empty."""
+def read(path: Path, errors: list[FieldError], needed: str = "") -> str:
+    """A file's text; empty if it does not exist, which is an error with the hint `needed` if that is not empty."""
     try:
         return files.read(path, _LIMIT).decode(errors="surrogateescape")
     except FileNotFoundError:
         if needed:
-            mistakes.append(FieldError(str(path), "is not there", needed))
+            errors.append(FieldError(str(path), "does not exist", needed))
     except OSError as error:
-        mistakes.append(FieldError(str(path), f"cannot be read: {error.strerror}"))
+        errors.append(FieldError(str(path), f"cannot be read: {error.strerror}"))
     return ""
 
 
-def check_there(path: str, hint: str, mistakes: list[FieldError]) -> None:
-    """A mistake where there is no such file."""
+def check_there(path: str, hint: str, errors: list[FieldError]) -> None:
+    """Add an error if there is no such file."""
     if not Path(path).is_file():
-        mistakes.append(FieldError(path, "is not there", hint))
+        errors.append(FieldError(path, "does not exist", hint))
 
 
-def check_made(path: Path, system: str, mistakes: list[FieldError]) -> None:
-    """A mistake where a file is there, and not a whole one of ours."""
-    there = read(path, mistakes)
+def check_made(path: Path, system: str, errors: list[FieldError]) -> None:
+    """Add an error if a file exists and was not made by Dayfly."""
+    there = read(path, errors)
     if there and hooks.made_by(system) not in there[:_HEAD]:
-        hint = f"take what it needs from `dayfly batch setup {system} --show {path.name}`, or move it away"
-        mistakes.append(FieldError(path.name, "is the site's own", hint))
+        hint = f"add what it needs from `dayfly batch setup {system} --show {path.name}`, or move it away"
+        errors.append(FieldError(path.name, "is the site's own", hint))
 
 
-def is_free(name: str, theirs: str, ours: Path, where: str, mistakes: list[FieldError], known_by: str = "") -> bool:
-    """Whether a setting that names one program is ours to make: not where the site's own program calls ours, which is `known_by`
-    a word in it (default: our whole path). A mistake where it does not."""
+def is_free(name: str, theirs: str, ours: Path, where: str, errors: list[FieldError], known_by: str = "") -> bool:
+    """Whether a setting for one program is free for ours: not if the site's own program calls ours, which is recognised by the
+    word `known_by` in it (default: our full path). If it does not call ours, that is an error.
+    """
     if theirs and theirs != str(ours) and not _says(theirs, known_by or str(ours)):
-        mistakes.append(FieldError(where, f"has {name} {theirs}", f"let that call {ours}"))
+        errors.append(FieldError(where, f"has {name} {theirs}", f"have it call {ours}"))
     return not theirs
 
 
@@ -114,31 +115,31 @@ def _says(program: str, word: str) -> bool:
 
 
 def changed(wanted: Mapping[Path, Made]) -> Mapping[Path, Made]:
-    """Those that are not as they should be."""
+    """The files whose content must change."""
     return {path: made for path, made in wanted.items() if read(path, []) != made.content}
 
 
 def check_writable(planned: Mapping[Path, Made], whose: str) -> None:
-    """Raises `FileErrors` for every folder that cannot be written to, before anything is."""
-    folders = sorted({_standing(path.parent) for path in planned})
-    mistakes = [
-        FieldError(str(folder), "cannot be written to", "run it as root") for folder in folders if not os.access(folder, os.W_OK)
+    """Raises `FileErrors` for all folders that cannot be written to, before anything is written."""
+    folders = sorted({_existing_parent(path.parent) for path in planned})
+    errors = [
+        FieldError(str(folder), "is not writable", "run it as root") for folder in folders if not os.access(folder, os.W_OK)
     ]
-    if mistakes:
-        raise FileErrors(whose, mistakes)
+    if errors:
+        raise FileErrors(whose, errors)
 
 
-def _standing(folder: Path) -> Path:
-    """A folder, or, where it is not there yet, the one that it will be made in."""
+def _existing_parent(folder: Path) -> Path:
+    """A folder, or its nearest existing parent."""
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def write(planned: Mapping[Path, Made]) -> list[Path]:
-    """Write the files, in their order; each appears whole. What was there before is kept beside it, as the returned paths.
+    """Write the files in order, each atomically. Old files are saved next to the new ones, at the returned paths.
 
-    Their names end in a tilde: what reads all files of a folder leaves those out.
+    Their names end in a tilde, so that programs that read all files of a folder ignore them.
     """
-    kept: list[Path] = []
+    saved: list[Path] = []
     suffix = time.strftime(".before-dayfly-%Y%m%dT%H%M%SZ~", time.gmtime())
     for path, made in planned.items():
         mode = made.mode
@@ -146,6 +147,6 @@ def write(planned: Mapping[Path, Made]) -> list[Path]:
             mode = stat.S_IMODE(path.stat().st_mode)
             backup = path.with_name(path.name + suffix)
             files.write(backup, path.read_bytes(), mode)
-            kept.append(backup)
+            saved.append(backup)
         files.write(path, made.content.encode(errors="surrogateescape"), mode)
-    return kept
+    return saved

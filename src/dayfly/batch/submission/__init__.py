@@ -1,4 +1,4 @@
-"""One description of a job for every batch system, and for this host alone: `description` reads it.
+"""One description of a job for all batch systems, and for this host alone: `description` reads it.
 
-Each batch system's own folder has a module `submit`, which renders the description in its words and reads its answers.
+Each adapter has a module `submit`, which renders the description for its batch system and reads its answers.
 """

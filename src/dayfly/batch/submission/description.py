@@ -1,4 +1,4 @@
-"""A job's description: a TOML file, read strictly, with all of its mistakes at once. docs/reference/job.md describes it."""
+"""A job description: a TOML file, read strictly, with all errors reported at once. docs/reference/job.md describes it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _PATH = re.compile(r"[A-Za-z0-9_./@+~=-]{1,1024}")
-"""Paths that every batch system takes in an option, without quotes."""
+"""Paths that every batch system accepts in an option without quotes."""
 _ARRAY = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What is wanted, whichever batch system runs it. `memory` is in bytes for the whole job, `time` in seconds (0: not said).
+    """A job for any batch system. `memory` is in bytes for the whole job, `time` in seconds (0: not given).
 
-    Of an array, `first` and `last` are the numbers of its tasks; 0: it is none. `directory` is absolute; `output` and `errors`
-    are relative to it or absolute, and empty where `outputs` names them; each task of an array has its own.
+    For an array, `first` and `last` are the numbers of its tasks; 0: it is not an array. `directory` is absolute; `output`
+    and `errors` are relative to it or absolute, and empty for the default of `outputs`; each task of an array has its own.
     """
 
     image: str
@@ -59,16 +59,16 @@ class JobSpec:
 
     @property
     def joins_errors(self) -> bool:
-        """Whether its errors go into the file with its output."""
+        """Whether its errors go to the same file as its output."""
         return self.output != "" and self.output == self.errors
 
 
 def read(path: Path) -> JobSpec:
-    """Read a description. Raises `NotFound`, or `FileErrors` with everything that is wrong with it."""
+    """Read a description. Raises `NotFound`, or `FileErrors` with all errors in it."""
     try:
         content = files.read(path, _LIMIT)
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", "a job's description is a TOML file") from None
+        raise NotFound(f"there is no file {path}", "a job description is a TOML file") from None
     return parse(content, path)
 
 
@@ -79,22 +79,22 @@ def parse(content: bytes, path: Path) -> JobSpec:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise FileErrors(path, [FieldError("syntax", str(error))]) from None
     values: dict[str, object] = {"directory": str(path.absolute().parent)}
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     for name, value in tables.items():
         reader = _READERS.get(name)
         if reader is None:
             near = difflib.get_close_matches(name, _READERS, n=1)
-            mistakes.append(
-                FieldError(name, "no such word", f"did you mean {near[0]}?" if near else "docs/reference/job.md lists them")
+            errors.append(
+                FieldError(name, "unknown field", f"did you mean {near[0]}?" if near else "docs/reference/job.md lists them")
             )
             continue
         try:
             values |= reader(value, path.absolute().parent)
         except Refused as error:
-            mistakes.append(FieldError(name, error.message, error.hint))
-    mistakes += [FieldError(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
-    if mistakes:
-        raise FileErrors(path, mistakes)
+            errors.append(FieldError(name, error.message, error.hint))
+    errors += [FieldError(name, "is missing", hint) for name, hint in _NEEDED.items() if name not in tables]
+    if errors:
+        raise FileErrors(path, errors)
     return JobSpec(**values)  # type: ignore[arg-type]  # _READERS gives each field its type; a test compares the two
 
 
@@ -103,7 +103,7 @@ _NEEDED = {"image": 'like image = "debian:12"', "command": 'like command = ["./s
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value or "\n" in value:
-        raise Refused("is no line of text")
+        raise Refused("is not a line of text")
     return value
 
 
@@ -118,9 +118,9 @@ def _command(value: object, _: Path) -> dict[str, object]:
         raise Refused("is not a list of a command's words", 'write it like ["./simulate.sh", "100"]')
     for word in value:
         if not isinstance(word, str) or "\0" in word or len(word) > _WORD_LIMIT:
-            raise Refused(f"{str(word)[:100]!r} is no word of a command")
+            raise Refused(f"{str(word)[:100]!r} cannot be a word of a command")
     if not value[0]:
-        raise Refused("has no program")
+        raise Refused("is empty")
     return {"command": tuple(value)}
 
 
@@ -131,12 +131,12 @@ def _directory(value: object, base: Path) -> dict[str, object]:
 def _path(value: object) -> str:
     text = _text(value)
     if not _PATH.fullmatch(text):
-        raise Refused(f"{text[:100]!r} is no path that every batch system takes", "letters, digits and . _ - / @ + ~ =")
+        raise Refused(f"{text[:100]!r} is not a path that every batch system accepts", "letters, digits and . _ - / @ + ~ =")
     return text
 
 
 def check_folders(job: JobSpec) -> None:
-    """Refuse, with `Refused`, folders that are fine for this host and could not stand in a batch system's option."""
+    """Raise `Refused` for folders that are valid on this host but cannot be in a batch system's option."""
     for folder in (job.directory, *(share.removesuffix(":ro").removesuffix(":rw") for share in job.shares)):
         _path(folder)
 
@@ -158,7 +158,7 @@ def _array(value: object, _: Path) -> dict[str, object]:
     match = _ARRAY.fullmatch(_text(value))
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= first <= last or last - first >= _MOST_TASKS:
-        raise Refused(f"{value!r} is no array of tasks", "write it like 1-10; tasks are counted from 1")
+        raise Refused(f"{value!r} is not a range of tasks", "write it like 1-10; tasks are numbered from 1")
     return {"first": first, "last": last}
 
 
@@ -175,30 +175,30 @@ def _memory(value: object, _: Path) -> dict[str, object]:
 def _time(value: object, _: Path) -> dict[str, object]:
     seconds = parse_duration(_text(value))
     if not 1 <= seconds < 1 << 31:
-        raise Refused(f"{value!r} is no time that a job may take")
+        raise Refused(f"{value!r} is not a valid time limit")
     return {"time": round(seconds)}
 
 
 def _network(value: object, _: Path) -> dict[str, object]:
     if value not in [str(network) for network in Network]:
-        raise Refused(f"{value!r} is no network that a machine can have", "none or nat")
+        raise Refused(f"{value!r} is not a network mode", "none or nat")
     return {"network": value}
 
 
 def _boot(value: object, _: Path) -> dict[str, object]:
     if value not in [str(boot) for boot in BOOT_CHOICES]:
-        raise Refused(f"{value!r} is no way to boot", "agent or system")
+        raise Refused(f"{value!r} is not a boot mode", "agent or system")
     return {"boot": value}
 
 
 def _environment(value: object, _: Path) -> dict[str, object]:
     if not isinstance(value, dict) or len(value) > 1000:
-        raise Refused("is no table of variables", 'write it like { THREADS = "4" }')
+        raise Refused("is not a table of variables", 'write it like { THREADS = "4" }')
     for name, text in value.items():
         if not _VARIABLE.fullmatch(name):
-            raise Refused(f"{name[:100]!r} is no name of a variable")
+            raise Refused(f"{name[:100]!r} is not a name of a variable")
         if not isinstance(text, str) or "\0" in text or len(text) > _WORD_LIMIT:
-            raise Refused(f"{name}: the value is no text", 'write numbers as text, like "4"')
+            raise Refused(f"{name}: the value is not text", 'write numbers as text, like "4"')
     return {"environment": dict(value)}
 
 
@@ -218,7 +218,7 @@ def _output(name: str) -> Callable[[object, Path], dict[str, object]]:
 _READERS: Mapping[str, Callable[[object, Path], dict[str, object]]] = {
     "image": _image,
     "command": _command,
-    "name": _matching("name", _NAME, "letters, digits and _ . -, at most 64, with a letter first"),
+    "name": _matching("name", _NAME, "letters, digits and _ . -, at most 64, beginning with a letter"),
     "cpus": _count,
     "memory": _memory,
     "time": _time,

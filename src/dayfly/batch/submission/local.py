@@ -1,9 +1,9 @@
-"""Jobs of this host alone: each has a process of its own that outlives the command, and runs its tasks one after the other.
+"""Jobs on this host without a batch system: each has a process that outlives the command, and runs its tasks one after the other.
 
-XDG_STATE_HOME/dayfly/local/NUMBER/job.json    what is to be run
-…/owner                                        held locked by the process that runs it, with its number
-…/status                                       how it ended: the status of the first task that failed, or 0
-…/told                                         what that process said: why a task could not be started
+XDG_STATE_HOME/dayfly/local/NUMBER/job.json    the job
+…/owner                                        locked by the process that runs it; contains its pid
+…/status                                       the exit status: that of the first task that failed, or 0
+…/message                                      the output of that process: why a task could not be started
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ _LINE_LIMIT = 4096
 
 
 def start(job: JobSpec) -> str:
-    """Start a job's own process, and do not wait for it: the job's number."""
+    """Start a job's process without waiting for it, and return the job's number."""
     number = secrets.token_hex(4)
     folder = _folder(number)
     folder.mkdir(parents=True)
-    files.write(folder / "job.json", json.dumps(asdict(job)).encode(), 0o600)
-    told = os.open(folder / disknames.LOCAL_NOTICE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    files.write(folder / disknames.LOCAL_JOB, json.dumps(asdict(job)).encode(), 0o600)
+    message = os.open(folder / disknames.LOCAL_MESSAGE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
     environment = inherited.environment_for_dayfly()
-    child = process.spawn(command, stderr=told, keep=[writer], env=environment, lifetime=Lifetime.DETACHED)
+    child = process.spawn(command, stderr=message, keep=[writer], env=environment, lifetime=Lifetime.DETACHED)
     os.close(writer)
-    os.close(told)
+    os.close(message)
     ready = os.read(reader, 1)
     os.close(reader)
     if not ready:
         status, _ = child.wait()
         shutil.rmtree(folder, ignore_errors=True)
-        raise DayflyError(f"the job's process ended before it had begun, with status {status}")
-    os.close(child.pidfd)  # nobody waits for it
+        raise DayflyError(f"the job's process failed to start, with status {status}")
+    os.close(child.pidfd)  # nothing waits for it
     return number
 
 
 def run(number: str, ready: int, notify: Notify) -> int:
-    """Be the job's process: run its tasks, and keep how they ended. `notify` hears why a task could not be started."""
+    """The job's process: run its tasks, and write the exit status. `notify` receives why a task could not be started."""
     folder = _folder(number)
-    fields = decode(files.read(folder / "job.json", _LIMIT), "job.json").values
+    fields = decode(files.read(folder / disknames.LOCAL_JOB, _LIMIT), disknames.LOCAL_JOB).values
     job = JobSpec(**{**fields, "command": tuple(fields["command"]), "shares": tuple(fields["shares"])})  # type: ignore[arg-type]
     with (folder / disknames.LOCAL_OWNER).open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
@@ -76,7 +76,7 @@ def run(number: str, ready: int, notify: Notify) -> int:
 
 
 class _Tasks:
-    """Runs tasks one after the other, until one is told to end."""
+    """Runs tasks one after the other, until the job is cancelled."""
 
     def __init__(self, job: JobSpec, number: str, notify: Notify) -> None:
         self._job = job
@@ -123,7 +123,7 @@ class _Tasks:
 
 
 def words(job: JobSpec) -> list[str]:
-    """The job as `dayfly run` takes it."""
+    """The job as a command line of `dayfly run`."""
     options = [f"--cpus={job.cpus}", f"--name={job.name}", *(f"--share={share}" for share in job.shares)]
     options += [f"--memory={job.memory // 1024}K"] if job.memory else []
     options += [f"--timeout={job.time}s"] if job.time else []
@@ -134,7 +134,7 @@ def words(job: JobSpec) -> list[str]:
 
 
 def state(number: str) -> State:
-    """Whether the job's process is there."""
+    """Whether the job's process runs."""
     with _owner(number) as owner:
         try:
             fcntl.flock(owner, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -144,40 +144,40 @@ def state(number: str) -> State:
 
 
 def wait(number: str) -> None:
-    """Wait until the job's process is gone: its lock is."""
+    """Wait until the job's process has ended: its lock is released."""
     with _owner(number) as owner:
         fcntl.flock(owner, fcntl.LOCK_SH)
 
 
 def status(number: str) -> int:
-    """How an ended job ended; 137 where its process was killed before it could say."""
+    """The exit status of an ended job; 137 if its process was killed before it could write one."""
     try:
         return int(files.read(_folder(number) / disknames.LOCAL_STATUS, _STATUS_LIMIT))
     except FileNotFoundError:
         return 137
 
 
-def told(number: str) -> str:
-    """What the job's process said first of a task that could not be started; empty: nothing."""
+def message(number: str) -> str:
+    """The first message of the job's process about a task that could not be started; empty: none."""
     try:
-        with (_folder(number) / disknames.LOCAL_NOTICE).open("rb") as file:
+        with (_folder(number) / disknames.LOCAL_MESSAGE).open("rb") as file:
             return file.readline(_LINE_LIMIT).decode(errors="replace").strip().removeprefix("dayfly: ")
     except FileNotFoundError:
         return ""
 
 
 def cancel(number: str) -> None:
-    """Tell the job to end."""
+    """Signal the job to end."""
     with _owner(number) as owner:
         if state(number) is State.RUNNING:
             os.kill(int(owner.read()), signal.SIGTERM)
 
 
 def remove(number: str) -> None:
-    """Remove what is kept of a job. Raises `Refused` while it runs."""
+    """Remove a job's folder. Raises `Refused` while it runs."""
     folder = _folder(number)
     if (folder / disknames.LOCAL_OWNER).exists() and state(number) is State.RUNNING:
-        raise Refused(f"local:{number} runs", f"dayfly job cancel local:{number} ends it")
+        raise Refused(f"local:{number} is running", f"cancel it with `dayfly job cancel local:{number}`")
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -185,7 +185,7 @@ def _owner(number: str) -> IO[str]:
     try:
         return (_folder(number) / disknames.LOCAL_OWNER).open()
     except FileNotFoundError:
-        raise NotFound(f"there is no job local:{number} on this host", "it may have been submitted on another one") from None
+        raise NotFound(f"there is no job local:{number} on this host", "it may have been submitted on another host") from None
 
 
 def _folder(number: str) -> Path:

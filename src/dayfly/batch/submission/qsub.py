@@ -1,7 +1,7 @@
-"""What PBS and Torque have in common, which were one program once: how `qsub` and `qstat -f` answer. Pure.
+"""The common parts of PBS and Torque, which have the same origin: the output of `qsub` and `qstat -f`. Pure.
 
-Sources: qsub(1B), qstat(1B), pbs_job_attributes(7B); the numbers of errors are those of pbs_error.h, of which a command's status
-has the last 8 bits.
+Sources: qsub(1B), qstat(1B), pbs_job_attributes(7B); error numbers are from pbs_error.h; a command's exit status is their low 8
+bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _JOB = re.compile(r"Job Id: *(\S{1,600})\s*")
 _ATTRIBUTE = re.compile(r"    ([A-Za-z_]{1,64}) = (.*)")
 _INDEX = re.compile(r"[0-9]+\[([0-9]{1,9})\]")
 _UNKNOWN, _FINISHED = 15001 & 0xFF, 15139 & 0xFF
-"""PBSE_UNKJOBID: there is no such job (any more). PBSE_HISTJOBID: it is history, which is not told without -x."""
+"""PBSE_UNKJOBID: there is no such job (any more). PBSE_HISTJOBID: it is history, which needs -x."""
 _STATES = {
     State.WAITING: "QTWM",
     State.HELD: "H",
@@ -27,23 +27,23 @@ _STATES = {
 }
 _BY_LETTER = {letter: state for state, letters in _STATES.items() for letter in letters}
 _BY_SIGNAL = 256
-"""PBS tells a death by a signal as 256 and the signal's number (User's Guide, "Exit status")."""
+"""PBS reports death by a signal as 256 plus the signal's number (User's Guide, "Exit status")."""
 TIMED_OUT, KILLED = 124, 137
-"""The statuses of jobs that pbs_mom ended: over their time as `dayfly run --timeout` has it, over another limit by SIGKILL."""
+"""The exit statuses of jobs that pbs_mom ended: over their time as with `dayfly run --timeout`, over another limit by SIGKILL."""
 
 
 def number(answer: str) -> str:
-    """The job's id in what `qsub` says: `42.head`, or `42[].head` for an array. Raises `Refused`."""
+    """The job's id in the output of `qsub`: `42.head`, or `42[].head` for an array. Raises `Refused`."""
     return number_in(answer, _NUMBER, "qsub")
 
 
 def sequence(number: str) -> str:
-    """The number alone, as it stands in the names of output files."""
+    """The number alone, as in the names of output files."""
     return number.partition(".")[0].partition("[")[0]
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what `qstat -f` says and ended with. Raises `NoAnswer` where that says nothing."""
+    """The job's state by the output and exit status of `qstat -f`. Raises `NoAnswer` if that failed."""
     found = _jobs(answer, number)
     tasks = [attributes for task, attributes in found.items() if task] or list(found.values())
     if tasks:
@@ -54,7 +54,7 @@ def state(answer: str, status: int, number: str) -> State:
 
 
 def status(answer: str, number: str, tasks: int, ended: Mapping[int, int]) -> int | None:
-    """How the ended job ended, where `qstat -f` still tells that of all its tasks; the status of the first one that failed.
+    """The exit status of an ended job, if `qstat -f` still has all its tasks: that of the first one that failed.
 
     `ended` has pbs_mom's own statuses, which are negative, of jobs that it ended over a limit.
     """
@@ -66,7 +66,7 @@ def status(answer: str, number: str, tasks: int, ended: Mapping[int, int]) -> in
 
 
 def _status(text: str, ended: Mapping[int, int]) -> int | None:
-    """A status as the shell has it; None for the others of pbs_mom's own: the job did not run."""
+    """A status as in a shell; None for other statuses of pbs_mom's own: the job did not run."""
     if not re.fullmatch(r"-?[0-9]{1,4}", text):
         return None
     if int(text) < 0:
@@ -75,9 +75,9 @@ def _status(text: str, ended: Mapping[int, int]) -> int | None:
 
 
 def _jobs(answer: str, number: str) -> dict[int, Mapping[str, str]]:
-    """What is said of the job by its attributes, in small letters; of an array by its tasks (0: the array itself).
+    """The job's attributes by name in lower case; for an array by task (0: the array itself).
 
-    Of two attributes of one name the first counts: the job's variables come behind the others, and can have lines in them.
+    Of attributes with the same name the first counts: the job's variables come after the others, and can have several lines.
     """
     found: dict[int, dict[str, str]] = {}
     attributes: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Where a submitted job is, in words of our own. Pure."""
+"""The states of a submitted job, the same for all batch systems. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dayfly.errors import Refused
 
 
 class NoAnswer(Refused):
-    """The batch system's command failed: nobody knows where a job is, and it may be known later."""
+    """The batch system's command failed: the job's state is unknown, but may be known later."""
 
     def __init__(self, command: str) -> None:
-        super().__init__(f"{command} failed, so nobody knows where the job is", f"see what `{command}` says")
+        super().__init__(f"{command} failed, so the job's state is not known", f"see the output of `{command}`")
 
 
 class State(StrEnum):
-    """Of an array: of the task that is furthest from its end."""
+    """A state; for an array, that of the task that is furthest from its end."""
 
     WAITING = "waiting"
     HELD = "held"
@@ -27,24 +27,26 @@ class State(StrEnum):
 
 
 def furthest(states: list[State]) -> State:
-    """The state of all together."""
+    """The combined state of several tasks."""
     order = (State.FAULTY, State.RUNNING, State.SUSPENDED, State.WAITING, State.HELD)
     return next((state for state in order if state in states), State.ENDED)
 
 
 def first_failure(statuses: Mapping[int, int | None], tasks: int) -> int | None:
-    """The status of a job by those of its tasks: that of the first one that failed, or 0. None: not all of them are known."""
+    """The exit status of a job by those of its tasks: that of the first one that failed, or 0. None: not all of them are
+    known.
+    """
     known = [status for _, status in sorted(statuses.items()) if status is not None]
     return next((status for status in known if status), 0) if len(known) >= tasks else None
 
 
-def nobody_tells(number: str, tasks: int) -> list[str]:
-    """No command: this batch system is not asked how a job ended."""
+def no_status_query(number: str, tasks: int) -> list[str]:
+    """No command: this batch system cannot be queried for exit statuses."""
     del number, tasks
     return []
 
 
-def untold(answer: str, number: str, tasks: int) -> int | None:
-    """How a job ended, where nobody is asked: that is not known."""
+def status_unknown(answer: str, number: str, tasks: int) -> int | None:
+    """The exit status is not known."""
     del answer, number, tasks
     return None

@@ -1,4 +1,4 @@
-"""What was submitted, as it is remembered: one small file for each job, in the user's state folder.
+"""The records of submitted jobs: one small file for each job, in the user's state folder.
 
 XDG_STATE_HOME/dayfly/submitted/SYSTEM-NUMBER.json
 """
@@ -21,13 +21,15 @@ from dayfly.values import asdict, dataclass
 
 _LIMIT = 64 * 1024
 _ID = re.compile(r"([a-z]{1,16}):([A-Za-z0-9][A-Za-z0-9.\[\]_-]{0,127})")
-"""A number as batch systems write it: `42`, `42[].head.example.org`. It becomes a part of a file's name, and has no `/`."""
+"""A job's number in a batch system: `42`, `42[].head.example.org`. It is a part of a file's name, so it has no `/`."""
 _TASKS = 1 << 20
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job that was submitted. `first` and `last` are the numbers of its tasks (0: it has none), `output` and `errors` paths."""
+    """A job that was submitted. `first` and `last` are the numbers of its tasks (0: no array), `output` and `errors` are
+    paths.
+    """
 
     system: str
     number: str
@@ -40,12 +42,12 @@ class SubmittedJob:
 
     @property
     def id(self) -> str:
-        """What the user calls it: `slurm:42`."""
+        """Its id for users: `slurm:42`."""
         return f"{self.system}:{self.number}"
 
     @property
     def tasks(self) -> int:
-        """How many tasks it has."""
+        """The number of its tasks."""
         return self.last - self.first + 1
 
     def outputs(self) -> list[tuple[Path, Path]]:
@@ -55,12 +57,13 @@ class SubmittedJob:
 
 
 def remember(job: JobSpec, system: str, number: str, outputs: tuple[str, str]) -> SubmittedJob:
-    """Keep what is needed to find a job again. `outputs` are where its output and errors go, with `{task}` for a task's number.
+    """Store what is needed to find a job again. `outputs` are the files of its output and errors, with `{task}` for a task's
+    number.
 
-    Raises `Refused` for a number that would be no part of an id.
+    Raises `Refused` for a number that cannot be a part of an id.
     """
     if not _ID.fullmatch(f"{system}:{number}"):
-        raise Refused(f"{number[:200]!r} is no number of a job", f"{system} has the job, but `dayfly job` cannot ask for it")
+        raise Refused(f"{number[:200]!r} is not a job's number", f"the job is in {system}, but not in `dayfly job`")
     output, errors = outputs
     folder, now = Path(job.directory), format_time(time.time())
     made = SubmittedJob(system, number, job.name, str(folder / output), str(folder / errors), now, job.first, job.last)
@@ -69,15 +72,15 @@ def remember(job: JobSpec, system: str, number: str, outputs: tuple[str, str]) -
 
 
 def prepare() -> None:
-    """Make the folder, before there is a job that could not be remembered. Raises `Refused` where that cannot be done."""
+    """Make the folder, before there is a job that could not be recorded. Raises `Refused` if that fails."""
     try:
         _folder().mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"{_folder()} cannot be made: {error.strerror}", "jobs are remembered there; see XDG_STATE_HOME") from error
+        raise Refused(f"{_folder()} cannot be made: {error.strerror}", "jobs are recorded there; see XDG_STATE_HOME") from error
 
 
 def listed() -> list[SubmittedJob]:
-    """All jobs, the oldest first; what is no job's file is left out."""
+    """All jobs, the oldest first; other files are ignored."""
     found = []
     for path in _folder().glob("*.json"):
         with contextlib.suppress(DayflyError, OSError):
@@ -86,20 +89,20 @@ def listed() -> list[SubmittedJob]:
 
 
 def remove(job: SubmittedJob) -> None:
-    """Forget a job."""
+    """Remove a job's record."""
     _path(job.system, job.number).unlink(missing_ok=True)
 
 
 def recall(identity: str) -> SubmittedJob:
-    """The job of this id. Raises `NotFound`, or `Refused` for what is no id."""
+    """The job of this id. Raises `NotFound`, or `Refused` for an invalid id."""
     match = _ID.fullmatch(identity)
     if match is None:
-        raise Refused(f"{identity[:100]!r} is no job's id", "as `dayfly submit` printed it, like slurm:42")
+        raise Refused(f"{identity[:100]!r} is not a job's id", "use the id that `dayfly submit` printed, like slurm:42")
     path = _path(match[1], match[2])
     try:
         fields = decode(files.read(path, _LIMIT), str(path))
     except FileNotFoundError:
-        raise NotFound(f"no job {identity} was submitted from here", "by `dayfly submit`, with this home directory") from None
+        raise NotFound(f"no job {identity} was submitted from here", "jobs are recorded in the home directory") from None
     return _submitted(fields)
 
 

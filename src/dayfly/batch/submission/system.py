@@ -1,4 +1,4 @@
-"""What a batch system is to `dayfly submit`, and which of them this host has."""
+"""Batch systems for `dayfly submit`, and which of them this host has."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from dayfly.values import dataclass
 LOCAL = "local"
 
 
-class Words(Protocol):
-    """What the module `submit` of each batch system has: its words for a job, and what reads its answers. All of it is pure."""
+class Adapter(Protocol):
+    """The interface of the module `submit` of each adapter: it renders jobs and reads answers. All of it is pure."""
 
     @property
     def SUBMIT(self) -> Sequence[str]:  # noqa: N802 (a constant of the module)
-        """The command that takes on stdin what `render` makes of a job."""
+        """The command that reads the output of `render` on stdin."""
 
     @property
     def MARKS(self) -> Sequence[str]:  # noqa: N802
-        """The programs by which a host is known to have this batch system, and no other one."""
+        """The programs that identify this batch system on a host."""
 
     def render(self, job: JobSpec) -> str:
-        """The job in its words. Raises `Refused` for what it has none for."""
+        """The job for this batch system. Raises `Refused` for options that it does not have."""
 
     def number(self, answer: str) -> str:
-        """The job's number in what `SUBMIT` says. Raises `Refused`."""
+        """The job's number in the output of `SUBMIT`. Raises `Refused`."""
 
     def outputs(self, job: JobSpec, number: str) -> tuple[str, str]:
-        """Where the output and the errors of the job of this number go; `{task}` stands for the number of a task."""
+        """The files of the output and the errors of the job of this number; `{task}` stands for the number of a task."""
 
     def ask(self, number: str) -> list[str]:
-        """The command that says where a job is."""
+        """The command that prints a job's state."""
 
     def state(self, answer: str, status: int, number: str) -> State:
-        """Where it is, by what that command says and ended with. Raises `NoAnswer` where that says nothing."""
+        """The state by that command's output and exit status. Raises `NoAnswer` if it failed."""
 
-    def told(self, number: str, tasks: int) -> list[str]:
-        """The command that says how an ended job of so many tasks ended; empty where there is none."""
+    def ask_status(self, number: str, tasks: int) -> list[str]:
+        """The command that prints the exit status of an ended job of so many tasks; empty if there is none."""
 
     def status(self, answer: str, number: str, tasks: int) -> int | None:
-        """How it ended, by what that command says; None: that is not known."""
+        """The exit status by that command's output; None: unknown."""
 
     def task(self, batch: Mapping[str, str]) -> Task:
-        """Whose machine a usage record is of, by what it says of the batch job."""
+        """The task that a usage record belongs to, by its batch identity."""
 
     def cancel(self, number: str) -> list[str]:
         """The command that ends a job."""
@@ -60,41 +60,43 @@ class System:
     """A batch system."""
 
     name: str
-    words: Words
+    adapter: Adapter
 
     def render(self, job: JobSpec) -> str:
-        """The job in its words. Raises `Refused` for what it has none for."""
+        """The job for this batch system. Raises `Refused` for options that it does not have."""
         check_folders(job)
-        return self.words.render(job)
+        return self.adapter.render(job)
 
 
 Systems = Mapping[str, System]
-"""The batch systems that there are, by their names: `dayfly.batch.systems.SYSTEMS`."""
+"""All batch systems by name: `dayfly.batch.systems.SYSTEMS`."""
 
 
 def find(name: str, systems: Systems) -> System:
-    """The batch system of this name, or, where none is said, the one that this host has. Raises `NotFound` or `Refused`."""
+    """The batch system of this name, or, if the name is empty, the one that this host has. Raises `NotFound` or `Refused`."""
     if name:
         return systems[name]
     there = present(os.environ, systems)
     if not there:
-        raise NotFound("no batch system was found here", "--batch local runs the job on this host")
+        raise NotFound("no batch system was found here", "run the job on this host with --batch local")
     if len(there) > 1:
-        raise Refused(f"this host has several batch systems: {', '.join(there)}", "name one by --batch")
+        raise Refused(f"this host has several batch systems: {', '.join(there)}", "choose one with --batch")
     return systems[there[0]]
 
 
 def check_command(system: System, variables: Mapping[str, str], systems: Systems) -> None:
-    """Refuse, with `Refused`, to give a job to another batch system whose command is called the same: that would run it
-    as if nothing had been asked for."""
-    command = system.words.SUBMIT[0]
-    owners = [name for name in present(variables, systems) if systems[name].words.SUBMIT[0] == command]
+    """Raise `Refused` if the command belongs to another batch system with a command of the same name: that would run the job
+    without its requests.
+    """
+    command = system.adapter.SUBMIT[0]
+    owners = [name for name in present(variables, systems) if systems[name].adapter.SUBMIT[0] == command]
     if owners and system.name not in owners:
-        raise Refused(f"{command} is the one of {' and '.join(owners)} here, and not of {system.name}", "see --batch")
+        raise Refused(f"{command} on this host belongs to {' and '.join(owners)}, not to {system.name}", "see --batch")
 
 
 def present(variables: Mapping[str, str], systems: Systems) -> list[str]:
-    """Which of them this host has, by their commands. Grid Engine, PBS and Torque all have a qsub, and each a command that the
-    others do not have."""
+    """The batch systems that this host has, by their commands. Grid Engine, PBS and Torque all have a qsub, and each has a
+    command that the others do not have.
+    """
     path = variables.get("PATH", os.defpath)
-    return [name for name, system in systems.items() if all(shutil.which(program, path=path) for program in system.words.MARKS)]
+    return [name for name, system in systems.items() if all(shutil.which(program, path=path) for program in system.adapter.MARKS)]

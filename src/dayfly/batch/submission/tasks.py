@@ -1,4 +1,4 @@
-"""Jobs and tasks as each batch system calls them: in its answers, and in the usage records of their machines. Pure."""
+"""The numbers of jobs and tasks in each batch system: in its answers, and in usage records. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _BRACKETS = re.compile(r"\[[0-9]*\]")
 
 
 class Task(NamedTuple):
-    """A task of a job, by the job's number as it was submitted; `number` is 0 for a job without tasks."""
+    """A task of a job, with the job's number at submission; `number` is 0 for a job without tasks."""
 
     job: str
     number: int
 
 
 def by_array(batch: Mapping[str, str]) -> Task:
-    """Slurm and Grid Engine: a task says which array it is of."""
+    """Slurm and Grid Engine: a task's record has the number of its array."""
     return Task(batch.get("array_job") or batch.get("job", ""), _index(batch.get("array_task", "")))
 
 
@@ -35,15 +35,15 @@ def by_process(batch: Mapping[str, str]) -> Task:
 
 
 def number_in(answer: str, pattern: re.Pattern[str], program: str) -> str:
-    """A job's number, the pattern's first group, in what the program that took the job says. Raises `Refused`."""
+    """A job's number, the pattern's first group, in the output of the submit command. Raises `Refused`."""
     match = pattern.fullmatch(answer)
     if match is None:
-        raise Refused(f"{program} answered {answer[:200]!r}, and not with a job's number")
+        raise Refused(f"{program} did not print a job's number, but {answer[:200]!r}")
     return str(match[1])
 
 
 def without_index(job: str) -> str:
-    """The id of an array by that of one of its tasks, or of all together; of any other job its own."""
+    """The id of an array, from that of a task or of the array; the id of any other job unchanged."""
     return _BRACKETS.sub("[]", job, count=1)
 
 

@@ -1,1 +1,1 @@
-"""What is in an image, read from its files: nothing is booted, mounted or unpacked. All of them may have been made to do harm."""
+"""What is in an image, read from its files. Nothing is booted, mounted or unpacked. All input is hostile."""

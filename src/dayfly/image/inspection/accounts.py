@@ -28,20 +28,20 @@ _SCHEMES = {
 
 
 class Password(StrEnum):
-    """What an account's password field lets in."""
+    """What an account's password field allows."""
 
     NONE = "none"
-    """Nobody gets in by a password."""
+    """No login by password."""
     SET = "set"
     EMPTY = "empty"
-    """Everybody gets in, without one."""
+    """Login without a password."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """A line of passwd, with its bytes that are no text as surrogates; `harmless` makes it one for people.
+    """A line of passwd.
 
-    `scheme` is how the password is hashed.
+    Bytes that are not text are surrogates; `harmless` makes it printable. `scheme` is the hash function of the password.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Key:
-    """A public key that lets somebody log in as a user. `fingerprint` is as `ssh-keygen -l` says it."""
+    """A public key that allows login as a user. `fingerprint` is as `ssh-keygen -l` prints it."""
 
     user: str
     path: str
@@ -65,7 +65,7 @@ class Key:
 
 
 def parse_passwd(passwd: bytes, shadow: bytes) -> tuple[list[Account], int]:
-    """The accounts, and how many lines were none."""
+    """The accounts, and the number of malformed lines."""
     hashes: dict[str, str] = {}
     for line in _lines(shadow):
         name, colon, rest = line.partition(":")
@@ -87,12 +87,12 @@ def parse_passwd(passwd: bytes, shadow: bytes) -> tuple[list[Account], int]:
 
 
 def harmless(account: Account) -> Account:
-    """An account as it may be shown."""
+    """An account in printable form."""
     return replace(account, name=shown(account.name), home=shown(account.home), shell=shown(account.shell))
 
 
 def password(field: str) -> tuple[Password, str]:
-    """What a password field lets in, and its scheme. `!` and `*` before a hash lock it (shadow(5))."""
+    """What a password field allows, and its scheme. `!` and `*` before a hash lock it (shadow(5))."""
     if not field:
         return Password.EMPTY, ""
     if field[0] in "!*":
@@ -103,7 +103,7 @@ def password(field: str) -> tuple[Password, str]:
 
 
 def parse_keys(content: bytes, user: str, path: str) -> tuple[list[Key], int]:
-    """The keys of an authorized_keys file, and how many lines were none."""
+    """The keys of an authorized_keys file, and the number of malformed lines."""
     keys: list[Key] = []
     bad = 0
     for line in _lines(content):
@@ -120,7 +120,7 @@ def parse_keys(content: bytes, user: str, path: str) -> tuple[list[Key], int]:
 
 
 def fingerprint(encoded: str) -> str:
-    """`SHA256:…` of a key in base64; empty for what is none."""
+    """`SHA256:…` of a key in base64; empty if it is malformed."""
     try:
         digest = hashlib.sha256(base64.b64decode(encoded, validate=True)).digest()
     except (binascii.Error, ValueError):
@@ -129,7 +129,7 @@ def fingerprint(encoded: str) -> str:
 
 
 def _unquoted(line: str) -> str:
-    """A line without what its options have in quotes, where a key could seem to be."""
+    """A line without the quoted parts of its options, which could look like a key."""
     return re.sub(r'"(?:[^"\\]|\\.)*"?', '""', line)
 
 

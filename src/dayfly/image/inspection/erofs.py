@@ -1,7 +1,7 @@
-"""Reading erofs filesystems without mounting them: those that Dayfly makes (no compression, or LZ4 in clusters of one block).
+"""Reads erofs filesystems without mounting them: those that Dayfly makes (no compression, or LZ4 in clusters of one block).
 
-The format is that of Linux' fs/erofs/erofs_fs.h and zmap.c. All that is read may have been made to do harm: every position is
-within the file, every size and count has a limit, and no directory is entered twice.
+The format is that of Linux' fs/erofs/erofs_fs.h and zmap.c. All input is hostile: every position is checked to be within the
+file, every size and count has a limit, and no directory is entered twice.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dayfly.values import dataclass
 
 MOST_FILES = 2_000_000
 MOST_DIRECTORY = 16 * 1024**2
-"""Bytes of one directory; `MOST_METADATA` are those of all that are read, and of extended attributes."""
+"""Bytes of one directory; `MOST_METADATA` limits those of all directories and extended attributes that are read."""
 MOST_METADATA = 128 * 1024**2
 _MAGIC = 0xE0F5E1E2
 _SUPERBLOCK = 1024
 _ZERO_PADDING = 0x1
-"""The one incompatible feature that is understood: compressed blocks begin with zeros where they are not full."""
+"""The one incompatible feature that is supported: compressed blocks that are not full begin with zeros."""
 _BLOCK = 4096
 _WINDOW = 64 * _BLOCK
 _WINDOWS = 64
@@ -42,7 +42,7 @@ class Layout(IntEnum):
 
 @dataclass(frozen=True)
 class Inode:
-    """One file. `nid` is its number, `position` where its bytes end (its extended attributes come next) in the filesystem."""
+    """One file. `nid` is its number, `position` the end of the inode in the filesystem (its extended attributes follow)."""
 
     nid: int
     mode: int
@@ -56,7 +56,7 @@ class Inode:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is one."""
+        """Whether it is a directory."""
         return stat.S_ISDIR(self.mode)
 
     @property
@@ -71,7 +71,7 @@ class Inode:
 
 
 class Erofs:
-    """A filesystem in an open file. Raises `Refused` for one that is made in another way, `Corrupt` for none."""
+    """A filesystem in an open file. Raises `Refused` for unsupported features, `Corrupt` if it is not erofs."""
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -81,14 +81,14 @@ class Erofs:
         superblock = self._read(_SUPERBLOCK, 128)
         magic, _, _, bits, _, root = struct.unpack_from("<IIIBBH", superblock)
         if magic != _MAGIC:
-            raise Corrupt("it is no erofs filesystem")
+            raise Corrupt("it is not an erofs filesystem")
         self._meta, self._shared = (block * _BLOCK for block in struct.unpack_from("<II", superblock, 40))
         (features,) = struct.unpack_from("<I", superblock, 80)
         if 1 << bits != _BLOCK or features & ~_ZERO_PADDING or superblock[90]:
-            raise Refused("it is an erofs filesystem with features that are not read", "mkfs.erofs -zlz4hc makes one that is")
+            raise Refused("it is an erofs filesystem with features that are not supported", "make it with mkfs.erofs -zlz4hc")
         self.root = self.inode(root)
         if not self.root.is_directory:
-            raise Corrupt("the filesystem's root is no directory")
+            raise Corrupt("the filesystem's root is not a directory")
 
     def inode(self, nid: int) -> Inode:
         """The inode of a number. Raises `Corrupt`."""
@@ -97,7 +97,7 @@ class Erofs:
         form, icount, mode = struct.unpack_from("<HHH", raw)
         if form & 1:
             if len(raw) < 64:
-                raise Corrupt("an inode is cut off")
+                raise Corrupt("an inode is truncated")
             size, block = struct.unpack_from("<QI", raw, 8)
             uid, gid = struct.unpack_from("<II", raw, 24)
         else:
@@ -110,7 +110,7 @@ class Erofs:
     def read(self, inode: Inode, limit: int) -> bytes:
         """A file's content, or a link's target. Raises `Refused` for one larger than `limit`, `Corrupt`."""
         if inode.size > limit:
-            raise Refused(f"it has {inode.size} bytes, and {limit} are read at most")
+            raise Refused(f"it has {inode.size} bytes, more than the limit of {limit}")
         if inode.size == 0:
             return b""
         if inode.layout == Layout.PLAIN:
@@ -122,7 +122,7 @@ class Erofs:
             return content + self._read(inode.position + inode.xattrs, tail)
         if inode.layout in (Layout.COMPRESSED_FULL, Layout.COMPRESSED_COMPACT):
             return b"".join(self._extents(inode))
-        raise Refused("it is stored in a way that is not read")
+        raise Refused("it is stored in a format that is not supported")
 
     def entries(self, directory: Inode) -> Iterator[tuple[bytes, int]]:
         """The names in a directory and their inodes' numbers, without `.` and `..`. Raises `Corrupt` or `Refused`."""
@@ -140,7 +140,7 @@ class Erofs:
         shared = raw[4]
         position = 12 + 4 * shared
         if position > len(raw):
-            raise Corrupt("extended attributes are cut off")
+            raise Corrupt("extended attributes are truncated")
         found: dict[bytes, bytes] = {}
         for (number,) in struct.iter_unpack("<I", raw[12:position]):
             length, _, size = struct.unpack("<BBH", self._read(self._shared + number * 4, 4))
@@ -159,7 +159,7 @@ class Erofs:
     def _read(self, position: int, size: int, least: int | None = None) -> bytes:
         """Bytes of the filesystem: fewer than `size` at its end, where `least` allows it. Raises `Corrupt`."""
         if position < 0 or position + (size if least is None else least) > self._size:
-            raise Corrupt("the filesystem refers to what is beyond its end")
+            raise Corrupt("the filesystem refers to data beyond its end")
         if size > _WINDOW:
             return self._from_file(position, min(size, self._size - position))
         start = position // _WINDOW * _WINDOW
@@ -182,42 +182,42 @@ class Erofs:
         while len(content) < size:
             chunk = os.pread(self._file, size - len(content), position + len(content))
             if not chunk:
-                raise Corrupt("the filesystem's file became shorter")
+                raise Corrupt("the filesystem's file was truncated while it was read")
             content += chunk
         return content
 
     def _extents(self, inode: Inode) -> Iterator[bytes]:
-        """The content of a compressed file, piece by piece: each is one block in the filesystem."""
+        """The content of a compressed file by extents: each is one block in the filesystem."""
         heads = list(self._heads(inode))
         if inode.size and (not heads or heads[0][0] != 0):
-            raise Corrupt("a compressed file has no beginning")
+            raise Corrupt("the first extent of a compressed file is missing")
         ends = [start for start, _, _ in heads[1:]] + [inode.size]
         for (start, block, plain), end in zip(heads, ends, strict=True):
             if end < start:
-                raise Corrupt("a compressed file's pieces overlap")
+                raise Corrupt("the extents of a compressed file overlap")
             stored = self._read(block * _BLOCK, _BLOCK)
             if plain and end - start > _BLOCK:
-                raise Corrupt("a compressed file's piece is larger than its block")
+                raise Corrupt("an extent of a compressed file is larger than its block")
             yield stored[: end - start] if plain else decompress(stored.lstrip(b"\0"), end - start)
 
     def _heads(self, inode: Inode) -> Iterator[tuple[int, int, bool]]:
-        """Where each piece of a compressed file begins, its block, and whether it is stored plainly."""
+        """Where each extent of a compressed file begins, its block, and whether it is stored uncompressed."""
         base = -(-(inode.position + inode.xattrs) // 8) * 8
         _, advise, algorithm, bits = struct.unpack("<IHBB", self._read(base, 8))
         if advise & ~1 or algorithm or bits:
-            raise Refused("it is compressed in a way that is not read")
+            raise Refused("it is compressed in a format that is not supported")
         count = -(-inode.size // _BLOCK)
         compact = inode.layout == Layout.COMPRESSED_COMPACT
         indexes = self._compact(base + 8, count, two=bool(advise & 1)) if compact else self._full(base + 16, count)
         for number, (kind, offset, block) in enumerate(indexes):
             if kind in (_PLAIN, _HEAD):
                 if offset >= _BLOCK:
-                    raise Corrupt("a compressed file's piece begins in another block")
+                    raise Corrupt("an extent of a compressed file begins in another block")
                 start = number * _BLOCK + offset
                 if start < inode.size:
                     yield start, block, kind == _PLAIN
             elif kind != _INNER:
-                raise Refused("it is compressed in a way that is not read")
+                raise Refused("it is compressed in a format that is not supported")
 
     def _full(self, base: int, count: int) -> Iterator[tuple[int, int, int]]:
         """Kind, offset and block of each block of a file, from an index of eight bytes for each."""
@@ -261,18 +261,18 @@ def unpack(pack: bytes, count: int) -> list[tuple[int, int, int]]:
 def _names(block: bytes) -> Iterator[tuple[bytes, int]]:
     """The names in one block of a directory: entries of twelve bytes, then the names."""
     if len(block) < 12:
-        raise Corrupt("a directory is cut off")
+        raise Corrupt("a directory is truncated")
     (first,) = struct.unpack_from("<H", block, 8)
     if first % 12 or not 12 <= first <= len(block):
-        raise Corrupt("a directory's first name is in no place for one")
+        raise Corrupt("the first name of a directory has an invalid offset")
     entries = [struct.unpack_from("<QH", block, start) for start in range(0, first, 12)]
     ends = [offset for _, offset in entries[1:]] + [len(block)]
     for (nid, offset), end in zip(entries, ends, strict=True):
         if not first <= offset < end <= len(block):
-            raise Corrupt("a directory's names are not in their places")
+            raise Corrupt("the names of a directory have invalid offsets")
         name = block[offset:end].partition(b"\0")[0]
         if not name or len(name) > _NAME_LIMIT or b"/" in name:
-            raise Corrupt("a directory has a name that is none")
+            raise Corrupt("a directory has an invalid name")
         if name not in (b".", b".."):
             yield name, nid
 
@@ -283,6 +283,6 @@ def _attribute(raw: bytes, position: int) -> tuple[dict[bytes, bytes], int]:
     begin = position + 4
     end = begin + length + size
     if end > len(raw):
-        raise Corrupt("an extended attribute is cut off")
+        raise Corrupt("an extended attribute is truncated")
     name = _XATTR_PREFIXES.get(kind, b"system.") + raw[begin : begin + length]
     return {name: raw[begin + length : end]}, -(-end // 4) * 4

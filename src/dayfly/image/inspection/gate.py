@@ -1,4 +1,4 @@
-"""What an administrator's gate looks for in a report: `--fail-on`. Pure."""
+"""The conditions that fail an inspection: `--fail-on`. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dayfly.image.inspection.image import Inspected
 from dayfly.values import dataclass
 
 EXIT_STATUS = 3
-"""Of `dayfly image inspect` when a gate finds something."""
+"""The exit status of `dayfly image inspect` if a condition is met."""
 
 
 class Kind(StrEnum):
-    """What can be looked for."""
+    """What a condition is about."""
 
     PASSWORDS = "passwords"
     KEYS = "keys"
@@ -36,12 +36,12 @@ _SECTIONS = {
     Kind.LISTENING: {"services", "ssh"},
     Kind.VULNERABLE: {"packages", "vulnerabilities", "os"},
 }
-"""What has to have been read for the answer to be no."""
+"""The sections of a report that must have been read for a condition to count as not met."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing to look for; `days` is the greatest age of `age>DAYS`."""
+    """One condition; `days` is the greatest age in `age>DAYS`."""
 
     kind: Kind
     days: int = 0
@@ -52,7 +52,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Failure:
-    """A condition that is met, and by what."""
+    """A condition that is met, and the reason."""
 
     condition: str
     why: str
@@ -69,11 +69,11 @@ def _condition(word: str) -> Condition:
     if word in set(Kind) - {Kind.AGE}:
         return Condition(Kind(word))
     known = ", ".join(kind for kind in Kind if kind is not Kind.AGE)
-    raise Refused(f"{word!r} is nothing that can be looked for", f"{known}, age>DAYS")
+    raise Refused(f"{word!r} is not a condition", f"one of: {known}, age>DAYS")
 
 
 def judge(found: Inspected, conditions: Iterable[Condition]) -> list[Failure]:
-    """What of an image fails. What could not be read fails too where it might."""
+    """The conditions that an image meets. A condition whose files could not be read counts as met."""
     failures: list[Failure] = []
     for condition in conditions:
         failures += [Failure(str(condition), why) for why in _reasons(found, condition)]
@@ -89,10 +89,10 @@ def _reasons(found: Inspected, condition: Condition) -> list[str]:
     inside = found.contents
     match condition.kind:
         case Kind.PASSWORDS:
-            told = {Password.SET: "has a password", Password.EMPTY: "needs no password"}
-            return [f"{account.name} {told[account.password]}" for account in inside.accounts if account.password in told]
+            words = {Password.SET: "has a password", Password.EMPTY: "needs no password"}
+            return [f"{account.name} {words[account.password]}" for account in inside.accounts if account.password in words]
         case Kind.KEYS:
-            return [f"{key.path}: {key.type} {key.fingerprint} lets in {key.user}" for key in inside.keys]
+            return [f"{key.path}: {key.type} {key.fingerprint} allows login as {key.user}" for key in inside.keys]
         case Kind.HOST_KEYS:
             return [f"{key.path} is in the image" for key in inside.host_keys]
         case Kind.SETUID:
@@ -111,7 +111,7 @@ def _more_reasons(found: Inspected, condition: Condition) -> list[str]:
         case Kind.VULNERABLE:
             return [f"{one.package} {one.version} has {one.id}" for one in inside.vulnerabilities or ()]
         case Kind.UNSIGNED:
-            return [] if found.endorsers else ["nobody who is believed has signed it"]
+            return [] if found.endorsers else ["no trusted key or list has signed it"]
         case Kind.STOPPED:
             return [found.stopped] if found.stopped else []
         case _:

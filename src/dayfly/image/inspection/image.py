@@ -1,4 +1,4 @@
-"""An image as it is inspected: what its library knows of it, and what is in it."""
+"""The report about an image: what its library knows, and what is in it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
 class Inspected:
     """An image and its contents. `files_size` and `stored_size` are in bytes; `age_days` is from its date, `created`, on.
 
-    `stopped` says why it may not be run (may be empty).
+    `stopped` is why it may not be run (may be empty).
     """
 
     name: str
@@ -43,7 +43,7 @@ class Inspected:
 
     @property
     def starts_services(self) -> bool:
-        """Whether the image's own init is started, and so what is enabled: else Dayfly's agent is the init."""
+        """Whether the image's own init runs, and with it the enabled services; otherwise Dayfly's agent is the init."""
         return self.boot is BootMode.SYSTEM
 
 
@@ -60,8 +60,8 @@ def inspect(library: Library, reference: Reference, advisories: Path | None = No
         stopped = error.message
     root = manifest.find(Role.ROOT)
     if root is None:
-        hint = "import its disk without --firmware: where its files can be taken out of it, they can be inspected"
-        raise Refused(f"{reference} is a whole disk, which firmware boots: what is in it is not known", hint)
+        hint = "import its disk without --firmware; then its files can be inspected"
+        raise Refused(f"{reference} is a whole disk that firmware boots; its content cannot be read", hint)
     file = blobs.open_blob(library.layout, root, f"the root of {reference}")
     try:
         inside = contents(file, root.form)
@@ -91,7 +91,7 @@ def inspect(library: Library, reference: Reference, advisories: Path | None = No
 def age_days(created: str, now: float) -> int:
     """Whole days from a time of a config until `now`, in seconds since the epoch; 0 for what is in the future.
 
-    A date that there is none of counts as 1970: nothing is young by mistake.
+    A missing or invalid date counts as 1970, so that no image appears newer than it is.
     """
     try:
         then = calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))

@@ -8,9 +8,9 @@ _LEAST_MATCH = 4
 
 
 def decompress(source: bytes, size: int) -> bytes:
-    """The first `size` bytes of what a block holds. Raises `Corrupt` where it holds fewer.
+    """The first `size` bytes of a block's content. Raises `Corrupt` if there are fewer.
 
-    The format is LZ4's own (lz4_Block_format.md). However a block is made, no more than `size` bytes are ever held.
+    The format is LZ4's own (lz4_Block_format.md). Whatever the block says, no more than `size` bytes are kept in memory.
     """
     output = bytearray()
     position, end = 0, len(source)
@@ -33,9 +33,9 @@ def decompress(source: bytes, size: int) -> bytes:
                 length, position = _longer(source, position, length)
             _repeat(output, offset, min(length + _LEAST_MATCH, size - len(output)))
     except IndexError:
-        raise Corrupt("a compressed block ends in the middle") from None
+        raise Corrupt("a compressed block is truncated") from None
     if len(output) < size:
-        raise Corrupt("a compressed block holds less than it should")
+        raise Corrupt("a compressed block has less content than expected")
     return bytes(output[:size])
 
 
@@ -49,10 +49,10 @@ def _longer(source: bytes, position: int, length: int) -> tuple[int, int]:
 
 
 def _repeat(output: bytearray, offset: int, length: int) -> None:
-    """Append what stands `offset` bytes before the end; it may overlap with what it becomes."""
+    """Append the bytes `offset` bytes before the end; source and copy may overlap."""
     start = len(output) - offset
     if offset == 0 or start < 0:
-        raise Corrupt("a compressed block refers to what is before it")
+        raise Corrupt("a compressed block refers to data before its beginning")
     if offset >= length:
         output += output[start : start + length]
     else:

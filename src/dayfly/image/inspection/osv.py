@@ -1,4 +1,6 @@
-"""Known problems of packages: files in the OSV format (ossf.github.io/osv-schema, version 1), as osv.dev has them for Debian."""
+"""Known vulnerabilities of packages: files in the OSV format (ossf.github.io/osv-schema, version 1), as osv.dev has them for
+Debian.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _EVENTS = ("introduced", "fixed", "last_affected")
 
 @dataclass(frozen=True)
 class Vulnerability:
-    """A known problem of a package that is installed. `fixed` is the first version without it, empty where none is known."""
+    """A known vulnerability of an installed package. `fixed` is the first version without it, empty if none is known."""
 
     id: str
     aliases: tuple[str, ...]
@@ -43,7 +45,7 @@ def records(path: Path) -> Iterator[Fields]:
             raise Refused(f"{path} has more than {MOST_RECORDS} records")
         yield decode(files.read(place, RECORD_LIMIT), str(place))
     if not count:
-        raise Refused(f"{path} has no file *.json", "a folder of files in the OSV format")
+        raise Refused(f"{path} has no *.json file", "a folder of files in the OSV format")
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
@@ -54,7 +56,9 @@ def _json_files(folder: Path) -> Iterator[Path]:
 
 
 def find(packages: Sequence[Package], release: str, found: Iterator[Fields]) -> list[Vulnerability]:
-    """The problems of a Debian release's (`12`) packages, by their source packages. Raises `Refused` for what is none."""
+    """The vulnerabilities of a Debian release's (`12`) packages, by their source packages. Raises `Refused` for a malformed
+    record.
+    """
     sources: dict[str, dict[str, Package]] = {}
     for package in packages:
         sources.setdefault(package.source, {}).setdefault(package.source_version, package)
@@ -80,12 +84,12 @@ def _of_record(record: Fields, sources: Mapping[str, Mapping[str, Package]], rel
                 aliases = [*record.items("aliases", 1000), *record.items("upstream", 1000)]
                 names = tuple(dict.fromkeys(shown(alias) for alias in aliases if isinstance(alias, str)))
                 summary = record.values.get("summary") or record.values.get("details") or ""
-                told = shown(" ".join(summary[:2000].split()), 200) if isinstance(summary, str) else ""
-                yield Vulnerability(shown(identifier), names, shown(name), version, _fixed(affected, version), told)
+                text = shown(" ".join(summary[:2000].split()), 200) if isinstance(summary, str) else ""
+                yield Vulnerability(shown(identifier), names, shown(name), version, _fixed(affected, version), text)
 
 
 def is_affected(affected: Fields, version: str) -> bool:
-    """Whether a version is one of those that a record names, as the OSV format evaluates it. Raises `Refused`."""
+    """Whether a record affects a version, by the rules of the OSV format. Raises `Refused`."""
     if version in affected.items("versions", 1_000_000):
         return True
     return any(_in_range(events, version) for events in _ranges(affected))
@@ -103,7 +107,7 @@ def _in_range(events: Sequence[tuple[str, str]], version: str) -> bool:
 
 
 def _fixed(affected: Fields, version: str) -> str:
-    """The first version after this one that has no problem; empty where none is known."""
+    """The first later version that is fixed; empty if none is known."""
     fixed = [limit for events in _ranges(affected) for kind, limit in events if kind == "fixed" and compare(limit, version) > 0]
     return shown(min(fixed, key=KEY)) if fixed else ""
 

@@ -28,7 +28,7 @@ class Package:
 def parse_status(content: bytes, *, always: bool = False) -> list[Package]:
     """The packages of a status file that are unpacked, configured or not.
 
-    With `always`, those without a status too: files in `status.d` have none.
+    With `always`, also packages without a status: files in `status.d` have none.
     """
     found: list[Package] = []
     for fields in _paragraphs(content):

@@ -1,4 +1,4 @@
-"""Files that give whoever runs them more than he has: set-uid, set-gid, capabilities. Pure."""
+"""Files that give privileges to whoever runs them: set-uid, set-gid, capabilities. Pure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Capable:
 
 
 def capabilities(raw: bytes) -> tuple[str, ...]:
-    """The names in an attribute `security.capability`, permitted or inheritable; `unknown` for what is none."""
+    """The names in an attribute `security.capability`, permitted or inheritable; `unknown` if it is malformed."""
     if len(raw) < 4:
         return ("unknown",)
     (magic,) = struct.unpack_from("<I", raw)

@@ -1,4 +1,4 @@
-"""What is in an image: the report, and how it is gathered from the image's root."""
+"""The report of an image's content, gathered from the image's root."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dayfly.values import dataclass, replace
 
 SCHEMA = 1
 MOST_FOUND = 20_000
-"""Files of a kind that a report names; more are refused."""
+"""The most files of one kind in a report."""
 _OS_RELEASE_LIMIT = 64 * 1024
 _RPM = ("/var/lib/rpm", "/usr/lib/sysimage/rpm")
 _HOST_KEY = re.compile(r"ssh_host_[A-Za-z0-9_-]+_key")
@@ -34,7 +34,7 @@ _RELEASE = re.compile(r"([A-Z][A-Z0-9_]{0,63})=(.*)")
 
 @dataclass(frozen=True)
 class HostKey:
-    """A private key by which sshd says who it is: the same in every machine of the image."""
+    """A private host key of sshd: the same in every machine of the image."""
 
     path: str
     size: int
@@ -42,7 +42,7 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in an image's root. `vulnerabilities` is None where no list of them was given."""
+    """What is in an image's root. `vulnerabilities` is None if no list of them was given."""
 
     os: Mapping[str, str]
     packages: tuple[Package, ...]
@@ -64,7 +64,7 @@ def contents(root: int, form: str) -> Contents:
     Raises `Refused` for a filesystem that cannot be read, `Corrupt`.
     """
     if form != "erofs":
-        raise Refused(f"the root is {form}, and only erofs is read", "build the image with this Dayfly")
+        raise Refused(f"the root is {form}; only erofs can be inspected", "build the image with this version of Dayfly")
     tree = Tree(Erofs(root))
     setid, capable = _privileged(tree)
     release = os_release(tree.read("/etc/os-release", _OS_RELEASE_LIMIT, "os") or b"")
@@ -134,9 +134,9 @@ def _packages(tree: Tree) -> list[Package]:
             found[package.name, package.architecture] = package
     for folder in _RPM:
         if tree.names(folder):
-            tree.pass_over(section, folder, "databases of rpm are not read")
+            tree.pass_over(section, folder, "RPM databases are not supported")
     if not there and not any(noted.section == section for noted in tree.unread):
-        tree.pass_over(section, status, "there is no database of dpkg, and no other is read")
+        tree.pass_over(section, status, "there is no dpkg database, and no other is supported")
     return [found[key] for key in sorted(found)]
 
 
@@ -146,12 +146,12 @@ def _accounts(tree: Tree) -> list[Account]:
     shadow = tree.read("/etc/shadow", accounts.LIMIT, section)
     found, bad = accounts.parse_passwd(passwd or b"", shadow or b"")
     if bad:
-        tree.pass_over(section, "/etc/passwd", f"{bad} lines are no accounts")
+        tree.pass_over(section, "/etc/passwd", f"{bad} malformed lines")
     return found
 
 
 def _keys(tree: Tree, people: list[Account], sshd: Sshd | None) -> list[Key]:
-    """The keys that sshd would take for the accounts, and those in the usual files where there is no sshd."""
+    """The keys that sshd accepts for the accounts; without sshd, those in the usual files."""
     section = "keys"
     files = sshd.keys_files if sshd else services.KEYS_FILES
     found: list[Key] = []
@@ -163,7 +163,7 @@ def _keys(tree: Tree, people: list[Account], sshd: Sshd | None) -> list[Key]:
             keys, bad = accounts.parse_keys(seen[path] or b"", account.name, path)
             found += keys
             if bad:
-                tree.pass_over(section, path, f"{bad} lines are no keys")
+                tree.pass_over(section, path, f"{bad} malformed lines")
             if len(found) > MOST_FOUND:
                 raise Refused(f"it has more than {MOST_FOUND} keys")
     if sshd and sshd.keys_command:
@@ -181,7 +181,7 @@ def _host_keys(tree: Tree) -> list[HostKey]:
 
 
 def _enabled(tree: Tree) -> dict[str, dict[str, None]]:
-    """The services and sockets that a target or another unit wants, and which. Masked ones are left out (systemctl(1))."""
+    """The services and sockets that are wanted by other units, each with those units. Masked ones are left out (systemctl(1))."""
     found: dict[str, dict[str, None]] = {}
     masked: dict[str, bool] = {}
     count = 0
@@ -200,7 +200,7 @@ def _enabled(tree: Tree) -> dict[str, dict[str, None]]:
 
 
 def _masked(tree: Tree, unit: str) -> bool:
-    """Whether the file that decides what a unit is says: nothing."""
+    """Whether a unit is masked: its first file is empty or a link to /dev/null."""
     for folder in services.FOLDERS:
         if tree.has(f"{folder}/{unit}"):
             found = tree.find(f"{folder}/{unit}")
@@ -231,7 +231,7 @@ def _texts(tree: Tree, unit: str, targets: Iterable[str]) -> list[bytes]:
     own = next((place for place in places if tree.find(place) is not None), "")
     files = [own] if own else []
     if not own:
-        tree.pass_over(section, unit, "its file is not there")
+        tree.pass_over(section, unit, "its file does not exist")
     added = {
         name: f"{folder}/{named}.d/{name}"
         for named in reversed(names)
@@ -245,7 +245,7 @@ def _texts(tree: Tree, unit: str, targets: Iterable[str]) -> list[bytes]:
 
 
 def _sshd(tree: Tree) -> Sshd | None:
-    """What sshd's settings are; None where there are none. Files that it includes are read in their places, one level deep."""
+    """sshd's settings; None if it has none. Included files are read in place, one level deep."""
     content = tree.read(_SSHD_CONFIG, services.CONFIG_LIMIT, "ssh")
     if content is None:
         return None
@@ -257,7 +257,7 @@ def _sshd(tree: Tree) -> Sshd | None:
             continue
         patterns += line[1:]
         if len(patterns) > _MOST_INCLUDES:
-            tree.pass_over("ssh", _SSHD_CONFIG, f"it includes by more than {_MOST_INCLUDES} patterns")
+            tree.pass_over("ssh", _SSHD_CONFIG, f"it has more than {_MOST_INCLUDES} Include patterns")
             break
         for pattern in line[1:]:
             lines += _included(tree, pattern)
@@ -272,19 +272,19 @@ def _included(tree: Tree, pattern: str) -> list[list[str]]:
             path = f"{folder}/{found}"
             inner = services.config_lines(tree.read(path, services.CONFIG_LIMIT, "ssh") or b"")
             if any(line[0] == "include" for line in inner):
-                tree.pass_over("ssh", path, "it includes more files, which are not read")
+                tree.pass_over("ssh", path, "it includes further files, which are not read")
             # A `Match` in a file that is included ends with that file (sshd_config(5)).
             lines += [*inner, ["match", "all"]] if any(line[0] == "match" for line in inner) else inner
     return lines
 
 
 def known_problems(found: Contents, advisories: Path) -> Contents:
-    """The contents with the vulnerabilities that a file, or a folder of files, in the OSV format knows.
+    """The contents with the vulnerabilities from a file, or a folder of files, in the OSV format.
 
     Raises `NotFound`, `Refused`.
     """
     version = found.os.get("VERSION_ID", "")
     if found.os.get("ID") != "debian" or not version:
-        why = Unread("vulnerabilities", "/etc/os-release", "lists of known problems are read for releases of Debian only")
+        why = Unread("vulnerabilities", "/etc/os-release", "vulnerabilities are checked for releases of Debian only")
         return replace(found, vulnerabilities=(), unread=(*found.unread, why))
     return replace(found, vulnerabilities=tuple(osv.find(found.packages, version, osv.records(advisories))))

@@ -1,4 +1,4 @@
-"""What a root's init would start and open: systemd's units (systemd.unit(5), systemd.socket(5)) and sshd's settings. Pure."""
+"""What a root's init starts and listens on: systemd's units (systemd.unit(5), systemd.socket(5)) and sshd's settings. Pure."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dayfly.values import dataclass, replace
 UNIT_LIMIT = 256 * 1024
 CONFIG_LIMIT = 256 * 1024
 FOLDERS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-"""Where units are, the first one that has a name decides. /run is empty when a machine starts."""
+"""The folders of units: the first that has a unit of a name decides. /run is empty when a machine starts."""
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,250}\.(?:service|socket)")
 KEYS_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
-"""Where sshd looks for keys by itself."""
+"""sshd's default files of keys."""
 WANTING = ("wants", "requires", "upholds")
 LISTENS = {"ListenStream": "stream", "ListenDatagram": "datagram", "ListenSequentialPacket": "sequential"}
 _PATHS = ("/", "@", "%t", "%S", "%C", "%L", "%E", "%T", "%V", "%h")
-"""What an address begins with that is a path in the machine, or in its abstract namespace (systemd.unit(5), "Specifiers")."""
+"""How an address begins that is a path in the machine, or a name in its abstract namespace (systemd.unit(5), "Specifiers")."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
 class Service:
-    """A unit that is enabled: its name, and the targets that want it."""
+    """An enabled unit: its name, and the targets that want it."""
 
     unit: str
     wanted_by: tuple[str, ...]
@@ -43,9 +43,9 @@ class Listener:
 
 @dataclass(frozen=True)
 class Sshd:
-    """What sshd_config says; sshd's own default where it says nothing. `conditional`: there are `Match` blocks, which may differ.
+    """The settings in sshd_config, or sshd's defaults. `conditional`: there are `Match` blocks, which may differ.
 
-    `keys_files` are as they are written, see `harmless`.
+    `keys_files` are as written, see `harmless`.
     """
 
     ports: tuple[int, ...]
@@ -59,7 +59,7 @@ class Sshd:
 
 
 def listeners(unit: str, texts: Iterable[bytes]) -> list[Listener]:
-    """What a socket's unit and its drop-ins, in their order, listen on. An empty value forgets those before."""
+    """What a socket unit and its drop-ins, in their order, listen on. An empty value clears the earlier ones."""
     found: list[Listener] = []
     for text in texts:
         for section, name, value in _assignments(text):
@@ -75,7 +75,7 @@ def listeners(unit: str, texts: Iterable[bytes]) -> list[Listener]:
 
 
 def _specified(value: str, unit: str) -> str:
-    """A value with the parts of its unit's name that it means (systemd.unit(5), "Specifiers"); other specifiers stay."""
+    """A value with the specifiers for its unit's name expanded (systemd.unit(5), "Specifiers"); others stay."""
     name = unit.rpartition(".")[0]
     prefix, _, instance = name.partition("@")
     last = prefix.rpartition("-")[2]
@@ -110,7 +110,7 @@ def _assignments(text: bytes) -> list[tuple[str, str, str]]:
 
 
 def config_lines(content: bytes) -> list[list[str]]:
-    """The words of each line of an sshd_config, the keyword in small letters (sshd_config(5))."""
+    """The words of each line of an sshd_config, the keyword in lower case (sshd_config(5))."""
     found = []
     for line in content.decode("utf-8", "surrogateescape").split("\n"):
         text = line.strip()
@@ -132,7 +132,7 @@ def _words(text: str) -> list[str]:
 
 
 def read_sshd(lines: Iterable[list[str]]) -> Sshd:
-    """What the settings are: the first value of a keyword counts, outside of `Match` blocks."""
+    """The settings outside of `Match` blocks. The first value of a keyword counts."""
     first: dict[str, Sequence[str]] = {}
     ports: list[int] = []
     places: list[str] = []
@@ -161,19 +161,19 @@ def read_sshd(lines: Iterable[list[str]]) -> Sshd:
 
 
 def harmless(sshd: Sshd) -> Sshd:
-    """The settings as they may be shown."""
+    """The settings in printable form."""
     return replace(sshd, keys_files=tuple(map(shown, sshd.keys_files)))
 
 
 def keys_paths(files: Iterable[str], user: str, home: str) -> list[str]:
-    """Where a user's keys are, by `AuthorizedKeysFile` (sshd_config(5))."""
+    """The files of a user's keys, by `AuthorizedKeysFile` (sshd_config(5))."""
     known = {"%%": "%", "%u": user, "%h": home}
     words = [re.sub("%[%uh]", lambda match: known[match[0]], file) for file in files if file != "none"]
     return [word if word.startswith("/") else f"{home}/{word}" for word in words]
 
 
 def addresses(sshd: Sshd) -> list[str]:
-    """Where sshd listens: each address that has no port of its own, on each port."""
+    """Where sshd listens: addresses without a port are combined with each port."""
     if not sshd.addresses:
         return [str(port) for port in sshd.ports]
     own = re.compile(r"\[.*\]:[0-9]+|[^:]*:[0-9]+")

@@ -1,4 +1,4 @@
-"""Text that an image brings, made harmless. Pure."""
+"""Text from an image, made printable. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ LONGEST = 512
 
 
 def shown(raw: bytes | str, limit: int = LONGEST) -> str:
-    """Text that moves no cursor and is whole characters: all else is escaped, as in `\\x1b`.
+    """Text with control characters and invalid bytes escaped, as in `\\x1b`.
 
-    Longer than `limit` it is cut, and ends in `…`.
+    If longer than `limit`, it is cut and ends in `…`.
     """
     text = raw[: limit * 4].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
     clean = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text[: limit + 1])

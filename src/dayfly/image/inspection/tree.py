@@ -1,4 +1,4 @@
-"""Paths in an image's filesystem: links are followed inside of it, and how much is read of it altogether has a limit."""
+"""Paths in an image's filesystem. Links are followed inside of it, and the total amount read has a limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dayfly.values import dataclass
 
 MOST_CONTENT = 128 * 1024**2
 MOST_STEPS = 20_000_000
-"""From one name to the next, of all paths that are looked up."""
+"""Steps from one name to the next, of all paths that are looked up."""
 _MOST_WAITING = 64 * 1024**2
 _MOST_KEPT = 500_000
-"""Names of folders that were looked at are kept, so many at most."""
+"""The most names of folders in the cache."""
 _MOST_UNREAD = 100
 _MOST_LINKS = 40
 _LONGEST_PATH = 4096
@@ -24,7 +24,7 @@ _LONGEST_TARGET = 4096
 
 @dataclass(frozen=True)
 class Unread:
-    """Something that could not be read, and so is not in the report: of which section, its path, and why."""
+    """Something that could not be read and is not in the report: the section, the path, and why."""
 
     section: str
     path: str
@@ -32,7 +32,7 @@ class Unread:
 
 
 class Tree:
-    """An image's files by their paths, which are absolute. `unread` gathers what was passed over."""
+    """An image's files by absolute paths. `unread` lists what could not be read."""
 
     def __init__(self, filesystem: Erofs) -> None:
         self._filesystem = filesystem
@@ -43,7 +43,9 @@ class Tree:
         self.unread: list[Unread] = []
 
     def walk(self) -> Iterator[tuple[bytes, Inode]]:
-        """Every file with its path, in no order. Raises `Corrupt`, also for a directory in two places; `Refused` for too many."""
+        """Every file with its path, unordered. Raises `Corrupt`, also for a directory in two places; `Refused` for too many
+        files.
+        """
         seen, count, size = {self._filesystem.root.nid}, 0, 0
         waiting = [(b"", self._filesystem.root)]
         while waiting:
@@ -68,12 +70,12 @@ class Tree:
         return self._filesystem.xattrs(inode)
 
     def has(self, path: str) -> bool:
-        """Whether there is something at a path, a link that leads nowhere too."""
+        """Whether a path exists, also as a dangling link."""
         folder, name = posixpath.split(path)
         return name in self.names(folder)
 
     def target(self, path: str) -> str:
-        """Where a link points, as it is written; empty for what is no link."""
+        """The target of a link as written; empty if the path is not a link."""
         folder, name = posixpath.split(path)
         found = self._resolve(folder)
         if found is None or not found[1].is_directory:
@@ -83,26 +85,26 @@ class Tree:
         return _decoded(self._filesystem.read(inode, _LONGEST_TARGET)) if inode is not None and inode.is_link else ""
 
     def find(self, path: str) -> Inode | None:
-        """What is at a path, links followed; None where nothing is. Raises `Corrupt`."""
+        """The file at a path, links followed; None if there is none. Raises `Corrupt`."""
         found = self._resolve(path)
         return found[1] if found else None
 
     def names(self, path: str) -> list[str]:
-        """The names in a folder, sorted; none where there is no folder. Raises `Corrupt`."""
+        """The names in a folder, sorted; none if there is no folder. Raises `Corrupt`."""
         inode = self.find(path)
         return sorted(_decoded(name) for name in self._names(inode)) if inode is not None and inode.is_directory else []
 
     def read(self, path: str, limit: int, section: str) -> bytes | None:
-        """A file's content; None where there is no file. What cannot be read goes to `unread`, and is None too."""
+        """A file's content; None if there is no file. If it cannot be read, it is added to `unread` and is None too."""
         try:
             inode = self.find(path)
             if inode is None:
                 return None
             if not inode.is_file:
-                raise Refused("it is no regular file")
+                raise Refused("it is not a regular file")
             self._content += min(inode.size, limit)
             if self._content > MOST_CONTENT:
-                raise Refused(f"more than {MOST_CONTENT} bytes would be read of the image")
+                raise Refused(f"more than {MOST_CONTENT} bytes of the image would be read")
             return self._filesystem.read(inode, limit)
         except DayflyError as error:
             self.pass_over(section, path, error.message)
@@ -126,7 +128,7 @@ class Tree:
         return found
 
     def _resolve(self, path: str) -> tuple[str, Inode] | None:
-        """The path without links, and what is there. A `..` does not lead out of the image. Raises `Refused`."""
+        """The path with links resolved, and the file there. A `..` does not lead out of the image. Raises `Refused`."""
         left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         way: list[tuple[str, Inode]] = [("", self._filesystem.root)]
         links = 0
@@ -134,7 +136,7 @@ class Tree:
             part = left.pop()
             self._steps += 1
             if self._steps > MOST_STEPS:
-                raise Refused("its paths and links lead too far")
+                raise Refused("its paths and links are too long")
             if part in ("", "."):
                 continue
             if part == "..":

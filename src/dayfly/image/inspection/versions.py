@@ -27,7 +27,7 @@ def _split(version: str) -> tuple[str, str, str]:
 
 
 def _compare_part(one: str, other: str) -> int:
-    """Letters and numbers by turns, as long as there are any."""
+    """Compare non-digits and numbers in turn."""
     firsts, seconds = _PART.findall(one), _PART.findall(other)
     for index in range(max(len(firsts), len(seconds))):
         text, number = firsts[index] if index < len(firsts) else ("", "")
@@ -44,7 +44,7 @@ def _compare_text(one: str, other: str) -> int:
 
 
 def _weights(text: str, length: int) -> list[int]:
-    """Letters come before what is none, the end before letters, and a tilde before the end."""
+    """Letters sort before other characters, the end before letters, and a tilde before the end."""
     weights = [
         -1 if letter == "~" else ord(letter) if letter.isascii() and letter.isalpha() else ord(letter) + 256 for letter in text
     ]
@@ -52,7 +52,7 @@ def _weights(text: str, length: int) -> list[int]:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """A number as what sorts like it, however long it is."""
+    """A key that sorts like the number, however long it is."""
     significant = digits.lstrip("0")
     return len(significant), significant
 

@@ -1,8 +1,8 @@
 """Signatures of single images, as cosign makes them: ECDSA over P-256, in an artifact beside the image.
 
 The artifact is named `sha256-HEX.sig` after the image's digest. Each of its layers is a payload ("simple signing", as
-containers/image describes it), with the signature as an annotation (cosign's SIGNATURE_SPEC.md). A signature holds by a key that
-is believed, or by a certificate of somebody who is (`dayfly.image.trust.keyless`).
+containers/image describes it), with the signature as an annotation (cosign's SIGNATURE_SPEC.md). A signature is valid by a
+trusted key, or by a certificate of a trusted identity (`dayfly.image.trust.keyless`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
 PAYLOAD_LIMIT = 64 * 1024
 MOST = 100
-"""Signatures of one image."""
+"""The most signatures of one image."""
 _KIND = "cosign container image signature"
 _MOST_NOTES = 32
 _NOTE_LIMIT = 32 * 1024
@@ -37,21 +37,21 @@ _NOTE_LIMIT = 32 * 1024
 
 @dataclass(frozen=True)
 class Signature:
-    """A payload, and what is noted at it: the signature, and perhaps a certificate and a log's entry."""
+    """A payload and its annotations: the signature, and optionally a certificate and a log entry."""
 
     content: bytes
     annotations: Mapping[str, str]
 
     def signature(self, what: str) -> bytes:
-        """What signs the payload. Raises `Corrupt`."""
+        """The signature of the payload. Raises `Corrupt`."""
         try:
             return base64.b64decode(self.annotations.get(ANNOTATION, ""), validate=True)
         except (binascii.Error, ValueError):
-            raise Corrupt(f"{what}: there is one without a signature") from None
+            raise Corrupt(f"{what}: a payload has no signature") from None
 
 
 def add_key(library: Library, name: str, path: Path) -> None:
-    """Believe a public key from now on. Raises `Refused`."""
+    """Trust a public key. Raises `Refused`."""
     pem = public_key(path)
     prepare(library)
     with state.changing(library.layout) as versions:
@@ -62,7 +62,7 @@ def add_key(library: Library, name: str, path: Path) -> None:
 
 
 def add_identity(library: Library, name: str, subject: str, issuer: str, roots: Path, log: Path) -> None:
-    """Believe somebody from now on, by the certificates of an authority. Raises `Refused`."""
+    """Trust an identity, by the certificates of an authority. Raises `Refused`."""
     given = certificates(roots)
     weak = [why for pem in CERTIFICATE.findall(given) for why in strength.of_certificate(pem, "the authority", root=True)]
     if weak:
@@ -77,11 +77,11 @@ def add_identity(library: Library, name: str, subject: str, issuer: str, roots: 
 
 
 def _taken(name: str) -> Refused:
-    return Refused(f"there is another key {name} already", "remove that one, or give this one another name")
+    return Refused(f"there is already a key {name}", "remove that one, or choose another name")
 
 
 def remove_key(library: Library, name: str) -> None:
-    """Believe a key or an identity no more, nor what it has signed. Raises `NotFound`."""
+    """Stop trusting a key or an identity, and what it has signed. Raises `NotFound`."""
     prepare(library)
     with state.changing(library.layout) as versions:
         before = versions[-1]
@@ -95,9 +95,9 @@ def remove_key(library: Library, name: str) -> None:
 
 
 def verify(library: Library, digest: str) -> list[str]:
-    """Look for believed signatures of an image, and note who they are of: what policies call them, `key:NAME` or `identity:NAME`.
+    """Verify the signatures of an image, and note the trusted signers by their names in policies: `key:NAME` or `identity:NAME`.
 
-    Raises `Refused` where none is by a key that is believed, `NotFound` where there is none at all, `Corrupt`.
+    Raises `Refused` if none is by a trusted key, `NotFound` if there is no signature, `Corrupt`.
     """
     prepare(library)
     with state.changing(library.layout) as versions:
@@ -106,11 +106,11 @@ def verify(library: Library, digest: str) -> list[str]:
         names = signers(library, digest, before)
         versions.append(replace(before, signed={**others, digest: tuple(names)} if names else others))
     if not names:
-        believed = ", ".join(sorted({*before.keys, *before.identities})) or "none"
+        trusted = ", ".join(sorted({*before.keys, *before.identities})) or "none"
         weak = too_weak(library, digest, before)
         if weak:
-            raise Refused(f"the signature of {digest} is too weak: {'; '.join(weak)}", f"believed: {believed}")
-        raise Refused(f"no key that is believed has signed {digest}", f"believed: {believed}")
+            raise Refused(f"the signature of {digest} is too weak: {'; '.join(weak)}", f"trusted: {trusted}")
+        raise Refused(f"no trusted key has signed {digest}", f"trusted: {trusted}")
     return [before.endorser(name) for name in names]
 
 
@@ -120,7 +120,7 @@ def tag(digest: str) -> str:
 
 
 def payload(digest: str, name: str) -> bytes:
-    """What is signed of an image."""
+    """The payload that is signed for an image."""
     image = {"docker-manifest-digest": digest}
     critical = {"identity": {"docker-reference": name}, "image": image, "type": _KIND}
     return encode({"critical": critical, "optional": None})
@@ -130,24 +130,24 @@ def signed_digest(content: bytes) -> str:
     """The digest that a payload is about. Raises `Refused`."""
     critical = decode(content, "the payload").section("critical")
     if critical.values.get("type") != _KIND:
-        raise Refused("the payload is none of cosign's")
+        raise Refused("the payload is not in cosign's format")
     return critical.section("image").text("docker-manifest-digest", limit=200)
 
 
 def sign(library: Library, digest: str, name: str, key: Path) -> None:
-    """Sign an image with a key (ECDSA over P-256, PEM without a passphrase), beside the signatures that it has.
+    """Sign an image with a key (ECDSA over P-256, PEM without a passphrase). Existing signatures stay.
 
     Raises `DayflyError`.
     """
     content = payload(digest, name)
     with Memory() as memory:
-        hint = "the key has to be PEM, without a passphrase"
+        hint = "the key must be PEM, without a passphrase"
         signature = memory.run(["dgst", "-sha256", "-sign", str(key), memory.file(content)], hint=hint).output
     attach(library, digest, [Signature(content, {ANNOTATION: base64.b64encode(signature).decode()})])
 
 
 def attach(library: Library, digest: str, new: Sequence[Signature]) -> None:
-    """Put signatures of an image into a library, beside those that are there."""
+    """Add signatures of an image to a library. Existing signatures stay."""
     layout, name = library.layout, tag(digest)
     with files.locked(layout.adding, shared=True), changing(layout) as versions:
         index = versions[-1]
@@ -159,7 +159,7 @@ def attach(library: Library, digest: str, new: Sequence[Signature]) -> None:
 
 
 def united(before: Sequence[Signature], new: Sequence[Signature]) -> list[Signature]:
-    """The ones and the others, each once: the last `MOST` of them."""
+    """Both, without duplicates: the last `MOST` of them."""
     return [*before, *(signature for signature in new if signature not in before)][-MOST:]
 
 
@@ -172,38 +172,38 @@ def store(layout: Layout, every: Sequence[Signature]) -> tuple[str, int]:
     return blobs.store(layout, encode(manifest))
 
 
-def signers(library: Library, digest: str, believed: State) -> list[str]:
-    """The names of those who have signed an image. Raises `NotFound` where nobody has, `Refused` or `Corrupt`."""
+def signers(library: Library, digest: str, trusted: State) -> list[str]:
+    """The names of the trusted signers of an image. Raises `NotFound` if it has no signature, `Refused` or `Corrupt`."""
     found: set[str] = set()
     for one in signatures(library, digest):
         if signed_digest(one.content) == digest:
             signature = one.signature(f"the signatures of {digest}")
-            found |= {name for name, pem in believed.keys.items() if name not in found and holds(pem, one.content, signature)}
+            found |= {name for name, pem in trusted.keys.items() if name not in found and holds(pem, one.content, signature)}
             found |= {
                 name
-                for name, identity in believed.identities.items()
+                for name, identity in trusted.identities.items()
                 if name not in found and keyless.holds(identity, one.content, signature, one.annotations)
             }
     return sorted(found)
 
 
-def too_weak(library: Library, digest: str, believed: State) -> list[str]:
-    """Why signatures of an image do not count, though they are of somebody who is believed. Raises as `signers`."""
+def too_weak(library: Library, digest: str, trusted: State) -> list[str]:
+    """Why signatures by trusted identities are too weak to count. Raises as `signers`."""
     found = [one for one in signatures(library, digest) if signed_digest(one.content) == digest]
     return [
         why
         for one in found
-        for identity in believed.identities.values()
+        for identity in trusted.identities.values()
         if keyless.is_by(identity, one.content, one.signature(f"the signatures of {digest}"), one.annotations)
         for why in keyless.weakness(one.annotations)
     ]
 
 
 def signatures(library: Library, digest: str) -> list[Signature]:
-    """What the library has of an image's signatures. Raises `NotFound` where there are none, `Refused` or `Corrupt`."""
+    """The signatures of an image in the library. Raises `NotFound` if there are none, `Refused` or `Corrupt`."""
     found = _listed(library.layout, library.index(), digest)
     if not found:
-        raise NotFound(f"nobody has signed {digest}", f"`dayfly image pull` brings its signatures too, as {tag(digest)}")
+        raise NotFound(f"{digest} has no signature", f"`dayfly image pull` fetches signatures too, as {tag(digest)}")
     return found
 
 
@@ -217,7 +217,7 @@ def _listed(layout: Layout, index: Index, digest: str) -> list[Signature]:
 
 
 def parse(manifest: bytes, what: str) -> list[tuple[Descriptor, dict[str, str]]]:
-    """Where the payloads of an artifact with signatures are, and what is noted at each. Raises `Refused`."""
+    """The payloads in an artifact of signatures, each with its annotations. Raises `Refused`."""
     found = []
     for index, element in enumerate(decode(manifest, what).items("layers", MOST)):
         layer = Fields.of(element, f"{what}: layers[{index}]")
@@ -228,8 +228,8 @@ def parse(manifest: bytes, what: str) -> list[tuple[Descriptor, dict[str, str]]]
 
 
 def _annotations(layer: Fields) -> dict[str, str]:
-    """What is noted at a signature: certificates have lines."""
+    """The annotations of a signature; certificates have several lines."""
     notes = layer.section("annotations").values
     if len(notes) > _MOST_NOTES or not all(isinstance(note, str) and len(note) <= _NOTE_LIMIT for note in notes.values()):
-        raise Refused(f"{layer.place} has more annotations than it may have, or too long ones")
+        raise Refused(f"{layer.place} has too many annotations, or too long ones")
     return {name: str(note) for name, note in notes.items()}

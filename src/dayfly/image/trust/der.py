@@ -1,4 +1,4 @@
-"""Reading DER (X.690): elements, each a tag and a value. What is malformed is refused."""
+"""Reads DER (X.690): elements, each a tag and a value. Malformed input is refused."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dayfly.errors import Refused
 
 
 def one(content: bytes, wanted: int) -> bytes:
-    """The value of the one element that there is, with this tag. Raises `Refused`."""
+    """The value of the only element, which must have this tag. Raises `Refused`."""
     found = list(within(content))
     if len(found) != 1 or found[0][0] != wanted:
-        raise Refused("the certificate is not as certificates are")
+        raise Refused("the certificate is malformed")
     return found[0][1]
 
 
@@ -21,14 +21,14 @@ def within(content: bytes) -> Iterator[tuple[int, bytes]]:
     while position < len(content):
         head = content[position : position + 2]
         if len(head) != 2 or head[0] & 0x1F == 0x1F:
-            raise Refused("the certificate is cut off, or has a tag that none has")
+            raise Refused("the certificate is truncated or has an invalid tag")
         length, start = head[1], position + 2
         if length & 0x80:
             count = length & 0x7F
             if not 1 <= count <= 3:
-                raise Refused("the certificate has a length that none has")
+                raise Refused("the certificate has an invalid length")
             length, start = int.from_bytes(content[start : start + count]), start + count
         position = start + length
         if position > len(content):
-            raise Refused("the certificate is cut off")
+            raise Refused("the certificate is truncated")
         yield head[0], content[start:position]

@@ -1,4 +1,4 @@
-"""Getting what a list or its images are in: from https:// or from a file, never more than it may be, never for ever."""
+"""Fetches lists and their images from https:// or from a file, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dayfly.image.inspection.texts import shown
 
 _CHUNK = 256 * 1024
 _PATIENCE = 60.0
-"""Seconds that a server may be silent; and those after which it has to have sent `_PACE` bytes a second on the average."""
+"""Seconds that a server may be silent; and seconds after which it must have sent `_PACE` bytes a second on average."""
 _PACE = 64 * 1024
 
 
 class FetchFailed(DayflyError):
-    """A server or a filesystem did not give what was asked for."""
+    """A server or a filesystem did not deliver a file."""
 
 
 class _Source(Protocol):
@@ -35,24 +35,24 @@ class _Source(Protocol):
 
 
 def absolute(place: str) -> str:
-    """An address as it is kept: https://…, or a file's whole path as file://…. Raises `Refused` for other schemes."""
+    """An address as it is stored: https://…, or a file's absolute path as file://…. Raises `Refused` for other schemes."""
     try:
         parts = urllib.parse.urlsplit(place)
         if parts.scheme == "https" and parts.hostname:
             return place
     except ValueError:
-        raise Refused(f"{place} is no address") from None
+        raise Refused(f"{place} is not a valid address") from None
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         return f"file://{parts.path}"
     if "://" in place:
-        raise Refused(f"{place} is no address that can be fetched from", "https://… or a file")
+        raise Refused(f"{place} is not an address to fetch from", "https://… or a file")
     return f"file://{urllib.parse.quote(os.path.abspath(place))}"  # noqa: PTH100 (links stay as they are)
 
 
 def fetch(place: str, target: int, limit: int, *, ca: Path | None = None, patience: float = 0.0) -> int:
     """Write what is at an address, as `absolute` has it, to an open file: how many bytes there were.
 
-    `ca` has the certificates of who vouches for servers (default: the host's), `patience` is in seconds (default: a minute).
+    `ca` has the certificates of the authorities for servers (default: the host's), `patience` is in seconds (default: a minute).
     Raises `FetchFailed`, `NoSpace`, or `Refused` when there are more than `limit`.
     """
     source = _file(place) if place.startswith("file://") else _answer(place, ca, patience or _PATIENCE)
@@ -79,7 +79,7 @@ def _file(place: str) -> Iterator[_Source]:
 @contextlib.contextmanager
 def _answer(place: str, ca: Path | None, patience: float) -> Iterator[_Source]:
     if not place.startswith("https://"):
-        raise Refused(f"{place} is no address that can be fetched from", "https://… or a file")
+        raise Refused(f"{place} is not an address to fetch from", "https://… or a file")
     request = urllib.request.Request(place, headers={"User-Agent": "dayfly"})  # noqa: S310 (https, as was just checked)
     try:
         trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(ca) if ca else None))
@@ -91,7 +91,7 @@ def _answer(place: str, ca: Path | None, patience: float) -> Iterator[_Source]:
 
 
 class _Answer:
-    """A server's answer. What goes wrong while it is read is told, and one that trickles is not waited for."""
+    """A server's answer. Failures while it is read are reported, and one that arrives too slowly is given up."""
 
     def __init__(self, answer: HTTPResponse, place: str, patience: float) -> None:
         self._answer, self._place, self._patience = answer, place, patience
@@ -114,14 +114,14 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not newurl.startswith("https://"):
-            raise urllib.error.URLError(f"it leads to {newurl[:200]}, which is not https")
+            raise urllib.error.URLError(f"it redirects to {newurl[:200]}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, in words that a server may have chosen."""
+    """The reason, in printable form: a server may have chosen its words."""
     if isinstance(error, urllib.error.HTTPError):
-        return shown(f"the server says {error.code} {error.reason}")
+        return shown(f"the server answered {error.code} {error.reason}")
     return shown(str(error.reason if isinstance(error, urllib.error.URLError) else error)) or type(error).__name__
 
 
@@ -130,6 +130,6 @@ def _copy(source: _Source, target: int, limit: int, place: str) -> int:
     while chunk := source.read(_CHUNK):
         size += len(chunk)
         if size > limit:
-            raise Refused(f"{place} is larger than the {limit} bytes that it may have")
+            raise Refused(f"{place} is larger than the limit of {limit} bytes")
         files.write_all(target, chunk)
     return size

@@ -1,6 +1,7 @@
-"""An image list as HEPiX's virtualisation working group has it ("HEPiX image list format"), with what EGI's AppDB adds. Pure.
+"""An image list in the format of HEPiX's virtualisation working group ("HEPiX image list format"), with EGI AppDB's additions.
+Pure.
 
-What is read is bounded and checked; what is not understood (`ad:…`, `sl:…`) is passed over.
+All fields that are read are bounded and checked; unknown ones (`ad:…`, `sl:…`) are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dayfly.units import format_time
 from dayfly.values import dataclass
 
 FORMAT = "dayfly-oci"
-"""`hv:format` of what a library takes: an archive of an OCI layout with one Dayfly image."""
+"""The `hv:format` of images that a library accepts: an archive of an OCI layout with one Dayfly image."""
 LIST_LIMIT = 8 * 1024**2
 MOST_IMAGES = 2000
 IMAGE_LIMIT = 256 * 1024**3
@@ -32,8 +33,8 @@ _EMAIL = re.compile(r"/(?:E|Email|emailAddress|EMAILADDRESS)=")
 
 @dataclass(frozen=True)
 class ListedImage:
-    """One image of a list. `size` is in bytes, `checksums` are by their algorithm's name; `expires` (0: with the list) as seconds
-    since the epoch. `format` is in small letters.
+    """One image of a list. `size` is in bytes, `checksums` are by their algorithm's name; `expires` (0: with the list) is in
+    seconds since the epoch. `format` is in lower case.
     """
 
     identifier: str
@@ -50,7 +51,7 @@ class ListedImage:
 
     @property
     def name(self) -> Name | None:
-        """The name that it is to have in a library, where its title is one."""
+        """Its name in a library, if the title is a valid name."""
         try:
             return parse_name(self.title)
         except Refused:
@@ -79,20 +80,20 @@ class ImageList:
 def parse(content: bytes) -> ImageList:
     """Read a list. Raises `Refused`."""
     if len(content) > LIST_LIMIT:
-        raise Refused(f"the list is larger than the {LIST_LIMIT} bytes that it may have")
+        raise Refused(f"the list is larger than the limit of {LIST_LIMIT} bytes")
     whole = decode(content, "the list")
     fields = Fields.of(whole.values.get("hv:imagelist"), "hv:imagelist")
     x509 = fields.section("hv:endorser").section("hv:x509")
     created, expires = _time(fields, "dc:date:created"), _time(fields, "dc:date:expires")
     if expires <= created:
-        raise Refused("the list expires before it was made")
+        raise Refused("the list expires before its creation date")
     images = tuple(
         _image(Fields.of(Fields.of(element, f"hv:images[{index}]").values.get("hv:image"), f"hv:images[{index}].hv:image"))
         for index, element in enumerate(fields.items("hv:images", MOST_IMAGES))
     )
     identifiers = [image.identifier for image in images]
     if len(set(identifiers)) != len(identifiers):
-        raise Refused("the list has two images with one identifier")
+        raise Refused("the list has two images with the same identifier")
     return ImageList(
         identifier=fields.text("dc:identifier", _IDENTIFIER, limit=255),
         version=fields.text("hv:version", VERSION, limit=300),
@@ -130,10 +131,10 @@ def _image(fields: Fields) -> ListedImage:
 
 
 def _checksum(fields: Fields, name: str, pattern: re.Pattern[str]) -> str:
-    """A checksum; capitals and blanks around it have been seen."""
+    """A checksum. Some lists have capitals, or blanks around it."""
     text = line(fields.values.get(f"sl:checksum:{name}"), f"{fields.place}.sl:checksum:{name}", 300).strip().lower()
     if not pattern.fullmatch(text):
-        raise Refused(f"{fields.place}.sl:checksum:{name} is no {name} checksum")
+        raise Refused(f"{fields.place}.sl:checksum:{name} is not a {name} checksum")
     return text
 
 
@@ -148,7 +149,7 @@ def _size(fields: Fields) -> int:
 
 
 def _said(fields: Fields, name: str) -> str:
-    """What a list says for people: numbers and lines are all right, and too long is cut. Nothing depends on it."""
+    """A text for people: numbers and several lines are accepted, and long ones are cut. Nothing depends on it."""
     value = fields.values.get(name)
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         return ""
@@ -162,11 +163,11 @@ def _time(fields: Fields, name: str) -> int:
     try:
         return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
     except (ValueError, OverflowError):
-        raise Refused(f"{fields.place}.{name} is {text}, which is no date") from None
+        raise Refused(f"{fields.place}.{name} is {text}, which is not a date") from None
 
 
 def one_line(name: str) -> str:
-    """A certificate's name in OpenSSL's one-line form, also where somebody wrote an e-mail address or umlauts in another way."""
+    """A certificate's name in OpenSSL's one-line form. Other spellings of addresses and non-ASCII letters are converted."""
     encoded = "".join(chr(byte) if byte < 128 else f"\\x{byte:02X}" for byte in name.strip().encode(errors="replace"))
     return _EMAIL.sub("/emailAddress=", encoded)
 

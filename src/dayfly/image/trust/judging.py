@@ -1,4 +1,4 @@
-"""Whether lists vouch for an image, judged from what its library knows of its subscriptions."""
+"""Whether lists endorse an image, from the state of its library's subscriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dayfly.image.trust.state import Entry, State, Subscription, fingerprint, re
 
 
 def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...], *, weak: bool) -> Provenance:
-    """How an image stands, see `provenance`."""
+    """The provenance of an image, see `dayfly.image.trust.lookup`."""
     state = read(layout)
     otherwise = sources or (LOCAL,)
     if state is None:
@@ -28,37 +28,38 @@ def judge(layout: Layout, digest: str, label: str, sources: tuple[str, ...], *, 
     if not good and not local:
         raise Stopped(
             f"{label} may not be run: {'; '.join(against.values())}",
-            "`dayfly trust list` shows the lists, `dayfly trust update` asks for newer ones",
+            "`dayfly trust list` shows the lists, `dayfly trust update` fetches newer versions",
         )
     came = (*(otherwise if local else sources), *(entry.origin for entry in good))
-    told = tuple(weakness(entry.list, state.lists[entry.list]) for entry in good if state.lists[entry.list].accepted.weak)
-    return Provenance(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))), told)
+    weak_lists = tuple(weakness(entry.list, state.lists[entry.list]) for entry in good if state.lists[entry.list].accepted.weak)
+    return Provenance(came, tuple(dict.fromkeys((*(entry.endorser for entry in good), *keys))), weak_lists)
 
 
 def weakness(name: str, subscription: Subscription) -> str:
-    """What to say whenever a list with a weak signature is used."""
-    return f"the list '{name}' is believed by trust.weak_lists of the settings, though {'; '.join(subscription.accepted.weak)}"
+    """The warning for each use of a list with a weak signature."""
+    return f"the list '{name}' is accepted by trust.weak_lists of the settings, although {'; '.join(subscription.accepted.weak)}"
 
 
 def problem(layout: Layout, state: State, entry: Entry, now: float, *, weak: bool) -> str:
-    """Why a list does not vouch for an image (may be empty)."""
+    """Why a list does not endorse an image (may be empty)."""
     subscription = state.lists.get(entry.list)
     if entry.stopped or subscription is None:
         return entry.stopped or f"the list '{entry.list}' was removed"
-    ended = f"the list '{entry.list}' lets it expire on {day(entry.until)}" if now >= entry.until else ""
+    ended = f"by the list '{entry.list}' it expired on {day(entry.until)}" if now >= entry.until else ""
     return list_problem(layout, entry.list, subscription, now, weak=weak) or ended
 
 
 def list_problem(layout: Layout, name: str, subscription: Subscription, now: float, *, weak: bool) -> str:
-    """Why a list is not in force (may be empty).
+    """Why a list is not valid (may be empty).
 
-    The signature is judged again where a certification authority's or a revocation list's file has changed since it was.
+    The signature is checked again if a file of a certification authority or a revocation list has changed since the last
+    check.
     """
     accepted = subscription.accepted
     if now >= accepted.until:
         return f"the list '{name}' expired on {day(accepted.until)}"
     if accepted.weak and not weak:
-        return f"the list '{name}' is not believed any more: its signature is too weak: {'; '.join(accepted.weak)}"
+        return f"the list '{name}' is not trusted any more: its signature is too weak: {'; '.join(accepted.weak)}"
     if all(fingerprint(path) == seen for path, seen in accepted.watched.items()):
         return ""
 
@@ -73,12 +74,12 @@ def list_problem(layout: Layout, name: str, subscription: Subscription, now: flo
         )
     except (DayflyError, OSError) as error:
         why = error.message if isinstance(error, DayflyError) else in_words(error)
-        return f"the list '{name}' is not believed any more: {why}"
+        return f"the list '{name}' is not trusted any more: {why}"
     if (signed.signer, signed.issuer) != (accepted.endorser, accepted.issuer):
-        return f"the list '{name}' is signed by somebody else now"
+        return f"the list '{name}' now has another signer"
     return ""
 
 
 def day(seconds: int) -> str:
-    """A moment for people."""
+    """A time for messages."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

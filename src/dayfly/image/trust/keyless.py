@@ -1,7 +1,7 @@
-"""Signatures by keys that last minutes, as `cosign sign` makes them without a key of one's own.
+"""Keyless signatures, as `cosign sign` makes them without a key.
 
-A certification authority (Fulcio) names in a certificate whose key it is, and a log (Rekor) signs when it was used: annotations
-of the signature have both (cosign's SIGNATURE_SPEC.md, "certificate", "chain" and "bundle"). Nothing is asked of the network.
+A certification authority (Fulcio) issues a certificate for a key that lasts minutes, and a log (Rekor) signs the time of its use.
+Both are annotations of the signature (cosign's SIGNATURE_SPEC.md, "certificate", "chain" and "bundle"). The network is not used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]{1,32768}?)--
 _ALWAYS = 1 << 40
 _BODY_LIMIT = 32 * 1024
 
-# Object identifiers as they stand in a certificate (X.690, 8.19), without tag and length.
+# Object identifiers as encoded in a certificate (X.690, 8.19), without tag and length.
 _ALTERNATIVE_NAME = bytes.fromhex("551d11")  # 2.5.29.17, RFC 5280, 4.2.1.6
 _PURPOSES = bytes.fromhex("551d25")  # 2.5.29.37, RFC 5280, 4.2.1.12
 _CODE_SIGNING = bytes.fromhex("06082b06010505070303")  # 1.3.6.1.5.5.7.3.3, with tag and length
@@ -41,7 +41,9 @@ _SEQUENCE, _OBJECT, _BOOLEAN, _OCTETS, _TEXT, _EXTENSIONS = 0x30, 0x06, 0x01, 0x
 
 @dataclass(frozen=True)
 class Logged:
-    """A log's entry: `signed` is what the log's `signature` is of. `time` is in seconds since the epoch, `log` its number."""
+    """A log entry: `signed` is the content of the log's `signature`. `time` is in seconds since the epoch, `log` the log's
+    identifier.
+    """
 
     body: bytes
     time: int
@@ -51,15 +53,15 @@ class Logged:
 
 
 def holds(identity: Identity, content: bytes, signature: bytes, notes: Mapping[str, str]) -> bool:
-    """Whether a signature of the content is by this identity, made while the certificate held, and strong enough.
+    """Whether a signature of the content is by this identity, was made while the certificate was valid, and is strong enough.
 
-    What is malformed is nobody's.
+    A malformed one is not.
     """
     return is_by(identity, content, signature, notes) and not weakness(notes)
 
 
 def weakness(notes: Mapping[str, str]) -> list[str]:
-    """What is too weak about the certificates that came with a signature. The authority's own are judged when it is added."""
+    """What is too weak about the certificates that came with a signature. The authority's own are checked when it is added."""
     came = [
         ("the signer", notes.get(CERTIFICATE, "")),
         *(("the authority", pem) for pem in CERTIFICATES.findall(notes.get(CHAIN, ""))),
@@ -68,7 +70,7 @@ def weakness(notes: Mapping[str, str]) -> list[str]:
 
 
 def is_by(identity: Identity, content: bytes, signature: bytes, notes: Mapping[str, str]) -> bool:
-    """Whether a signature is by this identity, as `holds` has it, strong enough or not."""
+    """Whether a signature is by this identity, as in `holds`, strong enough or not."""
     try:
         der = _der(notes.get(CERTIFICATE, ""))
         logged = parse_bundle(notes.get(BUNDLE, ""))
@@ -80,12 +82,12 @@ def is_by(identity: Identity, content: bytes, signature: bytes, notes: Mapping[s
             and names(der) == (identity.subject, identity.issuer)
             and signed_by(_key_of(der), content, signature)
         )
-    except (Refused, ValueError):  # of which what is no base64 is one
+    except (Refused, ValueError):  # ValueError: not base64
         return False
 
 
 def parse_bundle(text: str) -> Logged:
-    """Read a log's entry, as the annotation has it. Raises `Refused`, or `ValueError` for what is not base64."""
+    """Read the annotation with a log entry. Raises `Refused`, or `ValueError` if it is not base64."""
     fields = decode(text.encode(), "the bundle")
     entry = fields.section("Payload")
     body = entry.text("body", limit=_BODY_LIMIT)
@@ -96,11 +98,11 @@ def parse_bundle(text: str) -> Logged:
 
 
 def is_about(body: bytes, content: bytes, signature: bytes, der: bytes) -> bool:
-    """Whether a log's entry is about this signature of this content by the key of this certificate. Raises as `parse_bundle`.
+    """Whether a log entry is about this signature of this content by the key of this certificate. Raises as `parse_bundle`.
 
-    Both forms of entry that the log has had for such are known: `hashedrekord` and `rekord`, 0.0.1.
+    Two types of entries are supported: `hashedrekord` and `rekord`, 0.0.1.
     """
-    fields = decode(body, "the log's entry")
+    fields = decode(body, "the log entry")
     if fields.values.get("kind") not in ("hashedrekord", "rekord") or fields.values.get("apiVersion") != "0.0.1":
         return False
     spec = fields.section("spec")
@@ -115,13 +117,15 @@ def is_about(body: bytes, content: bytes, signature: bytes, der: bytes) -> bool:
 
 
 def names(der: bytes) -> tuple[str, str]:
-    """Whom a certificate names, and who the authority asked; it has to be one for signing code. Raises `Refused`."""
+    """The subject of a certificate, and the issuer that the authority asked. It must be a certificate for signing code. Raises
+    `Refused`.
+    """
     found = dict(_extensions(der))
     if _CODE_SIGNING not in found.get(_PURPOSES, b""):
         raise Refused("the certificate is not one for signing code")
     alternatives = [value for tag, value in within(one(found.get(_ALTERNATIVE_NAME, b""), _SEQUENCE)) if tag in (_MAIL, _URI)]
     if len(alternatives) != 1:
-        raise Refused("the certificate does not name one address of mail or URI")
+        raise Refused("the certificate does not name exactly one e-mail address or URI")
     issuer = one(found[_ISSUER_TEXT], _TEXT) if _ISSUER_TEXT in found else found.get(_ISSUER, b"")
     return alternatives[0].decode(), issuer.decode()
 
@@ -134,7 +138,7 @@ def _extensions(der: bytes) -> Iterator[tuple[bytes, bytes]]:
             for _, extension in within(one(value, _SEQUENCE)):
                 parts = [part for part in within(extension) if part[0] != _BOOLEAN]
                 if [part[0] for part in parts] != [_OBJECT, _OCTETS]:
-                    raise Refused("an extension of the certificate is none")
+                    raise Refused("an extension of the certificate is malformed")
                 yield parts[0][1], parts[1][1]
 
 
@@ -146,13 +150,13 @@ def _der(pem: str) -> bytes:
 
 
 def _log_number(pem: str) -> str:
-    """The number by which a log is called: the sha256 of its key."""
+    """The identifier of a log: the SHA-256 of its key."""
     inner = "".join(line for line in pem.splitlines() if not line.startswith("-"))
     return hashlib.sha256(base64.b64decode(inner)).hexdigest()
 
 
 def _is_certified(roots: str, der: bytes, chain: str, time: int) -> bool:
-    """Whether the authority's certificates vouch for this one, at that time."""
+    """Whether the authority's certificates verify this one, at that time."""
     with Memory() as memory:
         words = ["verify", "-no-CApath", "-no-CAstore", "-CAfile", memory.file(roots.encode())]
         words += ["-untrusted", memory.file(chain.encode())] if chain else []

@@ -1,6 +1,6 @@
-"""Whether an image may still be run: asked for every job.
+"""Whether an image may still be run: checked for every job.
 
-On the way to every job's start. Where a library has no subscriptions, their file is looked for and that is all.
+This is on the hot path of every job. Where a library has no subscriptions, it costs one look for the file.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dayfly.image.trust.provenance import LOCAL, Provenance
 
 
 def provenance_of(layout: Layout, digest: str, label: str, sources: tuple[str, ...] = (), *, weak: bool = False) -> Provenance:
-    """How an image stands, that the library's index says came from these sources. `weak`: lists may have weak signatures.
+    """The provenance of an image; `sources` are those in the library's index. `weak`: lists may have weak signatures.
 
-    Raises `Stopped` when it came by lists, and none of them vouches for it now; `Corrupt`.
+    Raises `Stopped` if it came by lists and none of them endorses it now; `Corrupt`.
     """
     try:
         os.stat(f"{layout.folder}/{disknames.TRUST}/{disknames.TRUST_STATE}")  # noqa: PTH116 (a hot path)
     except (FileNotFoundError, NotADirectoryError):
         return Provenance(sources or (LOCAL,))
-    except OSError:  # reading it fails too, and tells why
+    except OSError:  # reading it fails too, and says why
         pass
     from dayfly.image.trust.judging import judge  # noqa: PLC0415 (only where there are subscriptions)
 

@@ -1,4 +1,4 @@
-"""The program openssl, with its files in memory and nothing of the caller's environment."""
+"""The program openssl, with its files in memory and without the caller's environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 class Memory:
-    """Files in memory that openssl reads and writes, and what else is gone at the end of the block."""
+    """Files in memory that openssl reads and writes, and other resources, until the end of the block."""
 
     def __init__(self) -> None:
         self.stack = contextlib.ExitStack()
@@ -31,7 +31,7 @@ class Memory:
         self.stack.close()
 
     def file(self, content: bytes = b"") -> str:
-        """The path of a new one, as openssl sees it."""
+        """The path of a new file, for openssl."""
         descriptor = os.memfd_create("dayfly-trust", os.MFD_CLOEXEC)
         self.stack.callback(os.close, descriptor)
         self.descriptors.append(descriptor)
@@ -41,32 +41,32 @@ class Memory:
     def run(
         self, words: Sequence[str], *, check: bool = True, progress: Callable[[str], None] | None = None, hint: str = ""
     ) -> Completed:
-        """Run openssl with them, and with none of the caller's variables."""
+        """Run openssl with these files, and without the caller's variables."""
         command = ["openssl", *words]
         return process.run(command, env=_ENVIRONMENT, keep=self.descriptors, check=check, progress=progress, hint=hint)
 
     def content(self, path: str, limit: int) -> bytes:
-        """What is in one. Raises `Refused` when that is too much."""
+        """A file's content. Raises `Refused` if it is larger than `limit`."""
         return files.read(Path(path), limit)
 
 
 def public_key(path: Path) -> str:
-    """A public key in a file of PEM. Raises `Refused` for anything but ECDSA over P-256, which is what cosign makes."""
+    """A public key from a PEM file. Raises `Refused` for anything but ECDSA over P-256, which cosign uses."""
     pem = files.read(path, KEY_LIMIT)
     with Memory() as memory:
         done = memory.run(["pkey", "-pubin", "-in", memory.file(pem), "-text_pub"], check=False)
     text = done.output.decode(errors="replace")
     if done.status != 0 or "prime256v1" not in text:
-        raise Refused(f"{path} is no public key of ECDSA over P-256", "as `cosign generate-key-pair` writes into cosign.pub")
+        raise Refused(f"{path} is not a public key of ECDSA over P-256", "`cosign generate-key-pair` writes one to cosign.pub")
     begin = text.index("-----BEGIN PUBLIC KEY-----")
     return text[begin : text.index("-----END PUBLIC KEY-----")] + "-----END PUBLIC KEY-----\n"
 
 
 def certificates(path: Path) -> str:
-    """The certificates in a file of PEM. Raises `Refused` for a file without any."""
+    """The certificates in a PEM file. Raises `Refused` if there is none."""
     found = CERTIFICATE.findall(files.read(path, KEY_LIMIT).decode(errors="replace"))
     if not found:
-        raise Refused(f"{path} has no certificate in it", "PEM is wanted: -----BEGIN CERTIFICATE-----")
+        raise Refused(f"{path} has no certificate in it", "use PEM: -----BEGIN CERTIFICATE-----")
     return "".join(f"{one}\n" for one in found)
 
 

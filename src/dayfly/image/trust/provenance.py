@@ -1,4 +1,4 @@
-"""How an image came into its library, and who vouches for it: values."""
+"""How an image came into its library, and who endorses it: values."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ LOCAL = "local"
 
 
 class Stopped(Refused):
-    """No list vouches for the image any more."""
+    """No list endorses the image any more."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """How an image came into its library, and who vouches for it by lists that are in force.
+    """How an image came into its library, and who endorses it by valid lists and signatures.
 
     Origins are `list:IDENTIFIER` by a signed list, the source of an import or a pull (`docker://HOST/NAME:TAG`), or `local`.
-    `weak` says for people which of these lists have signatures that are too weak, and are believed all the same.
+    `weak` are messages about those of these lists whose signatures are too weak, but accepted.
     """
 
     origins: tuple[str, ...] = (LOCAL,)

@@ -1,4 +1,4 @@
-"""Making a signed list: the images as files, and the list that names them."""
+"""Publishes a signed list: the images as files, and the list that names them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayfly import files
+from dayfly import disknames, files
 from dayfly.errors import Refused
 from dayfly.image import archive
 from dayfly.image.library import Library
@@ -18,13 +18,13 @@ from dayfly.image.trust.smime import certificate, sign
 from dayfly.image.trust.subscriptions import Progress
 from dayfly.values import replace
 
-LIST_NAME = "images.smime"
+LIST_NAME = disknames.PUBLISHED_LIST
 _CERTIFICATE_LIMIT = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Endorser:
-    """Who signs, by files of PEM; and what the list says of them."""
+    """The signer, by PEM files, and the list's text about them."""
 
     certificate: Path
     key: Path
@@ -35,8 +35,8 @@ class Endorser:
 
 @dataclass(frozen=True)
 class About:
-    """What a list says of itself. `base` is the address of the folder that it and its images are to be found in; `seconds` is how
-    long it holds.
+    """The metadata of a list. `base` is the address of the folder with the list and its images; `seconds` is how long the list is
+    valid.
     """
 
     identifier: str
@@ -56,9 +56,9 @@ def publish(
     now = int(time.time())
     if until < now + about.seconds:
         end = time.strftime("%Y-%m-%d", time.gmtime(until))
-        raise Refused(f"the certificate is valid until {end} only", "name a shorter time with --expires")
+        raise Refused(f"the certificate is valid only until {end}", "give a shorter time with --expires")
     if len({str(reference) for _, reference in images}) != len(images):
-        raise Refused("an image is named twice", "name each once")
+        raise Refused("an image is given twice", "give each image once")
     empty = ImageList(
         identifier=about.identifier,
         version=about.version or time.strftime("%Y%m%d%H%M%S", time.gmtime(now)),
@@ -74,7 +74,7 @@ def publish(
         email=endorser.email,
         creator=endorser.creator,
     )
-    _signed(empty, endorser)  # what could not be signed or read back needs no files
+    _signed(empty, endorser)  # fail before files are written if the list cannot be signed or read back
     listed = tuple(_listed(library, reference, about, empty.version, folder, progress) for library, reference in images)
     signed_at = int(time.time())
     made = replace(empty, images=listed, created=signed_at, expires=signed_at + int(about.seconds))
@@ -85,7 +85,7 @@ def publish(
 def _signed(images: ImageList, endorser: Endorser) -> bytes:
     content = render(images)
     if parse(content) != images:
-        raise Refused("the list has something that no reader would understand", "see its version, texts and addresses")
+        raise Refused("the list could not be read back", "check its version, texts and addresses")
     return sign(content, endorser.certificate, endorser.key, endorser.passphrase)
 
 

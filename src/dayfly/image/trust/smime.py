@@ -1,4 +1,4 @@
-"""S/MIME by `openssl cms`: who signed a list, whether that still holds, and signing one (docs/decisions/0077)."""
+"""S/MIME by `openssl cms`: who signed a list, whether the signature is still valid, and signing one (docs/decisions/0077)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dayfly.image.trust.openssl import Memory
 from dayfly.values import dataclass
 
 SIGNED_LIMIT = LIST_LIMIT * 2
-WEAK_HINT = "ask its endorser to sign it anew; a site can believe it all the same by trust.weak_lists of its settings"
+WEAK_HINT = "ask its endorser to sign it again; a site can accept it with trust.weak_lists in its settings"
 _CERTIFICATES_LIMIT = 64 * 1024**2
 _HEADER = re.compile(rb"content-type:\s*multipart/signed;[^\n]*application/(?:x-)?pkcs7-signature", re.IGNORECASE)
 _ERROR = re.compile(r"Verify error:\s*(.+)")
@@ -26,9 +26,9 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.r?[0-9]{1,4}")
 
 @dataclass(frozen=True)
 class Signed:
-    """What a signed message says, and who signed it: the certificate's name, its issuer's, and until when it is valid.
+    """The content of a signed message, and its signer: the certificate's name, its issuer's, and the end of its validity.
 
-    `weak` is what of its signature is too weak to be believed, where it was said that it may be.
+    `weak` is what of the signature is too weak to be trusted, where weak ones are allowed.
     """
 
     content: bytes
@@ -39,18 +39,18 @@ class Signed:
 
 
 def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str], *, weak: bool = False) -> Signed:
-    """Check a message's one signature against certification authorities and, where there are any, revocation lists.
+    """Check a message's only signature against certification authorities and, if given, revocation lists.
 
-    Both are files of PEM, or folders as `openssl rehash` and the IGTF make them. With revocation lists, there must be a valid
-    one of every authority between the signer and the root. Unless it may be `weak`, the digests and keys by which the message and
-    these certificates are signed have to be strong enough. Raises `Refused`, `ProgramMissing`, or OSError for a file that cannot
-    be read.
+    Both are PEM files, or folders as `openssl rehash` and the IGTF make them. With revocation lists, there must be a valid
+    one of every authority between the signer and the root. Unless `weak` is allowed, the digests and keys that sign the
+    message and these certificates must be strong enough. Raises `Refused`, `ProgramMissing`, or OSError for a file that
+    cannot be read.
     """
     if len(message) > SIGNED_LIMIT:
-        raise Refused(f"the signed list is larger than the {SIGNED_LIMIT} bytes that it may have")
+        raise Refused(f"the signed list is larger than the limit of {SIGNED_LIMIT} bytes")
     head = message[:4096].replace(b"\r\n", b"\n").partition(b"\n\n")[0]
     if not _HEADER.search(head.replace(b"\n ", b" ").replace(b"\n\t", b" ")):
-        raise Refused("it is no S/MIME message with a signature of its own", "a list is signed as multipart/signed")
+        raise Refused("it is not an S/MIME message with a detached signature", "a list must be multipart/signed")
     with Memory() as memory:
         signer, content = memory.file(), memory.file()
         came, trusted = memory.file(message), [*_trusted([*authorities, *revocations], memory), "-no-CAstore"]
@@ -59,7 +59,7 @@ def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str
         lines: list[str] = []
         done = memory.run([*words, *(["-crl_check_all"] if revocations else [])], check=False, progress=lines.append)
         if done.status != 0:
-            raise Refused(f"its signature does not hold: {_why(lines)}")
+            raise Refused(f"its signature is not valid: {_why(lines)}")
         signers = memory.content(signer, SIGNED_LIMIT)
         count = signers.count(b"-----BEGIN CERTIFICATE-----")
         if count != 1:
@@ -71,7 +71,7 @@ def verify(message: bytes, authorities: Sequence[str], revocations: Sequence[str
 
 
 def _weak(message: str, signer: bytes, trusted: Sequence[str], memory: Memory) -> list[str]:
-    """What is too weak about a message's signature, which holds, and about the certificates behind it."""
+    """What is too weak about a message's valid signature, and about the certificates behind it."""
     from dayfly.image.trust import strength  # noqa: PLC0415 (only where a signature is judged)
 
     der, others = memory.file(), memory.file()
@@ -82,18 +82,18 @@ def _weak(message: str, signer: bytes, trusted: Sequence[str], memory: Memory) -
 
 
 def certificate(pem: bytes) -> tuple[str, str, int]:
-    """A certificate's name, its issuer's, both in the one-line form, and until when it is valid. Raises `Refused`."""
+    """A certificate's name and its issuer's, both in the one-line form, and the end of its validity. Raises `Refused`."""
     shown = _shown(pem, "compat")
     parts = {
         name: len([line for line in text.split("\n") if line.strip()]) for name, text in _shown(pem, "sep_multiline").items()
     }
     for name in ("subject", "issuer"):
         if len(_ATTRIBUTE.findall(shown.get(name, ""))) != parts.get(name):
-            raise Refused(f"the certificate's {name} is not the same name to everybody: {shown.get(name, '')[:200]}")
+            raise Refused(f"the certificate's {name} is ambiguous: {shown.get(name, '')[:200]}")
     try:
         until = calendar.timegm(time.strptime(shown["notAfter"], "%Y-%m-%d %H:%M:%SZ"))
     except (KeyError, ValueError):
-        raise Refused("the certificate's end cannot be read") from None
+        raise Refused("the certificate's end date cannot be read") from None
     return one_line(shown["subject"]), one_line(shown["issuer"]), until
 
 
@@ -106,16 +106,16 @@ def _shown(pem: bytes, form: str) -> dict[str, str]:
 
 
 def sign(content: bytes, signer: Path, key: Path, passphrase: Path | None = None) -> bytes:
-    """A message with this content, signed by a certificate and its key (files of PEM). Raises `DayflyError`."""
+    """A message with this content, signed with a certificate and its key (PEM files). Raises `DayflyError`."""
     words = ["cms", "-sign", "-text", "-md", "sha256", "-signer", str(signer), "-inkey", str(key)]
     words += ["-passin", f"file:{passphrase}" if passphrase else "pass:"]
-    hint = "see whether the certificate and the key belong together, and whether the key needs --passphrase-file"
+    hint = "check that the certificate and the key belong together, and whether the key needs --passphrase-file"
     with Memory() as memory:
         return memory.run([*words, "-in", memory.file(content)], hint=hint).output
 
 
 def _without_header(content: bytes) -> bytes:
-    """A signed text is a part of a message, with a header or without (M2Crypto, which signs AppDB's lists, writes none)."""
+    """A signed text without its header. It is a part of a message; M2Crypto, which signs AppDB's lists, writes no header."""
     if content.lstrip()[:1] in (b"{", b""):
         return content
     return content.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
@@ -126,11 +126,11 @@ def _why(lines: Sequence[str]) -> str:
         if found := _ERROR.search(line):
             return found[1]
     reasons = [line.split(":")[5] for line in lines if line.count(":") > 6]  # ID:error:CODE:library:function:reason:file:line:
-    return reasons[0] if reasons else "; ".join(lines[-2:]) or "openssl does not say why"
+    return reasons[0] if reasons else "; ".join(lines[-2:]) or "openssl gives no reason"
 
 
 def _trusted(places: Sequence[str], memory: Memory) -> list[str]:
-    """Options that name what is trusted: one file, of all the files, and one folder, of all the folders."""
+    """Openssl's options for trusted certificates: one file made of all files, and one folder made of all folders."""
     plain: list[Path] = []
     folders: list[Path] = []
     for place in dict.fromkeys(places):
@@ -141,7 +141,7 @@ def _trusted(places: Sequence[str], memory: Memory) -> list[str]:
         options = ["-CAfile", memory.file(content)]
     for folder in folders:
         if not any(_HASHED.fullmatch(path.name) for path in folder.iterdir()):
-            raise Refused(f"{folder} has no certificates by the hashes of their names", "`openssl rehash` names them so")
+            raise Refused(f"{folder} has no certificates with hashed names", "run `openssl rehash` on it")
     if not folders:
         return [*options, "-no-CApath"]
     if len(folders) == 1:

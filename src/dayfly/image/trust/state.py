@@ -1,10 +1,10 @@
-"""What a library knows of its signed lists: `LIBRARY/trust/state.json`, one file, replaced whole.
+"""The state of a library's signed lists: `LIBRARY/trust/state.json`, one file, replaced atomically.
 
-LIBRARY/trust/state.json       subscriptions, the version of each list that is in force, and which image came by which
-LIBRARY/trust/HEX.smime        the signed lists that are in force, by their sha256
-LIBRARY/trust/lock             held by whoever changes them
+LIBRARY/trust/state.json       subscriptions, the valid version of each list, and which image came by which
+LIBRARY/trust/HEX.smime        the signed messages of these lists, by their SHA-256
+LIBRARY/trust/lock             held by the process that changes them
 
-On the way of every job whose library has subscriptions: nothing heavy is imported here.
+This is on the path of every job whose library has subscriptions: nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ _ALWAYS = 1 << 40
 
 @dataclass(frozen=True)
 class Accepted:
-    """The version of a list that is in force. Times are seconds since the epoch.
+    """The accepted version of a list. Times are seconds since the epoch.
 
-    It is so until `until`: then the list has expired, or its signer's certificate. `signed` is the sha256 of the signed message,
-    `content` that of what was signed; `watched` is what the files looked like by which the signature was judged (`fingerprint`).
-    `weak` is what of its signature is too weak, though it was accepted. Without any of this, no version of the list has come yet.
+    It is valid until `until`: then the list or its signer's certificate expires. `signed` is the SHA-256 of the signed
+    message, `content` that of its content; `watched` are the fingerprints (`fingerprint`) of the files that the signature was
+    checked with. `weak` is what of its signature is too weak, but was accepted. All fields are empty if no version of the
+    list was fetched yet.
     """
 
     version: str = ""
@@ -55,7 +56,9 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Subscription:
-    """Whom to believe: where a list is, who may sign it, and who says that it is they. Empty `revoked`: nobody is asked."""
+    """A subscription: where a list is, who may sign it, and which authority must have issued the certificate. Empty `revoked`:
+    revocation is not checked.
+    """
 
     place: str
     identifier: str
@@ -68,10 +71,9 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Entry:
-    """How an image came by a list: by which, under which identifier, as which file, until when; and why it may not be run any
-    more.
+    """How an image came by a list: the list, the identifier, the file, the end of validity; and why it may not be run any more.
 
-    `until` is the image's own end, as seconds since the epoch. `stopped` (may be empty) is for people.
+    `until` is the image's own end, in seconds since the epoch. `stopped` is a message (may be empty).
     """
 
     list: str
@@ -88,10 +90,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Identity:
-    """Somebody who signs with keys that last minutes: what the certificates of such keys say, and who vouches for that.
+    """A keyless signer: the names in the certificates of its short-lived keys, and the authority that issues them.
 
-    `subject` is an address of mail or a URI, `issuer` who the certification authority asked (an OpenID provider's URL). `roots`
-    are the authority's certificates, `log` is the public key of the log that says when a key was used; both PEM.
+    `subject` is an e-mail address or a URI, `issuer` the URL of the OpenID provider that the certification authority asked.
+    `roots` are the authority's certificates, `log` is the public key of the log that records when a key was used; both PEM.
     """
 
     subject: str
@@ -102,10 +104,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class State:
-    """All of it. `images` are by their digests; those of `local` were in the library before a list named them.
+    """The whole state. `images` are by digest; those of `local` were in the library before a list named them.
 
-    `keys` are public keys (PEM) that are believed, by their names, and `identities` are those whose keys certificates name; no
-    name is in both. `signed` are the digests of images for which a signature by such was found to hold, with their names.
+    `keys` are the trusted public keys (PEM) by name, and `identities` the trusted keyless signers; no name is in both.
+    `signed` are the digests of images with a valid signature by one of these, with the names.
     """
 
     lists: Mapping[str, Subscription] = field(default_factory=dict)
@@ -116,13 +118,13 @@ class State:
     signed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def endorser(self, name: str) -> str:
-        """What policies call the key or the identity of this name; empty where nobody believes it any more."""
+        """The key or identity of this name as policies name it; empty if it is not trusted any more."""
         kind = "key" if name in self.keys else "identity" if name in self.identities else ""
         return f"{kind}:{name}" if kind else ""
 
 
 def render(state: State) -> bytes:
-    """The file."""
+    """The file's content."""
     return encode({"version": _VERSION, **asdict(state)})
 
 
@@ -134,11 +136,11 @@ def parse(content: bytes, place: str = disknames.TRUST_STATE) -> State:
     images, signed = fields.section("images"), fields.section("signed")
     names, digests = (*lists.values, *keys.values, *identities.values), (*images.values, *signed.values)
     if len(names) > _MOST_LISTS or len(digests) > _MOST_IMAGES:
-        raise Refused(f"{place} has more lists or images than it may have")
+        raise Refused(f"{place} has too many lists or images")
     if not all(map(NAME.fullmatch, names)) or not all(map(is_digest, digests)):
-        raise Refused(f"{place} has a name or a digest that is none")
+        raise Refused(f"{place} has an invalid name or digest")
     if not all(isinstance(pem, str) for pem in keys.values.values()):
-        raise Refused(f"{place} has a key that is none")
+        raise Refused(f"{place} has an invalid key")
     return State(
         {name: _subscription(lists.section(name)) for name in lists.values},
         {digest: _entries(images, digest) for digest in images.values},
@@ -177,7 +179,7 @@ def _subscription(fields: Fields) -> Subscription:
 def _identity(fields: Fields) -> Identity:
     roots, log = (fields.values.get(name) for name in ("roots", "log"))
     if not isinstance(roots, str) or not isinstance(log, str):
-        raise Refused(f"{fields.place} has no roots, or no key of a log")
+        raise Refused(f"{fields.place} has no roots, or no log key")
     return Identity(fields.text("subject"), fields.text("issuer"), roots, log)
 
 
@@ -205,27 +207,27 @@ def _entries(images: Fields, digest: str) -> tuple[Entry, ...]:
 def _texts(fields: Fields, name: str, limit: int = 1000) -> tuple[str, ...]:
     texts = fields.items(name, limit)
     if not all(isinstance(text, str) for text in texts):
-        raise Refused(f"{fields.place}.{name} is no list of texts")
+        raise Refused(f"{fields.place}.{name} is not a list of texts")
     return tuple(map(str, texts))
 
 
 def read(layout: Layout) -> State | None:
-    """What a library knows; None where it has never had a subscription. Raises `Corrupt`: then nothing of it may be run."""
+    """A library's state; None if it has never had a subscription. Raises `Corrupt`: then none of its images may be run."""
     path = layout.trust / disknames.TRUST_STATE
     try:
         return parse(files.read(path, _LIMIT), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
-        raise Corrupt(f"{path} cannot be read, and nobody knows which images may be run: {error.strerror}") from error
+        raise Corrupt(f"{path} cannot be read, so it is not known which images may be run: {error.strerror}") from error
     except Refused as error:
-        hint = "restore the file; without it the images that came by a list are nobody's"
-        raise Corrupt(f"nobody knows which images may be run: {error.message}", hint) from error
+        hint = "restore the file; without it nobody endorses the images that came by lists"
+        raise Corrupt(f"it is not known which images may be run: {error.message}", hint) from error
 
 
 @contextlib.contextmanager
 def changing(layout: Layout) -> Iterator[list[State]]:
-    """Change the state under its lock: the block puts the new one last into the list, and it is written when all went well."""
+    """Change the state under its lock: the block appends the new state to the list, and it is written if the block succeeds."""
     with files.locked(layout.trust / disknames.TRUST_LOCK):
         versions = [read(layout) or State()]
         try:
@@ -239,7 +241,7 @@ def changing(layout: Layout) -> Iterator[list[State]]:
 
 
 def _sweep(folder: Path, state: State) -> None:
-    """Remove signed lists that are in force no more, and what a kill left."""
+    """Remove signed lists that are no longer used, and what a killed process left."""
     kept = {f"{subscription.accepted.signed}{disknames.SIGNED_LIST_SUFFIX}" for subscription in state.lists.values()}
     for path in folder.iterdir():
         if files.is_draft(path.name) or (path.suffix == disknames.SIGNED_LIST_SUFFIX and path.name not in kept):
@@ -247,9 +249,11 @@ def _sweep(folder: Path, state: State) -> None:
 
 
 def fingerprint(path: str) -> str:
-    """What changes when a file does, or one in a folder; the same on each host that has a faithful copy. Empty: not there."""
+    """A text that changes when a file, or a file in a folder, changes. It is the same on each host with a faithful copy. Empty if
+    there is no such file.
+    """
     try:
-        found = os.stat(path)  # noqa: PTH116 (on the way to a job's start)
+        found = os.stat(path)  # noqa: PTH116 (a hot path)
         if not os.path.isdir(path):  # noqa: PTH112
             return f"{found.st_size} {found.st_mtime_ns}"
         with os.scandir(path) as entries:
@@ -260,5 +264,5 @@ def fingerprint(path: str) -> str:
 
 
 def signed_path(layout: Layout, accepted: Accepted) -> Path:
-    """Where the signed message of a list is that is in force."""
+    """The file of the signed message of an accepted list."""
     return layout.trust / f"{accepted.signed}{disknames.SIGNED_LIST_SUFFIX}"

@@ -1,4 +1,4 @@
-"""Following signed lists: subscribing, fetching what is new, and giving up. What fails changes nothing."""
+"""Subscriptions to signed lists: subscribing, updating, removing. A failure changes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Whom somebody wants to believe. Empty `identifier` and `issuer`: those of the first list."""
+    """A requested subscription. Empty `identifier` and `issuer`: those of the first version of the list."""
 
     name: str
     place: str
@@ -41,7 +41,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update did: the list that is in force, the images that it brought, and what there is to say."""
+    """The result of an update: the accepted list, the images that it brought, and notes for the user."""
 
     accepted: Accepted
     entered: tuple[str, ...]
@@ -49,12 +49,12 @@ class Updated:
 
 
 def subscribe(library: Library, wanted: Wanted, progress: Progress) -> Updated:
-    """Believe a list from now on, and fetch its images. Raises `Refused` for one that is not to be believed; `DayflyError`."""
+    """Subscribe to a list, and fetch its images. Raises `Refused` for a list that is not to be trusted; `DayflyError`."""
     prepare(library)
     with changing(library.layout) as versions:
         state = versions[-1]
         if wanted.name in state.lists:
-            raise Refused(f"there is a subscription {wanted.name} already", "remove that one, or give this one another --name")
+            raise Refused(f"there is already a subscription {wanted.name}", "remove that one, or choose another --name")
         new = Subscription(
             place=wanted.place,
             identifier=wanted.identifier,
@@ -68,14 +68,14 @@ def subscribe(library: Library, wanted: Wanted, progress: Progress) -> Updated:
 
 
 def update(library: Library, name: str, progress: Progress) -> Updated:
-    """Fetch a list anew, and what is new on it. Raises `Refused` for one that is not to be believed; `DayflyError`."""
+    """Fetch a list again, and its new images. Raises `Refused` for a list that is not to be trusted; `DayflyError`."""
     prepare(library)
     with changing(library.layout) as versions:
         return _update(library, name, _subscription(versions[-1], name), versions, progress)
 
 
 def remove(library: Library, name: str) -> list[str]:
-    """Believe a list no more: the digests of the images that nobody vouches for now. Raises `NotFound`."""
+    """Remove a subscription: the digests of the images that no list endorses now. Raises `NotFound`."""
     prepare(library)
     with changing(library.layout) as versions:
         state = versions[-1]
@@ -87,7 +87,7 @@ def remove(library: Library, name: str) -> list[str]:
 
 
 def prepare(library: Library) -> None:
-    """Make the folder, where it is missing. All may read the site's. Raises `Refused` where one may not."""
+    """Make the folder if it is missing. Everybody may read the site's. Raises `Refused` if that is not permitted."""
     library.create()
     folder = library.layout.trust
     try:
@@ -95,14 +95,15 @@ def prepare(library: Library) -> None:
         if library.kind is LibraryKind.SYSTEM:
             folder.chmod(0o755)
     except PermissionError as error:
-        raise Refused(f"the {library.title} cannot be changed: {error.strerror}", "only its owner subscribes for it") from error
+        hint = "only its owner can change its subscriptions"
+        raise Refused(f"the {library.title} cannot be changed: {error.strerror}", hint) from error
     if not os.access(folder, os.W_OK):
-        raise Refused(f"the {library.title} cannot be changed", "only its owner subscribes for it")
+        raise Refused(f"the {library.title} cannot be changed", "only its owner can change its subscriptions")
 
 
 def _subscription(state: State, name: str) -> Subscription:
     if name not in state.lists:
-        known = f"these: {', '.join(sorted(state.lists))}" if state.lists else "`dayfly trust subscribe` makes one"
+        known = f"subscriptions: {', '.join(sorted(state.lists))}" if state.lists else "`dayfly trust subscribe` makes one"
         raise NotFound(f"there is no subscription {name}", known)
     return state.lists[name]
 
@@ -112,8 +113,8 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
     now = int(time.time())
     watched = {path: fingerprint(path) for path in (*subscription.authorities, *subscription.revocations)}
     progress(f"{name}: fetching {subscription.place}")
-    sweep(library.layout)  # what a killed update has left
-    with work_folder(library.layout) as work, files.full_disk_told(work.path):
+    sweep(library.layout)  # what a killed update left
+    with work_folder(library.layout) as work, files.reporting_full_disk(work.path):
         message = _fetched(subscription.place, work.path / "list", SIGNED_LIMIT)
         signed = verify(message, subscription.authorities, subscription.revocations, weak=library.weak_lists)
         images = parse(signed.content)
@@ -129,8 +130,8 @@ def _update(library: Library, name: str, subscription: Subscription, versions: l
         after = _after(there, before, name, replace(followed, accepted=accepted), images, digests)
         files.write(signed_path(library.layout, accepted), message)
         taken = _enter(library, list(found.values()), versions, after, name)
-    skipped = [f"{image.title or image.identifier} is no image for Dayfly" for image in images.images if not _ours(image)]
-    notes = [f"{taken_name} is another image here already: the list's has no name" for taken_name in taken]
+    skipped = [f"{image.title or image.identifier} is not an image for Dayfly" for image in images.images if not _ours(image)]
+    notes = [f"{taken_name} is already another image here: the list's image has no name" for taken_name in taken]
     weak = [weakness(name, after.lists[name])] if accepted.weak else []
     return Updated(accepted, tuple(one.digest for one in found.values() if one.contents), (*weak, *notes, *skipped))
 
@@ -152,7 +153,7 @@ def _accepted(images: ImageList, signed: Signed, now: int, message: str, content
 
 
 def _enter(library: Library, entering: list[Entering], versions: list[State], after: State, name: str) -> list[str]:
-    """Enter the images. What is known of them is written first: an image is never there without its list."""
+    """Enter the images. Their state is written first: an image is never there without its list."""
     before = versions[-1]
     path = library.layout.trust / disknames.TRUST_STATE
     existed = path.exists()
@@ -179,30 +180,30 @@ def _fetched(place: str, path: Path, limit: int) -> bytes:
 
 
 def check(subscription: Subscription, images: ImageList, signed: Signed, now: int) -> Subscription:
-    """Compare a list with what was subscribed to: the subscription, with what it left open. Raises `Refused`."""
+    """Compare a list with the subscription, and fill in what the subscription left open. Raises `Refused`."""
     if (images.endorser, images.authority) != (signed.signer, signed.issuer):
         says = f"the list says that {images.endorser} ({images.authority}) endorses it"
-        raise Refused(f"{says}, and {signed.signer} ({signed.issuer}) signed it")
+        raise Refused(f"{says}, but {signed.signer} ({signed.issuer}) signed it")
     if signed.signer not in subscription.endorsers:
-        raise Refused(f"it is signed by {signed.signer}", f"believed are: {', '.join(subscription.endorsers)}")
+        raise Refused(f"it is signed by {signed.signer}", f"trusted: {', '.join(subscription.endorsers)}")
     if subscription.issuer and signed.issuer != subscription.issuer:
-        raise Refused(f"the signer's certificate is from {signed.issuer}", f"believed is the one from {subscription.issuer}")
+        raise Refused(f"the signer's certificate is from {signed.issuer}", f"trusted: {subscription.issuer}")
     if subscription.identifier and images.identifier != subscription.identifier:
-        raise Refused(f"it is the list {images.identifier}", f"subscribed is {subscription.identifier}")
+        raise Refused(f"it is the list {images.identifier}", f"the subscription is for {subscription.identifier}")
     if images.created > now:
-        raise Refused(f"the list is of the future: it was made on {day(images.created)}", "is this host's clock right?")
+        raise Refused(f"the list's date is in the future: {day(images.created)}", "check this host's clock")
     if images.expires <= now:
         raise Refused(f"the list expired on {day(images.expires)}")
     return replace(subscription, identifier=images.identifier, issuer=signed.issuer)
 
 
 def _check_version(images: ImageList, content: str, accepted: Accepted) -> None:
-    """Raises `Refused` for a list that is older than the one in force, or another one under its version."""
+    """Raises `Refused` for a list that is older than the accepted one, or differs from it with the same version."""
     order = compare(images.version, accepted.version) if accepted.version else 1
     if order < 0:
-        raise Refused(f"version {images.version} is older than {accepted.version}, which is in force")
+        raise Refused(f"version {images.version} is older than the accepted version {accepted.version}")
     if order == 0 and content != accepted.content:
-        raise Refused(f"it is another list than the one in force, under the same version {images.version}")
+        raise Refused(f"it differs from the accepted list, with the same version {images.version}")
 
 
 def _ours(image: ListedImage) -> bool:
@@ -215,9 +216,9 @@ def _checksum(image: ListedImage) -> str:
 
 @dataclass(frozen=True)
 class _Examiner:
-    """Gets the images of a list that the library has not yet, and looks at every part of them.
+    """Fetches the images of a list that are not in the library, and checks every part of them.
 
-    `here` are those that it has, their digests and sizes by their files' checksums.
+    `here` are those in the library: digests and sizes by the checksums of their files.
     """
 
     here: Mapping[str, tuple[str, int]]
@@ -226,10 +227,10 @@ class _Examiner:
     only_https: bool
 
     def __call__(self, image: ListedImage) -> Entering:
-        """What is to be entered: of an image that the library has by the same checksum, its name alone. Raises `Refused`."""
+        """What is to be entered; for an image that the library has by the same checksum, only its name. Raises `Refused`."""
         label = image.title or image.identifier
         if not image.checksums:
-            raise Refused(f"{label} has no checksum on the list", "it has to have sl:checksum:sha512 or sl:checksum:sha256")
+            raise Refused(f"{label} has no checksum on the list", "sl:checksum:sha512 or sl:checksum:sha256 is required")
         if _checksum(image) in self.here:
             return Entering(*self.here[_checksum(image)], image.name, {})
         path = self._fetched(image, label)
@@ -240,20 +241,20 @@ class _Examiner:
 
     def _fetched(self, image: ListedImage, label: str) -> Path:
         if self.only_https and not image.uri.startswith("https://"):
-            raise Refused(f"{label} is at {image.uri}", "a list that comes by https names images by https only")
+            raise Refused(f"{label} is at {image.uri}", "a list that was fetched by https may only name images by https")
         free = os.statvfs(self.work)
         if free.f_bavail * free.f_frsize < 2 * image.size:
-            raise NoSpace(f"no room in {self.work.parent} for {label}", "make some there, for the file and for what is in it")
+            raise NoSpace(f"no space left in {self.work.parent} for {label}", "make room for the file and for its content")
         self.progress(f"{label}: fetching {image.uri}")
         path = self.work / hashlib.sha256(image.identifier.encode()).hexdigest()
         with path.open("x+b") as file:
             size = fetch(image.uri, file.fileno(), min(image.size, IMAGE_LIMIT))
             if size != image.size:
-                raise Refused(f"{label} has {size} bytes, and on the list {image.size}")
+                raise Refused(f"{label} has {size} bytes, but {image.size} on the list")
             sums = archive.checksums(file.fileno())
         for name, value in image.checksums.items():
             if sums[name] != value:
-                raise Refused(f"{label} is not what the list says: its {name} is another one")
+                raise Refused(f"{label} does not match the list: its {name} differs")
         return path
 
 
@@ -265,7 +266,7 @@ def _after(
     images: ImageList,
     digests: Mapping[str, str],
 ) -> State:
-    """What is known when a list is in force. `there` are the images that the library had before, `digests` the list's."""
+    """The state after a list was accepted. `there` are the images that the library had before, `digests` those of the list."""
     accepted = subscription.accepted
     known = _stopped(
         before, name, set(digests.values()), f"it is not on the list '{name}' any more, since version {images.version}"
@@ -296,7 +297,7 @@ def _after(
 
 
 def _stopped(state: State, name: str, still: Collection[str], why: str) -> dict[str, tuple[Entry, ...]]:
-    """The images as they are, but for those of one list that are not among `still`: these are stopped."""
+    """The images, with those of one list that are not in `still` stopped."""
     return {
         digest: tuple(
             replace(entry, stopped=entry.stopped or why) if entry.list == name and digest not in still else entry
@@ -307,5 +308,5 @@ def _stopped(state: State, name: str, still: Collection[str], why: str) -> dict[
 
 
 def known(library: Library) -> State:
-    """What a library knows of lists. Raises `Corrupt`."""
+    """The state of a library's lists; empty if there is none. Raises `Corrupt`."""
     return read(library.layout) or State()

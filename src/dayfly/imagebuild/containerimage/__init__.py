@@ -1,4 +1,4 @@
-"""Images from containers."""
+"""Images from container images."""
 
 from dayfly.imagebuild.containerimage.importer import Imported, ImportOptions, import_container
 from dayfly.imagebuild.containerimage.source import Source, default_name, parse

@@ -1,4 +1,4 @@
-"""From a tree to the tar archive that a filesystem is made of: each file once, folders first, nothing below a symbolic link."""
+"""Writes a tree as the tar archive for a filesystem: each file once, folders first, nothing below a symbolic link."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TYPES = {Kind.FOLDER: tarfile.DIRTYPE, Kind.FILE: tarfile.REGTYPE, Kind.LINK: t
 
 
 def write(tree: Tree, layers: Sequence[int], target: BinaryIO, latest: int) -> None:
-    """Write all files of a tree, none younger than `latest`. `layers` are descriptors of its unpacked layers."""
+    """Write all files of a tree, none newer than `latest`. `layers` are descriptors of its unpacked layers."""
     names: dict[int, str] = {}
     for path, node in tree.walk():
         name = f"./{path}" if path else "."
@@ -57,7 +57,7 @@ def _write_plain(name: str, node: Node, layers: Sequence[int], target: BinaryIO,
 
 
 def _write_sparse(name: str, node: Node, content: Content, layers: Sequence[int], target: BinaryIO, latest: int) -> None:
-    """As GNU tar writes a file with holes (its manual, "PAX Format, Version 1.0"): a map before the parts that are none."""
+    """Write a file with holes as GNU tar does (its manual, "PAX Format, Version 1.0"): a map, then the parts with data."""
     parts = [*content.parts, (content.size, 0, 0)]
     numbers = [len(parts), *(number for start, _, length in parts for number in (start, length))]
     table = "".join(f"{number}\n" for number in numbers).encode()
@@ -78,7 +78,7 @@ def _copy(content: Content, layers: Sequence[int], target: BinaryIO) -> None:
 
 
 def content(node: Node | None, layers: Sequence[int], limit: int) -> bytes:
-    """What is in a small file; nothing where there is none, or it is something else, or larger than `limit`."""
+    """The content of a small file; empty if it does not exist, is not a regular file, or is larger than `limit`."""
     if node is None or node.kind is not Kind.FILE or node.size > limit:
         return b""
     if node.content is None:

@@ -1,4 +1,4 @@
-"""Containers from registries, by skopeo."""
+"""Fetches container images from registries, by skopeo."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from dayfly.units import format_size
 
 
 def fetch(source: Source, access: Access, limits: Limits, folder: Path, progress: Callable[[str], None]) -> Container:
-    """Fetch a container into a new folder.
+    """Fetch a container image into a new folder.
 
-    Raises `NotFound`, `Refused` for what is no container for this platform or larger than the limit, `DayflyError`.
+    Raises `NotFound`, `Refused` if it is not for this platform or larger than the limit, `DayflyError`.
     """
     process.find("skopeo")
     folder.mkdir()
     skopeo = Skopeo(folder, access, source.host)
     progress(f"registry: looking for {source}")
     manifest, digest = _manifest(skopeo, source, limits)
-    size = sum(piece.size for piece in (manifest.config, *manifest.layers))
+    size = sum(blob.size for blob in (manifest.config, *manifest.layers))
     if size > limits.size:
         raise Refused(
             f"{source} is {format_size(size, limits.size)}, more than the limit of {format_size(limits.size)}",
@@ -37,7 +37,7 @@ def fetch(source: Source, access: Access, limits: Limits, folder: Path, progress
     progress(f"registry: fetching {len(manifest.layers)} layers, {format_size(size)}")
     target = folder / "container"
     words = ["copy", "--quiet", *skopeo.options("src-"), f"docker://{source.repository}@{digest}", f"dir:{target}"]
-    largest = max(piece.size for piece in (manifest.config, *manifest.layers)) + SLACK
+    largest = max(blob.size for blob in (manifest.config, *manifest.layers)) + SLACK
     skopeo.receive(words, "output", most=size + SLACK * 8, largest=largest)
     return layouts.in_fetched(manifest, digest, target, str(source))
 
@@ -51,7 +51,7 @@ def _manifest(skopeo: Skopeo, source: Source, limits: Limits) -> tuple[Manifest,
         content = skopeo.receive(words, f"manifest{attempt}", most=16 * LIMIT, largest=2 * LIMIT)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         if expected and digest != expected:
-            raise Corrupt(f"{skopeo.host} sent another manifest than {expected}")
+            raise Corrupt(f"{skopeo.host} sent a manifest other than {expected}")
         found = parse_manifest(content, str(source), limits.layers)
         if isinstance(found, Manifest):
             return found, digest

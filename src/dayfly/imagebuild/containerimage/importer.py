@@ -1,4 +1,4 @@
-"""From a container to an image in a library."""
+"""Imports a container image into a library."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from dayfly.units import format_size
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What is to be imported, and how. `kernel_of` names the image whose kernel it gets."""
+    """What to import, and how. `kernel_of` names the image that the kernel is taken from."""
 
     source: Source
     name: Name | None = None
@@ -44,7 +44,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """The image that there is now."""
+    """The imported image."""
 
     digest: str
     name: Name
@@ -53,10 +53,10 @@ class Imported:
 def import_container(
     options: ImportOptions, library: Library, libraries: Libraries, settings: Settings, progress: Progress
 ) -> Imported:
-    """Make an image of a container and add it to a library.
+    """Convert a container image and add it to a library.
 
-    An import that fails, or is killed, leaves nothing that the next one would not sweep away.
-    Raises `DayflyError` of many kinds, each with what to do.
+    What an import that fails or is killed leaves behind is removed by the next one. Raises `DayflyError` of many kinds, each
+    with a hint.
     """
     library.create()
     sweep(library.layout)

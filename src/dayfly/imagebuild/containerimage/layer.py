@@ -1,4 +1,4 @@
-"""An unpacked layer, which is a tar archive, as entries of a tree. Every number and name in it may be a lie."""
+"""Reads an unpacked layer, a tar archive, as entries of a tree. No number or name in it is trusted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _EXTENDED_LIMIT = 3072
 """Bytes of extended attributes of one file: ext4 has a block of 4 KiB for them."""
 _TARGET_LIMIT = 4095
 _KEPT = re.compile(r"user\.(?!overlay\.).+|security\.capability", re.DOTALL)
-"""Attributes that a container's user set. Others are a kernel's own: labels of SELinux, an overlay's notes."""
+"""Attributes that users set. Others belong to a kernel: SELinux labels, overlay metadata."""
 _KEPT_OF_MACHINES = re.compile(r"user\..+|security\.capability", re.DOTALL)
-"""The notes of a machine's own overlay are `trusted.…`: those that a job sees are files' own."""
+"""The metadata of a machine's overlay is `trusted.…`; the attributes that a job sees belong to the files."""
 _KINDS = {
     tar.Kind.FILE: Kind.FILE,
     tar.Kind.FOLDER: Kind.FOLDER,
@@ -28,9 +28,9 @@ _KINDS = {
 
 
 def entries(path: Path, number: int, limit: int, *, captured: bool = False) -> Iterator[Entry]:
-    """The entries of a layer, in their order, at most `limit`. `number` says which one it is.
+    """The entries of a layer, in order, at most `limit`. `number` is the layer's.
 
-    A `captured` one is an archive of a machine's files: without an end marker it is cut short. Raises `Refused`.
+    If `captured`, it is an archive of a machine's files: without an end marker it is truncated. Raises `Refused`.
     """
     with path.open("rb") as file:
         members = tar.members(file, limit, marked=captured)
@@ -47,11 +47,11 @@ def entries(path: Path, number: int, limit: int, *, captured: bool = False) -> I
 def _entry(member: tar.Member, number: int, wanted: re.Pattern[str]) -> Entry:
     if member.kind is tar.Kind.HARD_LINK:
         if not member.target:
-            raise Refused(f"{member.name[:200]!r} is a hard link to nothing")
+            raise Refused(f"{member.name[:200]!r} is a hard link without a target")
         return Entry(member.name, None, member.target)
     kind = _KINDS[member.kind]
     has_some = member.extended and kind in (Kind.FILE, Kind.FOLDER)
-    kept = kept_attributes(member.name, member.extended.items(), wanted) if has_some else {}
+    kept = needed_attributes(member.name, member.extended.items(), wanted) if has_some else {}
     about = attributes(member.name, member.mode, member.uid, member.gid, member.mtime, kept)
     if kind is Kind.LINK:
         return Entry(member.name, Node(kind, about, target=_target(member)))
@@ -62,12 +62,12 @@ def _entry(member: tar.Member, number: int, wanted: re.Pattern[str]) -> Entry:
 def _target(member: tar.Member) -> str:
     target = member.target
     if not target or "\0" in target or len(os.fsencode(target)) > _TARGET_LIMIT:
-        raise Refused(f"{member.name[:200]!r} is a symbolic link that leads nowhere")
+        raise Refused(f"{member.name[:200]!r} is a symbolic link without a target")
     return target
 
 
-def kept_attributes(path: str, found: Iterable[tuple[str, str]], wanted: re.Pattern[str] = _KEPT) -> dict[str, str]:
-    """Those of a file's extended attributes that a machine needs. Raises `Refused` when they are too large."""
+def needed_attributes(path: str, found: Iterable[tuple[str, str]], wanted: re.Pattern[str] = _KEPT) -> dict[str, str]:
+    """The extended attributes of a file that a machine needs. Raises `Refused` if they are too large."""
     kept = {name: value for name, value in found if wanted.fullmatch(name)}
     size = sum(len(text.encode(errors="surrogateescape")) for pair in kept.items() for text in pair)
     if size > _EXTENDED_LIMIT or any("\0" in name or "=" in name for name in kept):

@@ -1,6 +1,6 @@
-"""Where containers are found: an OCI image layout in a folder or in a tar archive, and the archive that `docker save` writes.
+"""Finds container images in an OCI image layout (a folder or a tar archive) and in the archive that `docker save` writes.
 
-Each leads to the same value, a container whose layers are pieces of files.
+Each gives the same value, a container image whose layers are ranges of files.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dayfly.imagebuild.containerimage.manifest import (
     Descriptor,
     Manifest,
     parse_config,
+    parse_descriptor,
     parse_manifest,
-    piece,
 )
 from dayfly.imagebuild.containerimage.tree import Limits
 from dayfly.imagebuild.containerimage.unpack import Blob, is_packed, unpack
@@ -30,15 +30,15 @@ _IMAGE_NAME = "io.containerd.image.name"
 _MEMBERS = 4096
 _LINKS = 4
 DEPTH = 4
-"""How many indexes may lead from one to the next before there is a manifest."""
+"""The most nested indexes before a manifest."""
 
-Shelf = Callable[[Descriptor, str], Blob]
-"""Finds a blob: its descriptor, and what it is called in a message."""
+FindBlob = Callable[[Descriptor, str], Blob]
+"""Finds a blob by its descriptor; the text is its name in messages."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container that was found. `digest` is its manifest's, empty where it has none; `name` what it is called there."""
+    """A container image that was found. `digest` is its manifest's (may be empty); `name` is its name there."""
 
     config: ContainerConfig
     layers: tuple[Blob, ...]
@@ -47,37 +47,37 @@ class Container:
 
 
 def in_layout(folder: Path, tag: str, limits: Limits) -> Container:
-    """The container in a folder with an OCI image layout. Raises `NotFound`, `Refused` or `Corrupt`."""
-    index = _file(folder / disknames.OCI_INDEX, f"{folder} is no OCI image layout")
-    _file(folder / disknames.OCI_LAYOUT, f"{folder} is no OCI image layout")
+    """The container image in a folder with an OCI image layout. Raises `NotFound`, `Refused` or `Corrupt`."""
+    index = _file(folder / disknames.OCI_INDEX, f"{folder} is not an OCI image layout")
+    _file(folder / disknames.OCI_LAYOUT, f"{folder} is not an OCI image layout")
 
-    def shelf(wanted: Descriptor, what: str) -> Blob:
-        found = _file(folder / disknames.SHA256_BLOBS / wanted.digest.removeprefix("sha256:"), f"{what} is not there")
+    def find_blob(wanted: Descriptor, what: str) -> Blob:
+        found = _file(folder / disknames.SHA256_BLOBS / wanted.digest.removeprefix("sha256:"), f"{what} is missing")
         return _checked(found, wanted, what)
 
-    return _of_index(index, shelf, tag, limits, str(folder))
+    return _of_index(index, find_blob, tag, limits, str(folder))
 
 
 def in_layout_archive(path: Path, tag: str, limits: Limits, work: Path) -> Container:
-    """The container in a tar archive of an OCI image layout."""
+    """The container image in a tar archive of an OCI image layout."""
     members = _members(path, limits, work)
     if disknames.OCI_INDEX not in members:
-        raise NotFound(f"{path} is no archive of an OCI image layout: it has no index.json")
+        raise NotFound(f"{path} is not an archive of an OCI image layout: it has no index.json")
 
-    def shelf(wanted: Descriptor, what: str) -> Blob:
+    def find_blob(wanted: Descriptor, what: str) -> Blob:
         found = members.get(f"blobs/sha256/{wanted.digest.removeprefix('sha256:')}")
         if found is None:
-            raise NotFound(f"{what} is not there: {wanted.digest}")
+            raise NotFound(f"{what} is missing: {wanted.digest}")
         return _checked(found, wanted, what)
 
-    return _of_index(members[disknames.OCI_INDEX], shelf, tag, limits, str(path))
+    return _of_index(members[disknames.OCI_INDEX], find_blob, tag, limits, str(path))
 
 
 def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Container:
-    """The container in an archive that `docker save` wrote (Docker's "Image Specification v1.2.0", "Combined Image JSON")."""
+    """The container image in an archive of `docker save` (Docker's "Image Specification v1.2.0", "Combined Image JSON")."""
     members = _members(path, limits, work)
     if "manifest.json" not in members:
-        raise NotFound(f"{path} is no archive of docker save: it has no manifest.json")
+        raise NotFound(f"{path} is not an archive of docker save: it has no manifest.json")
     content = members["manifest.json"].read(LIMIT, f"manifest.json of {path}")
     listed = decode(b'{"containers":' + content + b"}", str(path)).items("containers", 1024)
     found = [Fields.of(value, f"{path}: container {at + 1}") for at, value in enumerate(listed)]
@@ -86,7 +86,7 @@ def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Cont
     def member(text: object, what: str) -> Blob:
         blob = members.get(text) if isinstance(text, str) else None
         if blob is None:
-            raise NotFound(f"{path} lacks {what}: {str(text)[:200]!r}")
+            raise NotFound(f"{what} is missing from {path}: {str(text)[:200]!r}")
         return blob
 
     config = parse_config(member(fields.values.get("Config"), "the config").read(LIMIT, "the config"), f"the config in {path}")
@@ -95,12 +95,14 @@ def in_docker_archive(path: Path, name: str, limits: Limits, work: Path) -> Cont
 
 
 def in_fetched(manifest: Manifest, digest: str, folder: Path, place: str) -> Container:
-    """The container of this manifest whose blobs skopeo wrote into a folder, each under its digest (its transport `dir:`)."""
+    """The container image of this manifest, with the blobs that skopeo wrote into a folder, each under its digest (its transport
+    `dir:`).
+    """
 
-    def shelf(wanted: Descriptor, what: str) -> Blob:
-        return _checked(_file(folder / wanted.digest.removeprefix("sha256:"), f"{what} is not there"), wanted, what)
+    def find_blob(wanted: Descriptor, what: str) -> Blob:
+        return _checked(_file(folder / wanted.digest.removeprefix("sha256:"), f"{what} is missing"), wanted, what)
 
-    return _of_manifest(manifest, digest, shelf, "", place)
+    return _of_manifest(manifest, digest, find_blob, "", place)
 
 
 def _tags(fields: Fields) -> list[str]:
@@ -108,20 +110,20 @@ def _tags(fields: Fields) -> list[str]:
 
 
 def _printable(values: Iterable[object]) -> list[str]:
-    """The names among these: what else there is cannot be asked for, nor be shown."""
+    """The values that are printable names; others can be neither requested nor shown."""
     return [value for value in values if isinstance(value, str) and value.isprintable()]
 
 
 def _named(listed: list[tuple[list[str], Fields]], name: str, place: str) -> tuple[Fields, str]:
-    """The one that is called so, or the only one, and its name."""
+    """The one with this name, or the only one, and its name."""
     found = [(fields, names) for names, fields in listed if not name or any(_means(name, one) for one in names)]
     if len(found) == 1:
         fields, names = found[0]
         return fields, next((one for one in names if name and _means(name, one)), names[0] if names else "")
-    every = ", ".join(sorted({one[:100] for names, _ in listed for one in names})[:20]) or "none that has a name"
+    every = ", ".join(sorted({one[:100] for names, _ in listed for one in names})[:20]) or "none with a name"
     if not found:
-        raise NotFound(f"there is no container {name or 'at all'} in {place}", f"there is {every}")
-    raise Refused(f"{place} has {len(found)} containers{f' called {name}' if name else ''}", f"write :NAME after it, of {every}")
+        raise NotFound(f"there is no container image {f'{name} ' if name else ''}in {place}", f"it has: {every}")
+    raise Refused(f"{place} has {len(found)} container images{f' named {name}' if name else ''}", f"add :NAME, one of: {every}")
 
 
 def _means(written: str, name: str) -> bool:
@@ -129,7 +131,7 @@ def _means(written: str, name: str) -> bool:
     return name == written or name.endswith(f"/{written}")
 
 
-def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -> Container:
+def _of_index(index: Blob, find_blob: FindBlob, tag: str, limits: Limits, place: str) -> Container:
     fields = decode(index.read(LIMIT, f"the index of {place}"), f"the index of {place}")
     listed = []
     for at, value in enumerate(fields.items("manifests", 10_000)):
@@ -138,25 +140,25 @@ def _of_index(index: Blob, shelf: Shelf, tag: str, limits: Limits, place: str) -
         names = _printable(annotations.get(key) for key in (_IMAGE_NAME, _REF_NAME))
         listed.append((names, inner))
     chosen, name = _named(listed, tag, place)
-    wanted = piece(chosen.values, chosen.place)
+    wanted = parse_descriptor(chosen.values, chosen.place)
     what = f"the manifest of {name or place}"
     for _ in range(DEPTH):
-        parsed = parse_manifest(shelf(wanted, what).read(LIMIT, what), what, limits.layers)
+        parsed = parse_manifest(find_blob(wanted, what).read(LIMIT, what), what, limits.layers)
         if isinstance(parsed, Manifest):
-            return _of_manifest(parsed, wanted.digest, shelf, name, place)
+            return _of_manifest(parsed, wanted.digest, find_blob, name, place)
         wanted = parsed
     raise Refused(f"{what} is more than {DEPTH} indexes deep")
 
 
-def _of_manifest(manifest: Manifest, digest: str, shelf: Shelf, name: str, place: str) -> Container:
-    config = parse_config(shelf(manifest.config, "the config").read(LIMIT, "the config"), f"the config of {name or place}")
-    layers = tuple(shelf(layer, f"layer {at + 1}") for at, layer in enumerate(manifest.layers))
+def _of_manifest(manifest: Manifest, digest: str, find_blob: FindBlob, name: str, place: str) -> Container:
+    config = parse_config(find_blob(manifest.config, "the config").read(LIMIT, "the config"), f"the config of {name or place}")
+    layers = tuple(find_blob(layer, f"layer {at + 1}") for at, layer in enumerate(manifest.layers))
     return _matching(Container(config, layers, digest, name), place)
 
 
 def _matching(container: Container, place: str) -> Container:
     if len(container.config.diff_ids) != len(container.layers):
-        raise Refused(f"{place} has {len(container.layers)} layers, and a config for {len(container.config.diff_ids)}")
+        raise Refused(f"{place} has {len(container.layers)} layers, but its config has {len(container.config.diff_ids)}")
     return container
 
 
@@ -189,7 +191,7 @@ def _members(path: Path, limits: Limits, work: Path) -> Mapping[str, Blob]:
 
 
 def _listed(path: Path) -> dict[str, Blob]:
-    """What is in a plain archive; links to others of its files are followed."""
+    """The files in an uncompressed archive; links to others of its files are followed."""
     found: dict[str, Blob] = {}
     links: dict[str, str] = {}
     with path.open("rb") as file:
@@ -210,7 +212,7 @@ def _listed(path: Path) -> dict[str, Blob]:
 
 
 def _beside(name: str, target: str) -> str:
-    """Where a link leads in the archive: its target's path is from the folder on in which the link is."""
+    """Where a link leads in the archive; the target is relative to the link's folder."""
     parts = name.split("/")[:-1]
     for part in target.split("/"):
         parts = parts[:-1] if part == ".." else [*parts, part] if part not in ("", ".") else parts

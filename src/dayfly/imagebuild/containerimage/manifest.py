@@ -1,4 +1,4 @@
-"""A container's manifest, index and config as JSON, read strictly: those of OCI and those of Docker, which say the same.
+"""A container image's manifest, index and config as JSON, read strictly: those of OCI and the equivalent ones of Docker.
 
 OCI image specification, "Image Manifest", "Image Index", "Image Configuration"; Docker's "Image Manifest Version 2, Schema 2".
 """
@@ -15,7 +15,7 @@ from dayfly.image.manifest import BLOB_LIMIT, INDEX_TYPE, MANIFEST_TYPE, directo
 from dayfly.image.reference import is_digest
 
 LIMIT = 4 * 1024**2
-"""Bytes of a manifest, an index or a config: what registries and skopeo take at most."""
+"""The most bytes of a manifest, an index or a config: the limit of registries and skopeo."""
 
 _INDEX_TYPES = frozenset({INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json"})
 _MANIFEST_TYPES = frozenset({MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json"})
@@ -38,7 +38,7 @@ _TEXT = 128 * 1024
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A blob as a manifest names it."""
+    """A blob, as a manifest describes it."""
 
     media_type: str
     digest: str
@@ -47,7 +47,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A container: its config and its layers, the lowest first."""
+    """A container image: its config and its layers, the lowest first."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -55,7 +55,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ContainerConfig:
-    """What a container says of how it is run, and what its layers unpack to."""
+    """How a container image is run, and the digests of its unpacked layers."""
 
     diff_ids: tuple[str, ...]
     created: str = "1970-01-01T00:00:00Z"
@@ -67,13 +67,13 @@ class ContainerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def piece(value: object, place: str) -> Descriptor:
-    """Read a descriptor. Raises `Refused`, also for one whose content is somewhere else on the network."""
+def parse_descriptor(value: object, place: str) -> Descriptor:
+    """Read a descriptor. Raises `Refused`, also if its content is elsewhere on the network."""
     fields = Fields.of(value, place)
     media_type = fields.text("mediaType", limit=255)
     if _FOREIGN.fullmatch(media_type) or fields.has("urls"):
         raise Refused(
-            f"{place} is not kept with the container, but only its address", "a container with all of its layers is needed"
+            f"{place} is only an address: its content is not in the registry", "use a container image with all of its layers"
         )
     digest = fields.values.get("digest")
     if not isinstance(digest, str) or not is_digest(digest):
@@ -82,52 +82,52 @@ def piece(value: object, place: str) -> Descriptor:
 
 
 def parse_manifest(content: bytes, place: str, layers: int) -> Manifest | Descriptor:
-    """Read a manifest of at most so many layers; of an index, the piece that is this platform's manifest. Raises `Refused`."""
+    """Read a manifest of at most so many layers; for an index, the descriptor of this platform's manifest. Raises `Refused`."""
     fields = decode(content, place)
     version = fields.values.get("schemaVersion")
     if version == 1:
-        raise Refused(f"{place} has the old form, Docker's schema 1", "push the container again with a newer tool")
+        raise Refused(f"{place} has the old format, Docker's schema 1", "push the container image again with a newer tool")
     fields.number("schemaVersion", 2, 2)
     media_type = fields.text("mediaType", limit=255, default="")
     if media_type in _INDEX_TYPES or (not media_type and fields.has("manifests")):
         return choose(fields.items("manifests", 1024), place)
     if media_type not in _MANIFEST_TYPES and media_type:
-        raise Refused(f"{place} is of the type {media_type!r}, which is no container's")
-    config = piece(fields.values.get("config"), f"{place}.config")
+        raise Refused(f"{place} has the type {media_type!r}, which is not a container image's")
+    config = parse_descriptor(fields.values.get("config"), f"{place}.config")
     if config.media_type not in _CONFIG_TYPES:
-        raise Refused(f"{place} is not that of a container: its config is {config.media_type!r}")
-    found = tuple(piece(value, f"{place}.layers[{at}]") for at, value in enumerate(fields.items("layers", layers)))
+        raise Refused(f"{place} is not that of a container image: its config is {config.media_type!r}")
+    found = tuple(parse_descriptor(value, f"{place}.layers[{at}]") for at, value in enumerate(fields.items("layers", layers)))
     for at, layer in enumerate(found):
         if layer.media_type not in _LAYER_TYPES:
-            raise Refused(f"{place}.layers[{at}] is of the type {layer.media_type!r}, which is no container's layer")
+            raise Refused(f"{place}.layers[{at}] has the type {layer.media_type!r}, which is not a container image's layer")
     return Manifest(config, found)
 
 
 def choose(values: list[object], place: str) -> Descriptor:
-    """The manifest for this platform among those of an index. Raises `Refused` with the platforms that there are."""
+    """The manifest for this platform among those of an index. Raises `Refused` with the available platforms."""
     others = []
     for at, value in enumerate(values):
         fields = Fields.of(value, f"{place}.manifests[{at}]")
         platform = fields.section("platform")
         system, machine = (platform.text(name, limit=64, default="") for name in ("os", "architecture"))
         if (system, machine) == _PLATFORM or (len(values) == 1 and not system):
-            return piece(value, f"{place}.manifests[{at}]")
+            return parse_descriptor(value, f"{place}.manifests[{at}]")
         variant = platform.text("variant", limit=64, default="")
-        others.append("/".join(filter(None, (system, machine, variant))) or "one that does not say what for")
+        others.append("/".join(filter(None, (system, machine, variant))) or "an unknown platform")
     there = ", ".join(sorted(set(others) - {"unknown/unknown"})) or "nothing"
     raise Refused(f"{place} has nothing for {'/'.join(_PLATFORM)}", f"it has {there}")
 
 
 def parse_config(content: bytes, place: str) -> ContainerConfig:
-    """Read a container's config. What Dayfly has no place for is left out. Raises `Refused`."""
+    """Read a container image's config. Fields that Dayfly does not use are ignored. Raises `Refused`."""
     fields = decode(content, place)
     platform = tuple(fields.text(name, limit=64, default="") for name in ("os", "architecture"))
     if platform != _PLATFORM:
-        raise Refused(f"{place} is that of a container for {'/'.join(platform)}", f"it has to be one for {'/'.join(_PLATFORM)}")
+        raise Refused(f"{place} is that of a container image for {'/'.join(platform)}", f"use one for {'/'.join(_PLATFORM)}")
     rootfs, run = fields.section("rootfs"), fields.section("config")
     diff_ids = rootfs.items("diff_ids", 1024)
     if not all(is_digest(diff_id) for diff_id in diff_ids):
-        raise Refused(f"{rootfs.place}.diff_ids has something else than sha256 digests")
+        raise Refused(f"{rootfs.place}.diff_ids has values that are not sha256 digests")
     return ContainerConfig(
         diff_ids=tuple(str(diff_id) for diff_id in diff_ids),
         created=_created(fields),
@@ -141,13 +141,13 @@ def parse_config(content: bytes, place: str) -> ContainerConfig:
 
 
 def _created(fields: Fields) -> str:
-    """To the second, and as UTC wherever its clock stood: it is a date, not a moment to reckon with."""
+    """The date, cut to seconds and taken as UTC whatever the time zone: it is only shown."""
     match = _TIME.fullmatch(fields.text("created", limit=64, default=""))
     return f"{match[1]}Z" if match and "1970" <= match[1][:4] < "2200" else "1970-01-01T00:00:00Z"
 
 
 def _variables(run: Fields) -> list[tuple[str, str]]:
-    """NAME=value, in which a value may have several lines. Names that no shell could set are left out."""
+    """NAME=value; a value may have several lines. Names that no shell could set are left out."""
     found = []
     for element in run.items("Env", _ARGUMENTS):
         text = _text(element, f"{run.place}.Env", 32768)
@@ -159,19 +159,19 @@ def _variables(run: Fields) -> list[tuple[str, str]]:
 
 def _words(run: Fields, name: str) -> tuple[str, ...]:
     if isinstance(run.values.get(name), str):
-        hint = 'a shell\'s line is written as ["/bin/sh", "-c", "LINE"]'
-        raise Refused(f"{run.place}.{name} is one string, and has to be a list of words", hint)
+        hint = 'write a shell command as ["/bin/sh", "-c", "LINE"]'
+        raise Refused(f"{run.place}.{name} is a string; it must be a list of words", hint)
     return tuple(_text(element, f"{run.place}.{name}", _TEXT) for element in run.items(name, _ARGUMENTS))
 
 
 def _text(value: object, place: str, limit: int) -> str:
     if not isinstance(value, str) or len(value) > limit or "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-        raise Refused(f"{place} has something else in it than text of at most {limit} characters")
+        raise Refused(f"{place} has a value that is not text of at most {limit} characters")
     return value
 
 
 def _labels(run: Fields) -> dict[str, str]:
-    """Those that are lines of text."""
+    """The labels that are lines of text."""
     found = {}
     for name, value in run.section("Labels").values.items():
         try:

@@ -1,4 +1,4 @@
-"""From unpacked layers to the root filesystem of an image."""
+"""Makes the root filesystem of an image from unpacked layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXT_LIMIT = 1024**2
 
 @dataclass(frozen=True)
 class Root:
-    """A filesystem's file, the bytes in the files of it, and what they say of their system."""
+    """A filesystem's file, the size of the files in it in bytes, and their operating system."""
 
     path: Path
     size: int
@@ -39,11 +39,11 @@ def make(
     additions: Mapping[str, Node] | None = None,
     captured: bool = False,
 ) -> Root:
-    """The filesystem of these layers, one over the other. `date` is that of what is added, like the folder `directory`.
+    """The filesystem of these layers, one over the other. `date` is that of added files, like the folder `directory`.
 
-    With `latest`, no file is younger; `additions` are files that come over them. `captured`: they are no layers, but archives of
-    a machine's files, as its agent writes them.
-    Raises `Refused` for what no image may have, `ProgramFailed`, `NoSpace`.
+    With `latest`, no file is newer than that; `additions` are files that are laid over the layers. `captured`: these are
+    archives of a machine's files, as its agent writes them, not layers. Raises `Refused` for files that no image may have,
+    `ProgramFailed`, `NoSpace`.
     """
     tree = Tree(limits, date)
     for number, path in enumerate(layers):
@@ -67,7 +67,7 @@ def of_tree(
     *,
     latest: int | None = None,
 ) -> Root:
-    """The filesystem of a tree, whose files' content is in these open files; `release` is its os-release. Otherwise as `make`."""
+    """The filesystem of a tree whose content is in these open files; `release` is its os-release. Otherwise as `make`."""
     furnish(tree, directory, date)
     size = tree.check()
     progress(f"root: making the filesystem of {format_size(size)} of files")

@@ -1,4 +1,4 @@
-"""What the user wrote to mean a container: `docker://HOST/NAME:TAG`, `oci:FOLDER:TAG` and others."""
+"""The source of a container image, as the user writes it: `docker://HOST/NAME:TAG`, `oci:FOLDER:TAG` and others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIMIT = 1024
 
 
 class Transport(StrEnum):
-    """Where a container is."""
+    """Where a container image is."""
 
     REGISTRY = "docker"
     LAYOUT = "oci"
@@ -32,7 +32,9 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True)
 class Source:
-    """A container. In a registry: the `repository`, and `tag` or `digest`. Else a `path`, and the name in it (may be empty)."""
+    """A container image. In a registry: the `repository`, and `tag` or `digest`. Otherwise a `path`, and the name in it (may be
+    empty).
+    """
 
     transport: Transport
     path: Path = Path()
@@ -42,7 +44,7 @@ class Source:
 
     @property
     def host(self) -> str:
-        """The registry. A first part that can be no host's name belongs to a container of Docker's own one."""
+        """The registry. If the first part cannot be a host name, it is Docker's."""
         first, slash, _ = self.repository.partition("/")
         return first if slash and (set(first) & {".", ":"} or first == "localhost") else "docker.io"
 
@@ -57,25 +59,25 @@ def parse(text: str) -> Source:
     """Read a source. Raises `Refused`."""
     transport, colon, rest = text.partition(":")
     if len(text) > _LIMIT or not colon or transport not in list(Transport):
-        raise Refused(f"{text[:200]!r} names no container", _HINT)
+        raise Refused(f"{text[:200]!r} is not a container image", _HINT)
     kind = Transport(transport)
     if kind is not Transport.REGISTRY:
         path, tag = _split_path(rest)
         if not path:
-            raise Refused(f"{text!r} names no container: there is no path in it", _HINT)
+            raise Refused(f"{text!r} is not a container image: the path is missing", _HINT)
         source = Source(kind, Path(path).absolute(), tag=tag)
         line(str(source), "the source", _LIMIT * 8)  # it becomes a note in the library's index
         return source
     match = _REMOTE.fullmatch(rest.removeprefix("//"))
     if not rest.startswith("//") or match is None:
         raise Refused(
-            f"{text!r} names no container of a registry", "write docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:DIGEST"
+            f"{text!r} is not a container image in a registry", "write docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:DIGEST"
         )
     return Source(kind, repository=match["repository"], tag=match["tag"] or "", digest=match["digest"] or "")
 
 
 def _split_path(text: str) -> tuple[str, str]:
-    """A path and the name after it. A path with a colon in it is meant when there is such a file."""
+    """A path and the name after it. If a file with the whole text as its name exists, the colon belongs to the path."""
     if ":" not in text or Path(text).exists():
         return text, ""
     path, _, tag = text.partition(":")
@@ -83,7 +85,7 @@ def _split_path(text: str) -> tuple[str, str]:
 
 
 def default_name(source: Source, found: str) -> Name:
-    """What an image is called when nothing else is said; `found` is the container's name where it was. Raises `Refused`."""
+    """The default name of an image; `found` is the container image's name at its source. Raises `Refused`."""
     repository, tag = source.repository, source.tag
     if source.transport is not Transport.REGISTRY:
         repository, _, tag = _last(found) if "/" in found or ":" in found else (source.path.name.partition(".")[0], "", found)
@@ -91,7 +93,7 @@ def default_name(source: Source, found: str) -> Name:
     try:
         return parse_name(f"{name.lower()}:{tag}" if tag else name.lower())
     except Refused as error:
-        raise Refused(f"no name for the image can be made of {source}", "write one after it, NAME:TAG") from error
+        raise Refused(f"no image name can be made from {source}", "add one after it: NAME:TAG") from error
 
 
 def _last(reference: str) -> tuple[str, str, str]:

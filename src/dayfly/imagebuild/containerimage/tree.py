@@ -1,7 +1,7 @@
-"""A container's files as its layers make them, one after the other: a tree in memory, so that no layer touches the host's files.
+"""The files of a container image, built up from its layers: a tree in memory, so that no layer touches the host's files.
 
-The rules are those of the OCI image specification, "Image Layer Filesystem Changeset". Paths that lead through the container's
-own symbolic links are followed as they would be inside of it, so they cannot lead out of it.
+The rules are those of the OCI image specification, "Image Layer Filesystem Changeset". Symbolic links in paths are resolved as
+inside the container, so they cannot lead out of it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dayfly.errors import Refused
 from dayfly.units import format_size
 
 _PATH_LIMIT = 3072
-"""Linux opens paths of 4095 bytes, and mkfs.erofs opens these below a folder of the import's, wherever that is."""
+"""Linux opens paths of up to 4095 bytes, and mkfs.erofs opens these below the import's work folder."""
 _NAME_LIMIT = 254
-"""Linux knows names of 255 bytes, but mkfs.erofs has no room for the last one."""
+"""Linux has names of up to 255 bytes, but mkfs.erofs has no room for the last byte."""
 _LINKS = 40
 _DETOURS = 50
-"""Steps along links for each entry that there may be, all of a container's together: a link to /usr/bin is two."""
+"""Steps along links per allowed entry, for all of an image together: a link to /usr/bin is two."""
 
 _LAST_ID = 2**32 - 2
 _TIMES = (-(2**31), 2**33)
-"""Seconds since the epoch that all filesystems with room for years after 2038 can hold."""
+"""The latest time, in seconds since the epoch, that all filesystems with dates after 2038 can hold."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _RESERVED = ".wh..wh."
 
 
 class Kind(StrEnum):
-    """What a name in the tree means."""
+    """The type of a file in the tree."""
 
     FOLDER = "folder"
     FILE = "file"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may have at most. `size` bounds, each by itself, its unpacked layers and its files, holes counted."""
+    """The limits of a container image. `size` limits the unpacked layers and, separately, the files, both including holes."""
 
     size: int = 16 * 1024**3
     entries: int = 1_000_000
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Where a file's bytes are: in which layer, and the parts of it that are no holes, as (in the file, in the layer, length)."""
+    """Where a file's bytes are: the layer, and the parts with data, as (offset in the file, offset in the layer, length)."""
 
     layer: int
     size: int
@@ -60,7 +60,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Whose a file is, its mode, its time (seconds since the epoch) and its extended attributes."""
+    """A file's owner, mode, time (seconds since the epoch) and extended attributes."""
 
     mode: int
     uid: int = 0
@@ -71,7 +71,7 @@ class Attributes:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One file. Under two names, it is a hard link. `inline` is the content of one that no layer has."""
+    """One file. A file with two names is a hard link. `inline` is the content of a file that is in no layer."""
 
     kind: Kind
     attributes: Attributes
@@ -82,7 +82,7 @@ class Node:
 
     @property
     def size(self) -> int:
-        """Bytes of a file, holes counted."""
+        """The size of a file in bytes, including holes."""
         return self.content.size if self.content else len(self.inline)
 
 
@@ -96,7 +96,7 @@ class Entry:
 
 
 class Tree:
-    """The files so far. Raises `Refused` for whatever a container's layer may not have."""
+    """The files so far. Raises `Refused` for anything that a layer may not have."""
 
     def __init__(self, limits: Limits, date: int) -> None:
         self._limits = limits
@@ -108,16 +108,17 @@ class Tree:
         return Node(Kind.FOLDER, self._folder)
 
     def apply(self, entries: Iterable[Entry], *, hides: bool = True) -> None:
-        """Lay one layer over what is there. What it hides of the layers below it goes first, wherever in the layer it says so.
+        """Lay one layer over the tree. Files of lower layers that it hides are removed first, wherever in the layer the whiteout
+        is.
 
-        An archive that is no layer hides nothing: `.wh.` is the beginning of a name as any other.
+        With `hides` false, the archive is not a layer and has no whiteouts: `.wh.` is an ordinary prefix of a name.
         """
         kept: list[tuple[tuple[str, ...], Entry]] = []
         hiding: list[tuple[str, ...]] = []
         for entry in entries:
             self._entries += 1
             if self._entries > self._limits.entries:
-                raise Refused(f"the container has more than the {self._limits.entries} entries that one may have")
+                raise Refused(f"the container image has more than the limit of {self._limits.entries} entries")
             parts = split(entry.path, self._limits.depth)
             name = parts[-1] if parts else ""
             if hides and name.startswith(_WHITEOUT):
@@ -131,17 +132,17 @@ class Tree:
             self._put(parts, entry)
 
     def _new_folders(self, kept: Iterable[tuple[tuple[str, ...], Entry]]) -> set[tuple[str, ...]]:
-        """The folders of a layer where there were none before, but perhaps links."""
+        """The folders of a layer that did not exist before, or were links."""
         folders = {parts for parts, entry in kept if entry.node is not None and entry.node.kind is Kind.FOLDER}
         return {parts for parts in folders if parts and not self.is_folder("/".join(parts))}
 
     def _hide(self, parts: tuple[str, ...], new: set[tuple[str, ...]]) -> None:
-        """Take away what a whiteout hides. Below a `new` folder of its own layer there is nothing to hide: what a link led to, in
-        whose place the folder comes, is not meant.
+        """Remove what a whiteout hides. Below a `new` folder of its own layer there is nothing to hide: if the folder replaces a
+        link, the link's target is not meant.
         """
         hidden = parts[-1].removeprefix(_WHITEOUT)
         if hidden in ("", ".", ".."):
-            raise Refused(f"{'/'.join(parts)!r} hides no file that there could be")
+            raise Refused(f"{'/'.join(parts)!r} is not a valid whiteout")
         if any(parts[:end] in new for end in range(1, len(parts))):
             return
         above = self._lookup(parts[:-1])
@@ -157,7 +158,7 @@ class Tree:
             if entry.node is not None and entry.node.kind is Kind.FOLDER:
                 self.root.attributes = entry.node.attributes
                 return
-            raise Refused(f"the root of the container is not a folder: {entry.path!r}")
+            raise Refused(f"the root of the container image is not a folder: {entry.path!r}")
         above, name = self._folder_of(parts[:-1], entry.path), parts[-1]
         new = self._linked(entry) if entry.node is None else entry.node
         old = above.children.get(name)
@@ -171,13 +172,13 @@ class Tree:
         above = self._lookup(parts[:-1])
         node = above.children.get(parts[-1]) if above is not None and parts else None
         if node is None:
-            raise Refused(f"{entry.path!r} is a hard link to {entry.link!r}, which is not there")
+            raise Refused(f"{entry.path!r} is a hard link to {entry.link!r}, which does not exist")
         if node.kind is Kind.FOLDER:
             raise Refused(f"{entry.path!r} is a hard link to a folder, {entry.link!r}")
         return node
 
     def _lookup(self, parts: tuple[str, ...]) -> Node | None:
-        """The folder that a path leads to; None where there is none."""
+        """The folder at a path; None if there is none."""
         try:
             return self._walk(parts, "/".join(parts), make=False)
         except _Missing:
@@ -187,7 +188,7 @@ class Tree:
         return self._walk(parts, what, make=True)
 
     def _walk(self, parts: tuple[str, ...], what: str, *, make: bool) -> Node:
-        """Follow a path inside the container; with `make`, folders that no layer has are made on the way."""
+        """Follow a path inside the tree; with `make`, missing folders are made on the way."""
         way = [self.root]
         left = list(reversed(parts))
         links = 0
@@ -202,7 +203,7 @@ class Tree:
                     continue
                 links += 1
                 if links > _LINKS:
-                    raise Refused(f"{what!r} leads in a circle")
+                    raise Refused(f"{what!r} leads through a loop of links")
                 way = way[:1] if found.target.startswith("/") else way
                 left += reversed(self._led(found.target.split("/")))
         if len(way) > self._limits.depth + 1:
@@ -210,10 +211,10 @@ class Tree:
         return way[-1]
 
     def _led(self, parts: list[str]) -> list[str]:
-        """Where a link leads. All of them together may not lead around for hours."""
+        """The target of a link. The steps of all links together are limited, so that they cannot take hours."""
         self._detours += len(parts)
         if self._detours > _DETOURS * self._limits.entries:
-            raise Refused("its symbolic links lead around more than they may")
+            raise Refused("its symbolic links take too many steps")
         return parts
 
     def _step(self, folder: Node, name: str, what: str, *, make: bool) -> Node:
@@ -228,7 +229,7 @@ class Tree:
         raise _Missing
 
     def find(self, path: str) -> Node | None:
-        """The file that a path means, its last link followed too; None where there is none."""
+        """The file at a path, links followed, also the last one; None if there is none."""
         parts = [part for part in path.split("/") if part]
         for _ in range(_LINKS):
             above = self._lookup(tuple(parts[:-1]))
@@ -242,41 +243,41 @@ class Tree:
         return None
 
     def has(self, path: str) -> bool:
-        """Whether there is such a name; what it may link to is not looked at."""
+        """Whether the name exists; a link is not followed."""
         *above, name = path.split("/")
         folder = self._lookup(tuple(above))
         return folder is not None and name in folder.children
 
     def is_folder(self, path: str) -> bool:
-        """Whether this very name is a folder, not a link to one."""
+        """Whether the name itself is a folder, not a link to one."""
         *above, name = path.split("/")
         folder = self._lookup(tuple(above))
         return folder is not None and name in folder.children and folder.children[name].kind is Kind.FOLDER
 
     def add(self, path: str, node: Node) -> None:
-        """Put a file there, folders above it made where they are missing."""
+        """Put a file at a path, and make missing folders above it."""
         self._put(split(path, self._limits.depth), Entry(path, node))
 
     def add_folder(self, path: str, mode: int = 0o755) -> None:
-        """Make a folder, and those above it, unless there is one. Links are followed, also to where nothing is yet.
+        """Make a folder, and those above it, unless it exists. Links are followed, also dangling ones.
 
-        Raises `Refused` where something else is in the way: nothing is replaced.
+        Raises `Refused` if something else is in the way: nothing is replaced.
         """
         parts = split(path, self._limits.depth)
         if self._lookup(parts) is None:
             self._folder_of(parts, path).attributes = Attributes(mode, mtime=self._folder.mtime)
 
     def drop_devices(self) -> None:
-        """Leave out device nodes, under all of their names: a machine has its own, and one would hide files from an overlay.
+        """Remove device nodes, under all of their names: a machine has its own, and one of them would hide files from an overlay.
 
-        Until all layers are there, they are files like others: they take a name's place, and have hard links.
+        Until all layers are applied, they are files like others: they replace names, and have hard links.
         """
         for _, node in list(self.walk()):
             for name in [name for name, inner in node.children.items() if inner.kind is Kind.DEVICE]:
                 del node.children[name]
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """All names with their files, in an order of their own: a folder before what is in it, the root (``""``) first."""
+        """All names with their files, in a fixed order: a folder before its content, the root (``""``) first."""
         waiting = [("", self.root)]
         while waiting:
             path, node = waiting.pop()
@@ -285,12 +286,12 @@ class Tree:
             waiting += [(f"{below}{name}", node.children[name]) for name in sorted(node.children, reverse=True)]
 
     def check(self) -> int:
-        """Bytes in all files, each counted once. Raises `Refused` when they are more than the limit, or a path is too long."""
+        """The size of all files in bytes, each counted once. Raises `Refused` if it is above the limit, or a path is too long."""
         nodes: dict[int, Node] = {}
         for path, node in self.walk():
             nodes[id(node)] = node
             if len(path) > _PATH_LIMIT // 4:
-                split(path, self._limits.depth)  # a path may have become longer by a link that leads to a longer one
+                split(path, self._limits.depth)  # a link may have made a path longer
         size = sum(node.size for node in nodes.values())
         if size > self._limits.size:
             raise Refused(
@@ -301,16 +302,16 @@ class Tree:
 
 
 class _Missing(Exception):
-    """A path leads nowhere."""
+    """A path does not exist."""
 
 
 def split(path: str, depth: int) -> tuple[str, ...]:
-    """The names in an entry's path, which is from the container's root on, with or without a `/`. Raises `Refused`."""
+    """The names in an entry's path, which is relative to the root, with or without a leading `/`. Raises `Refused`."""
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
     if ".." in parts:
-        raise Refused(f"a path with .. in it: {path[:200]!r}")
+        raise Refused(f"a path contains ..: {path[:200]!r}")
     if "\0" in path:
-        raise Refused(f"a path with a NUL in it: {path[:200]!r}")
+        raise Refused(f"a path contains a NUL: {path[:200]!r}")
     if len(parts) > depth:
         raise Refused(f"{path[:100]!r}… is more than {depth} folders deep")
     if len(path.encode(errors="surrogateescape")) > _PATH_LIMIT:
@@ -321,9 +322,9 @@ def split(path: str, depth: int) -> tuple[str, ...]:
 
 
 def attributes(path: str, mode: int, uid: int, gid: int, mtime: int, extended: Mapping[str, str]) -> Attributes:
-    """Checked attributes, times brought into the range of all filesystems. Raises `Refused` for owners that there cannot be."""
+    """Checked attributes, with times limited to the range of all filesystems. Raises `Refused` for invalid owners."""
     for name, number in (("user", uid), ("group", gid)):
         if not 0 <= number <= _LAST_ID:
-            raise Refused(f"{path[:200]!r} belongs to the {name} {number}, which there cannot be")
+            raise Refused(f"{path[:200]!r} has an invalid {name}: {number}")
     first, last = _TIMES
     return Attributes(mode & 0o7777, uid, gid, min(max(mtime, first), last), tuple(sorted(extended.items())))

@@ -1,4 +1,4 @@
-"""A layer as it is stored becomes a plain tar archive: its digests checked, and never more than it may be."""
+"""Unpacks a stored layer to a plain tar archive, with its digests checked and its size limited."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CHUNK = 1024**2
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZSTD_HEADER = 18
 _WINDOW = 512 * 1024**2
-"""Bytes that a frame of zstd may look back: what podman and docker take, whose zstd is Go's."""
+"""The largest window of a zstd frame, in bytes: the limit of podman and docker, which use Go's zstd."""
 _OTHERS = {b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
 
 @dataclass(frozen=True)
 class Blob:
-    """Some bytes of a file: a layer, a manifest. With a `digest`, they are what it says."""
+    """A range of a file: a layer, a manifest. With a `digest`, it is checked."""
 
     path: Path
     offset: int
@@ -33,34 +33,34 @@ class Blob:
     digest: str = ""
 
     def chunks(self) -> Generator[bytes, None, None]:
-        """All of it, checked when its end is reached. Raises `Corrupt`."""
+        """The content, checked when its end is reached. Raises `Corrupt`."""
         checksum = hashlib.sha256() if self.digest else None
         left = self.size
         with _opened(self.path) as file:
             while left:
                 chunk = os.pread(file, min(_CHUNK, left), self.offset + self.size - left)
                 if not chunk:
-                    raise Corrupt(f"{self.path} ended {left} bytes too early")
+                    raise Corrupt(f"{self.path} is {left} bytes too short")
                 left -= len(chunk)
                 if checksum:
                     checksum.update(chunk)
                 yield chunk
         if checksum and f"sha256:{checksum.hexdigest()}" != self.digest:
-            raise Corrupt(f"{self.path} has other content than its digest says: {self.digest}")
+            raise Corrupt(f"the content of {self.path} does not match its digest: {self.digest}")
 
     def read(self, limit: int, what: str) -> bytes:
-        """All of a small one. Raises `Refused` when it is larger than `limit`, or `Corrupt`."""
+        """The whole content of a small blob. Raises `Refused` if it is larger than `limit`, or `Corrupt`."""
         if self.size > limit:
-            raise Refused(f"{what} has {self.size} bytes, more than the {limit} that it may have")
+            raise Refused(f"{what} has {self.size} bytes, more than the limit of {limit}")
         return b"".join(self.chunks())
 
     def start(self, size: int) -> bytes:
-        """Its first bytes."""
+        """The first bytes."""
         with _opened(self.path) as file:
             return os.pread(file, min(size, self.size), self.offset)
 
     def starts_with(self, magic: bytes) -> bool:
-        """Whether it begins so."""
+        """Whether it begins with these bytes."""
         return self.start(len(magic)) == magic
 
 
@@ -74,14 +74,14 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> int:
-    """Write the plain tar archive in a blob to a new file: its size.
+    """Write the plain tar archive in a blob to a new file, and return its size.
 
-    Raises `Refused` when it is packed in a way not known, is damaged, or is larger than `limit`; `Corrupt` when a digest is
-    wrong; `ProgramMissing`, `NoSpace`.
+    Raises `Refused` if its compression is unknown, it is damaged, or larger than `limit`; `Corrupt` if a digest is wrong;
+    `ProgramMissing`, `NoSpace`.
     """
     checksum, size = hashlib.sha256(), 0
     with (
-        files.full_disk_told(target.parent),
+        files.reporting_full_disk(target.parent),
         target.open("xb", buffering=0) as output,
         contextlib.closing(_plain(blob, target.parent, what)) as chunks,
     ):
@@ -92,12 +92,12 @@ def unpack(blob: Blob, target: Path, *, limit: int, diff_id: str, what: str) -> 
             checksum.update(chunk)
             files.write_all(output.fileno(), chunk)
     if diff_id and f"sha256:{checksum.hexdigest()}" != diff_id:
-        raise Corrupt(f"{what} unpacks to other content than the container's config says: {diff_id}")
+        raise Corrupt(f"the unpacked {what} does not match the digest in the container image's config: {diff_id}")
     return size
 
 
 def is_packed(blob: Blob) -> bool:
-    """Whether it begins as something does that `unpack` can unpack."""
+    """Whether it begins with the magic of a compression that `unpack` supports."""
     return blob.starts_with(_GZIP) or blob.starts_with(_ZSTD)
 
 
@@ -108,12 +108,12 @@ def _plain(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
         return _unzstd(blob, folder, what)
     for magic, name in _OTHERS.items():
         if blob.starts_with(magic):
-            raise Refused(f"{what} is packed by {name}, which containers do not use", "gzip and zstd are known")
+            raise Refused(f"{what} is compressed with {name}, which is not supported", "use gzip or zstd")
     return blob.chunks()
 
 
 def _gunzipped(blob: Blob, what: str) -> Generator[bytes, None, None]:
-    """What is in a gzip file (RFC 1952), which may have several members, a chunk at a time however well it is packed."""
+    """The content of a gzip file (RFC 1952), which may have several members, in chunks of limited size."""
     stream = zlib.decompressobj(31)
     try:
         for packed in blob.chunks():
@@ -126,27 +126,27 @@ def _gunzipped(blob: Blob, what: str) -> Generator[bytes, None, None]:
                 yield stream.decompress(rest, _CHUNK)
                 rest = stream.unused_data if stream.eof else stream.unconsumed_tail
         if not stream.eof:
-            raise Refused(f"{what} ends too early")
+            raise Refused(f"{what} is truncated")
     except zlib.error as error:
         raise Refused(f"{what} is damaged: {error}") from error
 
 
 def _check_window(blob: Blob, what: str) -> None:
-    """Raise `Refused` where a frame of zstd has a larger window than podman takes (RFC 8878, section 3.1.1.1, "Frame Header")."""
+    """Raise `Refused` if a zstd frame has a larger window than podman accepts (RFC 8878, section 3.1.1.1, "Frame Header")."""
     head = blob.start(_ZSTD_HEADER)
     if len(head) < 6:
         return
     kind, window = head[4], (1 << 10 + (head[5] >> 3)) // 8 * (8 + (head[5] & 7))
-    if kind & 0x20:  # one segment: all of the content is its window
+    if kind & 0x20:  # a single segment: the whole content is its window
         at, width = 5 + (0, 1, 2, 4)[kind & 3], (1, 2, 4, 8)[kind >> 6]
         window = int.from_bytes(head[at : at + width], "little")
     if window > _WINDOW:
-        needs = f"{what} is packed by zstd with a window of {format_size(window, _WINDOW)}"
-        raise Refused(f"{needs}, and {format_size(_WINDOW)} are the most", "pack it anew, without --long or --ultra")
+        needs = f"{what} is compressed by zstd with a window of {format_size(window, _WINDOW)}"
+        raise Refused(f"{needs}; the limit is {format_size(_WINDOW)}", "compress it again, without --long or --ultra")
 
 
 def _unzstd(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]:
-    """By the program: Python has had zstd only since 3.14."""
+    """Unpacked by the program zstd: Python has zstd only since 3.14."""
     _check_window(blob, what)
     command = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress", f"--memory={_WINDOW >> 20}MB"]
     process.find(command[0])
@@ -164,7 +164,7 @@ def _unzstd(blob: Blob, folder: Path, what: str) -> Generator[bytes, None, None]
                 while chunk := output.read(_CHUNK):
                     yield chunk
             finally:
-                output.close()  # it is killed by what it still wants to write
+                output.close()  # SIGPIPE ends it at its next write
                 status, _ = child.wait()
     if status != 0:
         raise Refused(f"{what} is damaged: zstd cannot unpack it")

@@ -1,4 +1,4 @@
-"""Images from whole disks: those that clouds boot."""
+"""Images from disks, such as cloud images."""
 
 from dayfly.imagebuild.containerimage.tree import Limits
 from dayfly.imagebuild.disk.importer import ImportOptions, import_disk

@@ -1,4 +1,4 @@
-"""The programs that open a user's disk: without rights of the host, without a network, with limits to all that they may take."""
+"""Runs the programs that open a user's disk: without privileges on the host, without a network, with limits on all resources."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from dayfly.imagebuild.namespace import Namespace
 _MEMORY = 2 * 1024**3
 _SECONDS = 3600
 _SLACK = 64 * 1024**2
-"""Bytes that a file may have beyond the disk in it: tables of a qcow2, of a disk of up to some 300 GiB."""
+"""Bytes that a file may have in addition to its disk: the tables of a qcow2, for a disk of up to about 300 GiB."""
 _NOT_FOUND_BAD = (3, 63)
-"""What `qemu-img check` exits with for clusters that nothing uses, and for formats that it cannot check."""
+"""Exit statuses of `qemu-img check` for leaked clusters, and for formats that it cannot check."""
 _TIMEOUT = 124
 _UNPACKED_MOST = 512 * 1024**2
 _LINES, _LINE = 3, 240
-"""Of what a program said last: lines, and characters of each."""
+"""Of a program's last output: the number of lines, and of characters of each."""
 
 
 def to_raw(namespace: Namespace, source: Path, form: Format, size: int, what: str) -> Path:
-    """All of a disk as a raw file with holes. Its format was found by us. Raises `Refused` where it is damaged, `NoSpace`."""
+    """A whole disk as a raw file with holes; `form` is the format that was recognised. Raises `Refused` if it is damaged,
+    `NoSpace`.
+    """
     if form is Format.RAW:
         return source
     _run(namespace, ["qemu-img", "check", "-q", "-f", form, str(source)], _SLACK, what, good=_NOT_FOUND_BAD)
@@ -34,7 +36,7 @@ def to_raw(namespace: Namespace, source: Path, form: Format, size: int, what: st
 
 
 def to_qcow2(namespace: Namespace, raw: Path, size: int, what: str) -> Path:
-    """A raw disk as an image keeps it. The same bytes give the same bytes."""
+    """A raw disk as stored in an image. Equal disks give equal bytes."""
     target = namespace.make("qcow2") / "disk.qcow2"
     options = ["-c", "-o", "compat=1.1,compression_type=zstd"]
     command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, str(raw), str(target)]
@@ -43,13 +45,13 @@ def to_qcow2(namespace: Namespace, raw: Path, size: int, what: str) -> Path:
 
 
 def replay(namespace: Namespace, raw: Path, start: int, size: int, what: str) -> None:
-    """Bring what is only in a filesystem's journal to its place, in our copy of the disk. Raises `Refused`, `NoSpace`.
+    """Replay a filesystem's journal, in our copy of the disk. Raises `Refused`, `NoSpace`.
 
-    e2fsck gets the filesystem by itself: with an offset it does not find it again after the replay.
+    e2fsck gets the filesystem as a file of its own: with an offset, it does not find it again after the replay.
     """
     process.find("e2fsck", "e2fsprogs")
     path = namespace.make(f"journal-{start}") / "filesystem"
-    with raw.open("r+b") as disk, path.open("x+b") as filesystem, files.full_disk_told(path.parent):
+    with raw.open("r+b") as disk, path.open("x+b") as filesystem, files.reporting_full_disk(path.parent):
         filesystem.truncate(size)
         _copy(disk.fileno(), start, filesystem.fileno(), 0, size)
         if namespace.owner is not None:
@@ -60,7 +62,7 @@ def replay(namespace: Namespace, raw: Path, start: int, size: int, what: str) ->
 
 
 def _copy(source: int, start: int, target: int, place: int, size: int) -> None:
-    """Copy a part of one open file into another, but for its holes."""
+    """Copy a part of one open file to another, without its holes."""
     for begin, end in files.data_of(source, start + size):
         begin, end = max(begin, start), min(end, start + size)
         if begin < end:
@@ -69,7 +71,7 @@ def _copy(source: int, start: int, target: int, place: int, size: int) -> None:
 
 
 def unpack(namespace: Namespace, argv: list[str], stdin: int, stdout: int) -> None:
-    """Run a program that unpacks what came from a disk. Raises `Refused` where it fails, `ProgramMissing`."""
+    """Run a program that unpacks a file from a disk. Raises `Refused` if it fails, `ProgramMissing`."""
     _run(namespace, argv, _UNPACKED_MOST, "a kernel or a module of it", streams=(stdin, stdout))
 
 
@@ -93,14 +95,14 @@ def _run(
         if error.status in good:
             return
         if error.status == _TIMEOUT:
-            raise Refused(f"{argv[0]} was not done with {what} after {_SECONDS} s") from error
+            raise Refused(f"{argv[0]} did not finish {what} within {_SECONDS} s") from error
         lines = [_without_paths(line, argv, namespace) for line in error.tail.splitlines() if line.strip()]
         reason = "; ".join(shown(line, _LINE) for line in lines[-_LINES:]) or f"{argv[0]} exited with {error.status}"
-        raise Refused(f"{what} is damaged, or cut short: {reason}") from error
+        raise Refused(f"{what} is damaged or truncated: {reason}") from error
 
 
 def _without_paths(line: str, argv: list[str], namespace: Namespace) -> str:
-    """What a program says, without the paths of files that are gone when somebody reads it."""
+    """A line of a program's output, without the paths of temporary files."""
     own = [word for word in argv if word.startswith(f"{namespace.folder}/")]
     for path in sorted(own, key=len, reverse=True):
         line = line.replace(path, "it")

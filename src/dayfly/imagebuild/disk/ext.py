@@ -1,7 +1,7 @@
-"""The files of an ext2, ext3 or ext4 filesystem, read from an open file: nothing is mounted and no program is asked.
+"""Reads the files of an ext2, ext3 or ext4 filesystem from an open file: nothing is mounted and no program is run.
 
-What comes out is a tree as `dayfly.imagebuild.containerimage` knows it, whose files' contents are ranges of the disk. Layout:
-the kernel's Documentation/filesystems/ext4. Every number may be a lie: each is checked where it leads to something.
+The result is a tree as in `dayfly.imagebuild.containerimage`, whose files' contents are ranges of the disk. Layout: the kernel's
+Documentation/filesystems/ext4. No number is trusted: each is checked before it is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dayfly.errors import Refused
-from dayfly.imagebuild.containerimage.layer import kept_attributes
+from dayfly.imagebuild.containerimage.layer import needed_attributes
 from dayfly.imagebuild.containerimage.tree import Attributes, Content, Kind, Limits, Node, attributes
 
 _SUPERBLOCK, _MAGIC = 1024, 0xEF53
@@ -21,13 +21,13 @@ _FILETYPE, _RECOVER, _EXTENTS, _64BIT, _MMP, _FLEX_BG, _EA_INODE, _CSUM_SEED, _L
     *(0x2, 0x4, 0x40, 0x80, 0x100, 0x200, 0x400, 0x2000, 0x4000, 0x8000, 0x20000),
 )
 _KNOWN = _FILETYPE | _RECOVER | _EXTENTS | _64BIT | _MMP | _FLEX_BG | _EA_INODE | _CSUM_SEED | _LARGEDIR | _INLINE | _CASEFOLD
-_UNKNOWN_NAMES = {0x1: "compression", 0x8: "a journal and nothing else", 0x10: "meta_bg", 0x10000: "encryption"}
+_UNKNOWN_NAMES = {0x1: "compression", 0x8: "an external journal", 0x10: "meta_bg", 0x10000: "encryption"}
 _INODE_EXTENTS, _INODE_INLINE, _INODE_ENCRYPTED = 0x80000, 0x10000000, 0x800
 _EXTENT_MAGIC, _XATTR_MAGIC = 0xF30A, 0xEA020000
 _DEPTH = 5
 _PARTS = 65536
 _READ_MOST, _PARTS_MOST = 8 * 1024**3, 8 * 1024**2
-"""Bytes read, and parts found, of all files together: the same block may be named a million times."""
+"""Limits on bytes read and extents found, of all files together: a hostile filesystem may name the same block a million times."""
 _FOLDER_SIZE = 256 * 1024**2
 _LINK_SIZE = 4095
 _TYPES = {0x4: Kind.FOLDER, 0x8: Kind.FILE, 0xA: Kind.LINK, 0x1: Kind.FIFO}
@@ -37,7 +37,7 @@ _INLINE_DATA = "system.data"
 
 @dataclass(frozen=True)
 class _Inode:
-    """What the reader needs of an inode. `block` is what it has in the place of block numbers."""
+    """The parts of an inode that are needed. `block` is its field of block numbers."""
 
     number: int
     mode: int
@@ -56,12 +56,12 @@ class _Inode:
 
 
 def is_ext(file: int, offset: int) -> bool:
-    """Whether such a filesystem begins here."""
+    """Whether an ext filesystem begins at this offset."""
     return os.pread(file, 2, offset + _SUPERBLOCK + 56) == struct.pack("<H", _MAGIC)
 
 
 class Filesystem:
-    """An open filesystem, at `offset` in an open file, of at most `size` bytes. Raises `Refused` for what cannot be read."""
+    """A filesystem at `offset` in an open file, of at most `size` bytes. Raises `Refused` if it cannot be read."""
 
     def __init__(self, file: int, offset: int, size: int, limits: Limits) -> None:
         self._file, self._offset, self._limits = file, offset, limits
@@ -73,7 +73,7 @@ class Filesystem:
         unknown = self._incompatible & ~_KNOWN
         if unknown:
             names = ", ".join(name for bit, name in _UNKNOWN_NAMES.items() if unknown & bit) or hex(unknown)
-            raise Refused(f"the filesystem has features that are not known: {names}")
+            raise Refused(f"the filesystem has unsupported features: {names}")
         self._block = 1024 << min(log_block, 7)
         self._inodes, low = struct.unpack_from("<II", raw, 0)
         high = struct.unpack_from("<I", raw, 0x150)[0] if self._incompatible & _64BIT else 0
@@ -84,15 +84,15 @@ class Filesystem:
         self._descriptor = struct.unpack_from("<H", raw, 254)[0] if self._incompatible & _64BIT else 32
         sane = log_block <= 6 and self._per_group > 0 and 128 <= self._inode_size <= self._block and self._first <= 1
         if not sane or self._inode_size % 4 or self._descriptor < 32 or self._blocks * self._block > size:
-            raise Refused("the filesystem is damaged, or larger than where it is: its superblock cannot be right")
+            raise Refused("the filesystem is damaged, or larger than its partition: its superblock is invalid")
 
     @property
     def needs_recovery(self) -> bool:
-        """Whether a part of it is only in its journal: it was not unmounted."""
+        """Whether its journal must be replayed: it was not unmounted."""
         return bool(self._incompatible & _RECOVER)
 
     def tree(self) -> Node:
-        """All of its files."""
+        """The tree of all files."""
         found: dict[int, Node] = {}
         root = self._inode(_ROOT)
         if _TYPES.get(root.kind) is not Kind.FOLDER:
@@ -107,25 +107,25 @@ class Filesystem:
             for name, number in self._names(inode, path):
                 entries += 1
                 if entries > self._limits.entries:
-                    raise Refused(f"the filesystem has more than the {self._limits.entries} names that one may have")
+                    raise Refused(f"the filesystem has more than the limit of {self._limits.entries} names")
                 below = f"{path}/{name}"
                 node = found.get(number)
                 if node is None:
                     inner = self._inode(number)
                     if inner.kind not in _TYPES:
-                        continue  # devices and sockets, which a machine has of its own
+                        continue  # devices and sockets: a machine has its own
                     node = found[number] = self._node(inner, below)
                     if node.kind is Kind.FOLDER:
                         waiting.append((inner, node, below, depth + 1))
                 elif node.kind is Kind.FOLDER:
-                    raise Refused(f"{below[:200]!r} is a folder that is elsewhere too: the filesystem is damaged")
+                    raise Refused(f"{below[:200]!r} is a folder with two names: the filesystem is damaged")
                 folder.children[name] = node
         return top
 
     def _read(self, start: int, size: int, what: str) -> bytes:
         self._bytes += size
         if self._bytes > _READ_MOST:
-            raise Refused("the filesystem leads around: more of it was read than there can be")
+            raise Refused("the filesystem is damaged: reading it took more than its size")
         content = os.pread(self._file, size, self._offset + start)
         if start + size > self._blocks * self._block or len(content) != size:
             raise Refused(f"the filesystem is damaged: {what} is outside of it")
@@ -171,7 +171,7 @@ class Filesystem:
         kept: dict[str, str] = {}
         if kind in (Kind.FILE, Kind.FOLDER):
             found = ((name, value.decode("utf-8", "surrogateescape")) for name, value in self._attributes(inode).items())
-            kept = kept_attributes(path, found)
+            kept = needed_attributes(path, found)
         about: Attributes = attributes(path, inode.mode, inode.uid, inode.gid, inode.mtime, kept)
         if kind is Kind.LINK:
             return Node(kind, about, target=self._target(inode, path))
@@ -180,7 +180,7 @@ class Filesystem:
         if inode.flags & _INODE_INLINE:
             return Node(kind, about, inline=self._inline(inode)[: inode.size])
         if inode.size > self._limits.size:
-            raise Refused(f"{path[:200]!r} is larger than the {self._limits.size} bytes that all files may have")
+            raise Refused(f"{path[:200]!r} is larger than the limit of {self._limits.size} bytes for all files")
         parts: list[tuple[int, int, int]] = []
         for start, place, length in self._runs(inode, path):
             stop = min(start + length, inode.size)
@@ -188,7 +188,7 @@ class Filesystem:
                 continue
             last = parts[-1] if parts else (0, 0, 0)
             if start < last[0] + last[2]:
-                raise Refused(f"the filesystem is damaged: parts of {path[:200]!r} lie over each other")
+                raise Refused(f"the filesystem is damaged: parts of {path[:200]!r} overlap")
             if last[2] and (last[0] + last[2], last[1] + last[2]) == (start, self._offset + place):
                 parts[-1] = (last[0], last[1], last[2] + stop - start)
             else:
@@ -205,7 +205,7 @@ class Filesystem:
         return os.fsdecode(target)
 
     def _small(self, inode: _Inode, path: str) -> bytes:
-        """All of a small file, its holes filled."""
+        """The content of a small file, its holes filled."""
         if inode.flags & _INODE_INLINE:
             return self._inline(inode)
         content = bytearray(inode.size)
@@ -216,7 +216,7 @@ class Filesystem:
         return bytes(content)
 
     def _names(self, inode: _Inode, path: str) -> Iterator[tuple[str, int]]:
-        """What is in a folder. An indexed one reads as a plain one: its index is in entries without an inode."""
+        """The entries of a folder. An indexed folder can be read as a plain one: its index is in entries without an inode."""
         if inode.size > _FOLDER_SIZE:
             raise Refused(f"the folder {(path or '/')[:200]!r} has {inode.size} bytes")
         if inode.flags & _INODE_INLINE:
@@ -231,20 +231,20 @@ class Filesystem:
                 if name in (b".", b".."):
                     continue
                 if name in seen or b"/" in name or b"\0" in name:
-                    raise Refused(f"the filesystem is damaged: the folder {(path or '/')[:200]!r} has a name that it cannot have")
+                    raise Refused(f"the filesystem is damaged: the folder {(path or '/')[:200]!r} has an invalid name")
                 seen.add(name)
                 yield os.fsdecode(name), number
 
     def _runs(self, inode: _Inode, path: str) -> Iterator[tuple[int, int, int]]:
-        """Where a file's bytes are, as (in the file, in the filesystem, length), without holes."""
+        """Where a file's bytes are, as (offset in the file, offset in the filesystem, length), without holes."""
         find: Callable[[_Inode], Iterator[tuple[int, int, int]]]
         find = self._extents if inode.flags & _INODE_EXTENTS else self._mapped
         for count, (start, place, length) in enumerate(find(inode)):
             self._parts += 1
             if count >= _PARTS or self._parts > _PARTS_MOST:
-                raise Refused(f"{path[:200]!r} is in more parts than a file may be")
+                raise Refused(f"{path[:200]!r} is in too many parts")
             if place <= 0 or place + length > self._blocks:
-                raise Refused(f"the filesystem is damaged: {path[:200]!r} goes on outside of it")
+                raise Refused(f"the filesystem is damaged: {path[:200]!r} extends beyond its end")
             yield start * self._block, place * self._block, length * self._block
 
     def _extents(self, inode: _Inode) -> Iterator[tuple[int, int, int]]:
@@ -260,7 +260,7 @@ class Filesystem:
                 if depth:
                     leaf, leaf_high = struct.unpack_from("<IH", node, at + 4)
                     below.append((self._block_at(leaf | leaf_high << 32, "an extent"), depth - 1))
-                elif 0 < length <= 32768:  # more: a part that was reserved and never written
+                elif 0 < length <= 32768:  # more than that: an extent that was reserved and never written
                     yield first, low | high << 32, length
             if len(waiting) + len(below) > _PARTS:
                 raise Refused(f"the filesystem is damaged: the extents of inode {inode.number}")
@@ -311,7 +311,7 @@ class Filesystem:
             yield from self._xattrs(inode.body[start + 4 :], 0, 0)
 
     def _xattrs(self, area: bytes, at: int, base: int) -> Iterator[tuple[str, bytes]]:
-        """Attributes by their names. A value that is in an inode of its own is left out: it is larger than what is kept."""
+        """Attributes by name. A value in an inode of its own is left out: it is larger than the limit."""
         while at + 16 <= len(area) and any(area[at : at + 4]):
             length, prefix, place, other, size = struct.unpack_from("<BBHII", area, at)
             name = area[at + 16 : at + 16 + length]
@@ -336,7 +336,7 @@ def _entries(block: bytes, path: str) -> Iterator[tuple[bytes, int]]:
 
 
 def _time(seconds: int, raw: bytes) -> int:
-    """Seconds since the epoch: signed, and two bits more where the inode has room for them."""
+    """Seconds since the epoch: signed, with two more bits if the inode has room for them."""
     signed = seconds - (1 << 32) if seconds & 1 << 31 else seconds
     if len(raw) >= 140 and struct.unpack_from("<H", raw, 128)[0] >= 12:
         signed += (struct.unpack_from("<I", raw, 136)[0] & 3) << 32

@@ -1,4 +1,4 @@
-"""From a disk to an image in a library: with the files of its root and a kernel, or else whole, to be booted by firmware."""
+"""Imports a disk into a library: the files of its root and a kernel, or the whole disk, to be booted by firmware."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from dayfly.units import format_size, format_time
 _CHUNK = 1024**2
 COMMAND_LINE = " ".join(
     (
-        # The disk's other filesystems are not there, and nothing is to wait for them; nor for a cloud that would configure this.
+        # The disk's other filesystems are not there, so nothing must wait for them, nor for a cloud's configuration.
         *("fstab=no", "systemd.gpt_auto=no", "cloud-init=disabled"),
         *("systemd.mask=systemd-networkd-wait-online.service", "systemd.mask=NetworkManager-wait-online.service"),
-        # What a machine for one job has no use for, see the recipe debian:12-system.
+        # Services that a machine for one job does not need, see the recipe debian:12-system.
         *("systemd.mask=systemd-remount-fs.service", "systemd.mask=getty.target", "systemd.mask=serial-getty@hvc0.service"),
         *("systemd.mask=fstrim.timer", "systemd.mask=apt-daily.timer", "systemd.mask=apt-daily-upgrade.timer"),
         *("systemd.mask=e2scrub_reap.service", "systemd.mask=systemd-random-seed.service"),
         *("systemd.mask=systemd-journal-flush.service", "systemd.mask=systemd-update-utmp.service"),
     )
 )
-"""What a disk's own system finds on its kernel's command line."""
+"""The kernel command line for a disk's own system."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What is to be imported, and how. `boot` is None for what fits the disk; with `firmware` the disk is kept whole.
+    """What to import, and how. `boot` None: chosen by the disk; with `firmware` the disk is imported whole.
 
-    `kernel_of` names the image whose kernel it gets in the place of its own. `patience` is in seconds.
+    `kernel_of` names the image whose kernel replaces the disk's own. `patience` is in seconds.
     """
 
     source: Source
@@ -69,7 +69,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """The image that there is now."""
+    """The imported image."""
 
     digest: str
     name: Name
@@ -77,7 +77,7 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Disk:
-    """A disk as a raw file of ours, and the SHA-256 of the file that it came in."""
+    """A disk as a raw file of ours, and the SHA-256 of its source file."""
 
     path: Path
     size: int
@@ -89,8 +89,8 @@ def import_disk(
 ) -> Imported:
     """Make an image of a disk and add it to a library.
 
-    An import that fails, or is killed, leaves nothing that the next one would not sweep away.
-    Raises `DayflyError` of many kinds, each with what to do.
+    What an import that fails or is killed leaves behind is removed by the next one. Raises `DayflyError` of many kinds, each
+    with a hint.
     """
     name = options.name or options.source.name()
     library.create()
@@ -108,14 +108,14 @@ def import_disk(
 def _raw(options: ImportOptions, namespace: Namespace, progress: Progress) -> _Disk:
     """The disk as a raw file.
 
-    It is made of a copy, so that what was looked at is what is converted, whoever can change the file that the user named.
+    It is made from a copy, so that the file that was checked is the one converted, even if others can change the user's file.
     """
     folder, most = namespace.make("disk"), options.limits.size
     folder.chmod(0o700)
     what = str(options.source)
     path = folder / "source"
     progress(f"disk: {'fetching' if options.source.address else 'reading'} {what}")
-    with files.full_disk_told(folder), path.open("xb") as target:
+    with files.reporting_full_disk(folder), path.open("xb") as target:
         place = options.source.address
         if place:
             fetch(place, target.fileno(), most, ca=options.ca, patience=options.patience)
@@ -128,12 +128,12 @@ def _raw(options: ImportOptions, namespace: Namespace, progress: Progress) -> _D
         what = f"the disk in {what}"
         found = _recognised(path, what)
         if found.form is not Format.VMDK:
-            raise Refused(f"{what} is {found.form}, and an OVA has a vmdk")
+            raise Refused(f"{what} is {found.form}, but an OVA must have a vmdk")
     if found.size == 0:
-        raise Refused(f"{what} holds a disk of 0 bytes: there is nothing on it")
+        raise Refused(f"{what} has an empty disk")
     if found.size > most:
         raise Refused(
-            f"{what} holds a disk of {format_size(found.size, most)}, and the limit is {format_size(most)}",
+            f"{what} has a disk of {format_size(found.size, most)}; the limit is {format_size(most)}",
             "--max-size raises it",
         )
     if namespace.owner is not None:
@@ -144,12 +144,12 @@ def _raw(options: ImportOptions, namespace: Namespace, progress: Progress) -> _D
 
 
 def _copy(source: Path, target: int, most: int) -> None:
-    """Copy a file but for its holes."""
+    """Copy a file without its holes."""
     descriptor = files.open_regular(source)
     try:
         size = os.fstat(descriptor).st_size
         if size > most:
-            raise Refused(f"{source} is {format_size(size, most)}, and the limit is {format_size(most)}", "--max-size raises it")
+            raise Refused(f"{source} is {format_size(size, most)}; the limit is {format_size(most)}", "--max-size raises it")
         os.ftruncate(target, size)
         files.copy_data(descriptor, target, size)
     finally:
@@ -157,7 +157,7 @@ def _copy(source: Path, target: int, most: int) -> None:
 
 
 def _compared(path: Path, wanted: Checksum | None, what: str) -> str:
-    """The SHA-256 of a file, which has to have the checksum that is wanted."""
+    """The SHA-256 of a file, which must match the given checksum."""
     sums = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", wanted.algorithm if wanted else "sha256"}}
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -165,7 +165,7 @@ def _compared(path: Path, wanted: Checksum | None, what: str) -> str:
                 checksum.update(chunk)
     if wanted and sums[wanted.algorithm].hexdigest() != wanted.value:
         found = sums[wanted.algorithm].hexdigest()
-        raise Corrupt(f"{what} is not what was meant: its {wanted.algorithm} is {found}", "compare with what its maker says")
+        raise Corrupt(f"{what} does not match the checksum: its {wanted.algorithm} is {found}", "compare with the one published")
     return f"sha256:{sums['sha256'].hexdigest()}"
 
 
@@ -175,7 +175,7 @@ def _recognised(path: Path, what: str) -> Recognised:
 
 
 def _out_of_archive(path: Path, target: Path, what: str) -> Path:
-    with path.open("rb") as opened, files.full_disk_told(target.parent), target.open("xb") as made:
+    with path.open("rb") as opened, files.reporting_full_disk(target.parent), target.open("xb") as made:
         member = ova.disk_in(opened, what)
         files.copy_range(opened.fileno(), made.fileno(), member.offset, member.size)
     return target
@@ -183,7 +183,7 @@ def _out_of_archive(path: Path, target: Path, what: str) -> Path:
 
 @dataclass(frozen=True)
 class _Making:
-    """What the making of one image needs."""
+    """The making of one image."""
 
     options: ImportOptions
     disk: _Disk
@@ -195,7 +195,7 @@ class _Making:
     until_added: contextlib.ExitStack
 
     def image(self) -> tuple[ImageConfig, dict[Role, images.Source]]:
-        """What the image says of itself, and its layers, which are there until it was added."""
+        """The image's config, and its layers, which exist until the image was added."""
         opened = self.until_added.enter_context(self.disk.path.open("rb")).fileno()
         table = partitions.read(opened, self.disk.size)
         if self.options.firmware:
@@ -208,17 +208,17 @@ class _Making:
         return self._of_files(system)
 
     def _recover(self, partition: Partition) -> None:
-        self.progress(f"disk: partition {partition.number} was not unmounted; its journal is replayed")
+        self.progress(f"disk: partition {partition.number} was not unmounted; replaying its journal")
         convert.replay(self.namespace, self.disk.path, partition.start, partition.size, str(self.options.source))
 
     def _of_files(self, system: System) -> tuple[ImageConfig, dict[Role, images.Source]]:
-        """An image like all others."""
+        """An image of the files and a kernel."""
         version, layers = self._kernel(system)
         boots = self.options.boot or (BootMode.SYSTEM if system.has_systemd else BootMode.AGENT)
         if boots is BootMode.SYSTEM and not system.has_systemd:
-            raise Refused("the disk's init is not systemd, which alone can start jobs", "import it with --boot agent")
+            raise Refused("the disk's init is not systemd, the only one that can start jobs", "import it with --boot agent")
         if left := system.mounts():
-            self.progress(f"disk: its other filesystems are left out: {', '.join(left[:8])}")
+            self.progress(f"disk: skipping its other filesystems: {', '.join(left[:8])}")
         youngest = max(node.attributes.mtime for _, node in system.tree.walk())
         made = rootfs.of_tree(system.tree, [system.file], system.os_release, youngest, "", self.namespace, self.progress)
         config = ImageConfig(
@@ -231,7 +231,7 @@ class _Making:
         return config, {Role.ROOT: images.Source(filesystem.FORM, made.path), **layers}
 
     def _kernel(self, system: System) -> tuple[str, dict[Role, images.Source]]:
-        """The disk's own kernel, or that of another image where it has none that would do."""
+        """The disk's own kernel, or another image's if it has none that is suitable."""
         if self.options.kernel_of is None:
             try:
                 own = system.kernel(lambda argv, stdin, stdout: convert.unpack(self.namespace, argv, stdin, stdout))
@@ -253,12 +253,12 @@ class _Making:
         """An image that firmware boots."""
         types = {partition.type for partition in table.partitions}
         if not table.bios and EFI not in types:
-            raise Refused("there is nothing on the disk that firmware could boot: neither a boot sector nor an EFI partition")
+            raise Refused("firmware cannot boot the disk: it has neither a boot sector nor an EFI partition")
         boots = BootMode.BIOS if table.bios and (BIOS in types or EFI not in types) else BootMode.EFI
         if self.options.kernel_of or self.options.boot:
             given = "--kernel-of" if self.options.kernel_of else "--boot"
-            raise Refused(f"{given} is of no use here: the disk is booted as it is", "leave it out")
-        self.progress(f"disk: it is kept whole, and its own boot loader is started by {boots.upper()}: such jobs start slowly")
+            raise Refused(f"{given} has no effect with --firmware: the disk is booted as it is", "remove it")
+        self.progress(f"disk: importing it whole; {boots.upper()} starts its own boot loader, so jobs start slowly")
         path = convert.to_qcow2(self.namespace, self.disk.path, self.disk.size, str(self.options.source))
         config = ImageConfig(os=OperatingSystem("linux"), boot=boots, size=self.disk.size)
         return config, {Role.DISK: images.Source("qcow2", path)}

@@ -1,5 +1,5 @@
-"""Partition tables, as a disk's bytes have them: GPT (UEFI specification 2.10, section 5.3) and MBR. Pure, but for reading an
-open file. Every number in a table may be a lie.
+"""Reads partition tables: GPT (UEFI specification 2.10, section 5.3) and MBR. Pure, except for reading an open file. No number in
+a table is trusted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MBR_TYPES = {0xEF: EFI, 0x8E: LVM}
 
 @dataclass(frozen=True)
 class Partition:
-    """Bytes of a disk. `type` is that of a GPT, also for those of an MBR that mean the same (may be empty)."""
+    """A partition. `type` is the GPT type, also for equivalent MBR types (may be empty)."""
 
     number: int
     start: int
@@ -36,14 +36,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class Table:
-    """What a disk's first sectors say. A disk without a table is one partition, number 0. `bios` says that a BIOS finds code."""
+    """A disk's partition table. A disk without a table is one partition, number 0. `bios`: there is boot code for a BIOS."""
 
     partitions: tuple[Partition, ...]
     bios: bool
 
 
 def read(file: int, size: int) -> Table:
-    """The partitions of a disk of `size` bytes that an open file holds. Raises `Refused` for a table that is damaged."""
+    """The partitions of a disk of `size` bytes in an open file. Raises `Refused` for a damaged table."""
     first = os.pread(file, SECTOR, 0)
     code = any(first[:_BOOT_CODE])
     if len(first) < SECTOR or first[510:512] != b"\x55\xaa" or os.pread(file, 2, 1024 + 56) == b"\x53\xef":
@@ -55,7 +55,7 @@ def read(file: int, size: int) -> Table:
 
 def _checked(partition: Partition, size: int) -> Partition:
     if partition.start < SECTOR or partition.size <= 0 or partition.start + partition.size > size:
-        raise Refused(f"the disk's partition {partition.number} goes on after the disk's end, or is nowhere")
+        raise Refused(f"the disk's partition {partition.number} extends beyond the disk's end, or has no valid position")
     return partition
 
 
@@ -76,7 +76,7 @@ def _mbr(file: int, slots: list[tuple[int, int, int]]) -> list[Partition]:
 
 
 def _logical(file: int, base: int) -> list[Partition]:
-    """The partitions in an extended one: a chain of sectors, which may be a circle."""
+    """The partitions in an extended one: a chain of sectors, which may be a loop."""
     found: list[Partition] = []
     place, seen = base, set[int]()
     while place not in seen and len(seen) < _MOST:
@@ -91,7 +91,7 @@ def _logical(file: int, base: int) -> list[Partition]:
         if kind not in _EXTENDED:
             return found
         place = base + start
-    raise Refused("the disk's extended partition leads in a circle")
+    raise Refused("the disk's extended partition is a loop")
 
 
 def _gpt(file: int, size: int) -> list[Partition]:

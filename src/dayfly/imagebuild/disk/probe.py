@@ -1,4 +1,4 @@
-"""What a partition holds that is not read here, by its first bytes: for messages."""
+"""Names the unsupported content of a partition by its first bytes, for messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {LVM: "LVM", BIOS: "a boot loader"}
 
 
 def name_of(file: int, partition: Partition) -> str:
-    """The filesystem's name, as far as it is known."""
+    """The filesystem's name, if it is known."""
     for offset, magic, name in _MAGICS:
         if os.pread(file, len(magic), partition.start + offset) == magic:
             return name

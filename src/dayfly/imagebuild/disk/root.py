@@ -24,16 +24,16 @@ _MODULE_LIMIT = 64 * 1024**2
 _TEXT_LIMIT = 1024**2
 
 Recover = Callable[[Partition], None]
-"""Brings a filesystem that was not unmounted into order, in our copy of the disk."""
+"""Replays the journal of a filesystem that was not unmounted, in our copy of the disk."""
 
 
 class NotReadable(Refused):
-    """Why a disk's files cannot be taken out of it; it can still be booted as it is."""
+    """A disk's files cannot be extracted; the disk can still be booted whole."""
 
 
 @dataclass(frozen=True)
 class OwnKernel:
-    """A kernel of the disk's, and what it starts with."""
+    """The disk's kernel, and its modules."""
 
     version: str
     vmlinux: bytes
@@ -42,14 +42,14 @@ class OwnKernel:
 
 @dataclass(frozen=True)
 class System:
-    """What a disk has: all files of its root, and the folders where kernels are. `file` is the open disk."""
+    """An operating system on a disk: the files of its root, and the folders with kernels. `file` is the open disk."""
 
     file: int
     tree: Tree
     kernels: tuple[Node, ...]
 
     def text(self, *paths: str) -> str:
-        """What is in the first of these small files that has something in it."""
+        """The content of the first of these small files that is not empty."""
         texts = (archive.content(self.tree.find(path), [self.file], _TEXT_LIMIT).decode(errors="replace") for path in paths)
         return next((text for text in texts if text), "")
 
@@ -64,19 +64,19 @@ class System:
         return self.tree.find("sbin/init") is not None and any(self.tree.find(path) is not None for path in _SYSTEMD)
 
     def mounts(self) -> list[str]:
-        """The folders that fstab(5) would mount other filesystems of the disk at, and that a machine has not."""
+        """The mount points in fstab(5) for other filesystems of the disk, which a machine does not have."""
         found = [line.split() for line in self.text("etc/fstab").splitlines() if not line.lstrip().startswith("#")]
         points = [fields[1] for fields in found if len(fields) >= 3 and fields[2] not in ("swap", "tmpfs", "proc", "sysfs")]
         return [shown(point, 200) for point in points if point.startswith("/") and point != "/" and not point.startswith("/boot")]
 
     def kernel(self, run: kernel.Run) -> OwnKernel:
-        """The newest kernel that has its modules beside it; `run` runs what unpacks it.
+        """The newest kernel with its modules; `run` runs the programs that unpack it.
 
-        Raises `Refused` where there is none that a machine can use.
+        Raises `Refused` if there is none that a machine can use.
         """
         found = sorted(self._versions(), key=lambda pair: natural(pair[0]))
         if not found:
-            raise Refused("there is no kernel on the disk, with its modules")
+            raise Refused("there is no kernel with its modules on the disk")
         version, node = found[-1]
         vmlinux = kernel.vmlinux(archive.content(node, [self.file], _KERNEL_LIMIT), run)
         return OwnKernel(version, vmlinux, boot.boot_modules_by(lambda path: self._module(version, path), run))
@@ -91,14 +91,14 @@ class System:
     def _module(self, version: str, path: str) -> bytes:
         content = archive.content(self.tree.find(f"lib/modules/{version}/{path}"), [self.file], _MODULE_LIMIT)
         if not content:
-            raise Refused(f"the kernel's modules lack {path}")
+            raise Refused(f"{path} is missing from the kernel's modules")
         return content
 
 
 def find(file: int, table: Table, limits: Limits, recover: Recover) -> System:
-    """Look for the one filesystem with an operating system.
+    """Find the only filesystem with an operating system.
 
-    Raises `NotReadable` where there is none that could be read, or there are several, and `Refused` for one that is damaged.
+    Raises `NotReadable` if there is none that can be read, or there are several, and `Refused` if it is damaged.
     """
     roots: list[Tree] = []
     boots: list[Node] = []
@@ -111,8 +111,8 @@ def find(file: int, table: Table, limits: Limits, recover: Recover) -> System:
         else:
             boots.append(tree.root)
     if len(roots) != 1:
-        what = f"{len(roots)} operating systems are on it" if roots else _why_none(file, table.partitions)
-        raise NotReadable(f"the disk's files cannot be taken out of it: {what}")
+        what = f"it has {len(roots)} operating systems" if roots else _why_none(file, table.partitions)
+        raise NotReadable(f"the disk's files cannot be extracted: {what}")
     below = roots[0].root.children.get("boot")
     return System(file, roots[0], (*([below] if below else []), *boots))
 
@@ -131,4 +131,4 @@ def _files(file: int, partition: Partition, limits: Limits, recover: Recover) ->
 
 def _why_none(file: int, partitions: Sequence[Partition]) -> str:
     kinds = [f"{name_of(file, one)} on partition {one.number}" for one in partitions if one.type != EFI]
-    return f"there is no ext filesystem with an operating system, but {', '.join(kinds[:8]) or 'nothing'}"
+    return f"it has no ext filesystem with an operating system (found: {', '.join(kinds[:8]) or 'nothing'})"

@@ -1,4 +1,4 @@
-"""What the user wrote to mean a disk: `disk:FILE`, a FILE with a disk's suffix, or `https://…`."""
+"""The source of a disk, as the user writes it: `disk:FILE`, a FILE with a disk's suffix, or `https://…`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Source:
-    """A disk: in a file of this host, or with an address where there is one. An address may have a secret in its last part."""
+    """A disk: in a file of this host, or at an address if that is not empty. An address may have a secret in its last part."""
 
     path: Path
     address: str = ""
@@ -31,18 +31,18 @@ class Source:
         return urllib.parse.urlunsplit((*urllib.parse.urlsplit(self.address)[:3], "", ""))
 
     def name(self) -> Name:
-        """What the image is called when nothing else is said. Raises `Refused`."""
+        """The default name of the image. Raises `Refused`."""
         stem = self.path.name
         for suffix in SUFFIXES:
             stem = stem.removesuffix(suffix)
         try:
             return parse_name(stem.lower())
         except Refused as error:
-            raise Refused(f"no name for the image can be made of {self}", "write one after it, NAME:TAG") from error
+            raise Refused(f"no image name can be made from {self}", "add one after it: NAME:TAG") from error
 
 
 def parse(text: str) -> Source | None:
-    """Read a source; None where it means no disk. Raises `Refused`."""
+    """Read a source; None if it is not a disk. Raises `Refused`."""
     if text.startswith(_HTTPS):
         return _address(text)
     if text.startswith(_DISK):
@@ -52,28 +52,28 @@ def parse(text: str) -> Source | None:
     else:
         return None
     if not path or "\0" in path or len(path) > _LIMIT:
-        raise Refused(f"{text[:200]!r} names no file", "write disk:FILE")
+        raise Refused(f"{text[:200]!r} has no file name", "write disk:FILE")
     source = Source(Path(path).absolute())
     line(str(source), "the source", _LIMIT * 2)  # it becomes a note in the library's index
     return source
 
 
 def _address(text: str) -> Source:
-    hint = "write https://HOST/FILE, without a name or a password in it"
+    hint = "write https://HOST/FILE, without a user name or a password"
     try:
         parts = urllib.parse.urlsplit(text)
         _ = parts.port
     except ValueError:
-        raise Refused(f"{text[:200]!r} is no address", hint) from None
+        raise Refused(f"{text[:200]!r} is not a valid address", hint) from None
     unprintable = not text.isascii() or not text.isprintable() or " " in text
     if unprintable or not parts.hostname or "@" in parts.netloc or len(text) > _LIMIT or not parts.path.strip("/"):
-        raise Refused(f"{text[:200]!r} is no address of a disk", hint)
+        raise Refused(f"{text[:200]!r} is not an address of a disk", hint)
     return Source(Path(urllib.parse.unquote(parts.path.rstrip("/"))), text)
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file has to be."""
+    """The expected checksum of a file."""
 
     algorithm: str
     value: str
@@ -83,5 +83,5 @@ def parse_checksum(algorithm: str, text: str) -> Checksum:
     """Read a checksum: the digits that `sha256sum` prints, or those after `sha256:`. Raises `Refused`."""
     value = text.strip().lower().removeprefix(f"{algorithm}:")
     if len(value) != _CHECKSUMS[algorithm] or not _HEX.fullmatch(value):
-        raise Refused(f"{text[:200]!r} is no {algorithm} checksum", f"it has {_CHECKSUMS[algorithm]} hexadecimal digits")
+        raise Refused(f"{text[:200]!r} is not a {algorithm} checksum", f"it must have {_CHECKSUMS[algorithm]} hexadecimal digits")
     return Checksum(algorithm, value)

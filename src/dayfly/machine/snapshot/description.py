@@ -1,4 +1,4 @@
-"""What a snapshot is of, and so what can restore it. docs/reference/snapshot.md describes the format."""
+"""The description of a snapshot, which decides what can restore it. docs/reference/snapshot.md describes the format."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class AgentState(StrEnum):
 class Snapshot:
     """A saved machine: its configuration, the version of the QEMU that saved it, and what its agent was doing.
 
-    A QEMU of the same version can restore it, or a later one that knows the machine type, in a machine of the same accelerator,
-    CPU model, shape, boot mode, disks, number of shares and kind of network.
+    A QEMU of the same version can restore it, or a later one that supports the machine type, in a machine of the same
+    accelerator, CPU model, shape, boot mode, disks, number of shares and kind of network.
     """
 
     config: MachineConfig
@@ -45,9 +45,9 @@ def render(snapshot: Snapshot) -> dict[str, object]:
 def parse(value: object) -> Snapshot:
     """Read what `render` wrote. Raises `Refused` for anything else."""
     if not isinstance(value, dict) or value.keys() != {"version", "qemu", "agent", "config"}:
-        raise Refused("this is not a snapshot's description")
+        raise Refused("it is not a snapshot's description")
     if value["version"] != VERSION or isinstance(value["version"], bool):
-        raise Refused(f"a snapshot is of version {value['version']!r}, and not {VERSION}")
+        raise Refused(f"a snapshot has the version {value['version']!r} instead of {VERSION}")
     if not isinstance(value["qemu"], str) or value["agent"] not in list(AgentState):
         raise Refused("a snapshot's description is damaged")
     return Snapshot(serialized.parse(value["config"]), value["qemu"], AgentState(value["agent"]))

@@ -1,4 +1,4 @@
-"""The wait until a clone that is being restored runs. Synchronous and light: nothing else can be done for the job meanwhile."""
+"""Waits until a clone is restored and runs. Synchronous and light: nothing else can be done for the job meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READY = b"\x02"
 
 
 class RestoreFailed(MachineFailed):
-    """A clone did not come to life. `ended`: since QEMU ended."""
+    """A clone could not be restored. `ended`: because QEMU ended."""
 
     def __init__(self, message: str, *, ended: bool = False) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class RestoreFailed(MachineFailed):
 def restored(launched: Launched) -> Launched:
     """Wait until a clone's agent is awake. Raises `RestoreFailed`; the machine is gone then.
 
-    That somebody killed QEMU is not the snapshot's fault: whoever listens next finds it so, as with a machine that boots.
+    If QEMU was killed, that is not the snapshot's fault: the next reader finds out, as with a machine that boots.
     """
     try:
         _wait(launched.events, launched.listener)
@@ -44,20 +44,21 @@ def restored(launched: Launched) -> Launched:
 
 
 def started(launched: Launched, request: bytes) -> Launched:
-    """Give a restored machine its job, by the START frame's payload, before anything listens to the answer."""
+    """Send the job to a restored machine, as the START frame's payload, before anything reads the answer."""
     if launched.progress is not Progress.RESTORED:
         return launched
     frame = encode(ToGuest.START, request)
     launched.channel.setblocking(False)
     try:
         sent = launched.channel.send(frame)
-    except OSError:  # it is full, or QEMU is gone: whoever listens next is told
+    except OSError:  # it is full, or QEMU has ended: the next reader finds out
         sent = 0
     return replace(launched, progress=Progress.STARTED, unsent=frame[sent:])
 
 
 def _wait(events: socket.socket, listener: Listener) -> None:
-    """Wait until the guest runs: only the RESUME event says so, for a machine whose disks cannot be had stays paused in silence.
+    """Wait until the guest runs: only the RESUME event shows that, since a machine whose disks cannot be opened stays paused
+    silently.
 
     Raises `RestoreFailed`.
     """
@@ -82,9 +83,9 @@ def _wait(events: socket.socket, listener: Listener) -> None:
 
 
 def _greet(channel: socket.socket) -> None:
-    """See that the agent of a restored machine is awake, by CLOCK and its answer.
+    """Check that the agent of a restored machine is awake, by CLOCK and its answer.
 
-    What a guest is told while it is still waking up is old when it hears it: a clock is of no use then. Raises `RestoreFailed`.
+    A time that is sent while the guest is still waking up would be out of date when it is read. Raises `RestoreFailed`.
     """
     decoder = Decoder()
     channel.settimeout(_SECONDS)
@@ -93,10 +94,10 @@ def _greet(channel: socket.socket) -> None:
         while said := channel.recv(4096):
             for frame in decoder.feed(said):
                 if (frame.type, frame.payload) != (FromGuest.STAGE, _READY):
-                    raise RestoreFailed("the template's agent does not know that it was restored")
+                    raise RestoreFailed("the template's agent sent an unexpected answer after the restore")
                 return
     except TimeoutError:
         raise RestoreFailed(f"the template's agent did not answer within {_SECONDS:g} s") from None
     except (ConnectionError, ProtocolBroken) as error:
         raise RestoreFailed(str(error), ended=isinstance(error, ConnectionError)) from error
-    raise RestoreFailed("QEMU ended when it had restored the template", ended=True)
+    raise RestoreFailed("QEMU ended after it restored the template", ended=True)

@@ -1,4 +1,4 @@
-"""Saving a machine. Its memory has to be in a file of its own already (`Start.SAVEABLE`), and no folder be mounted in it."""
+"""Saves a machine. Its memory must already be in a file of its own (`Start.SAVEABLE`), and no folder may be mounted in it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SnapshotFiles:
 
 
 async def save(machine: Machine, state: int, agent: AgentState = AgentState.IDLE) -> Snapshot:
-    """Save a machine, which stands still afterwards: its memory and its disks are in their files then, the rest in `state`.
+    """Save a machine, which is stopped afterwards: its memory and its disks are in their files then, the rest in `state`.
 
-    Raises `MachineFailed` when it cannot be saved.
+    Raises `MachineFailed` if it cannot be saved.
     """
     try:
         await machine.save(state)
@@ -35,12 +35,12 @@ async def save(machine: Machine, state: int, agent: AgentState = AgentState.IDLE
 
 
 async def take(machine: Machine, resources: OpenResources, into: SnapshotFiles, agent: AgentState) -> Snapshot:
-    """Save a machine to files of the snapshot's own; the machine goes on. It can be done again.
+    """Save a machine to separate files of the snapshot; the machine continues. This can be repeated.
 
-    `resources` are the machine's. Raises `MachineFailed`, or `NoSpace`; the machine goes on then too, unless it has ended.
+    `resources` are the machine's. Raises `MachineFailed`, or `NoSpace`; the machine continues then too, unless it has ended.
     """
     if resources.memory is None:
-        raise MachineFailed("the machine's memory is in no file, so the machine cannot be saved")
+        raise MachineFailed("the machine's memory is not in a file, so the machine cannot be saved")
     try:
         snapshot = await save(machine, into.state, agent)
         _copy(resources.memory.descriptor, into.memory)

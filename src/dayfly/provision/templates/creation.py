@@ -1,4 +1,4 @@
-"""Making a template for machines of an image: once for all who want it, and only where there is room for it."""
+"""Makes templates: once for all processes that need the same one, and only if there is room for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dayfly.provision.templates import failures
 from dayfly.provision.templates.key import Key, program
 from dayfly.provision.templates.lookup import FIRMWARE, NoTemplate, key_of, stores
 from dayfly.provision.templates.maintenance import collect, sweep
-from dayfly.provision.templates.publish import keep, making
+from dayfly.provision.templates.publish import creating, write
 from dayfly.provision.templates.rehearsal import rehearse
 from dayfly.provision.templates.store import FILES, MEMORY, SCRATCH, STATE, About, Kind, OpenTemplate, Store, Unusable
 from dayfly.settings import Settings
@@ -42,10 +42,10 @@ _ROOM = 256 * 1024**2
 
 
 def provide(plan: Plan, settings: Settings, wanted: Key) -> OpenTemplate | NoTemplate:
-    """Copy the site's template into the user's store, or make one there; or say why not.
+    """Copy the site's template into the user's store, or make one there; or return why not.
 
-    What failed a short while ago is not tried again for every job. Raises `StartFailed` when no machine of the image comes up:
-    then the job's would not either.
+    What failed recently is not tried again for every job. Raises `StartFailed` if no machine of the image starts: then the
+    job's would not either.
     """
     site, own = stores(settings)
     reason = failures.noted(own, wanted.name)
@@ -64,7 +64,7 @@ def provide(plan: Plan, settings: Settings, wanted: Key) -> OpenTemplate | NoTem
 
 
 def _adopted(site: Store, own: Store, wanted: Key, settings: Settings) -> OpenTemplate | None:
-    """What QEMU before 8.2 cannot use where it is, since it opens the memory for writing, the user has a copy of."""
+    """A copy of the site's template for the user: QEMU before 8.2 opens the memory for writing, so it cannot use the site's."""
     try:
         source = site.find(wanted)
     except (Unusable, OSError):
@@ -74,32 +74,34 @@ def _adopted(site: Store, own: Store, wanted: Key, settings: Settings) -> OpenTe
     parts = {MEMORY: source.memory, STATE: source.state, SCRATCH: source.scratch}
     digests = {part: source.about.files[part].digest for part in FILES}
     try:
-        return _once(own, wanted, settings, lambda folder: keep(folder, own.kind, parts, source.about, digests=digests))
+        return _once(own, wanted, settings, lambda folder: write(folder, own.kind, parts, source.about, digests=digests))
     finally:
         source.close()
 
 
 def make(store: Store, wanted: Key, plan: Plan, settings: Settings) -> OpenTemplate:
-    """Boot a machine like the planned one, and keep it as a template. Whoever wants the same one meanwhile waits for it.
+    """Boot a machine like the planned one, and save it as a template. Processes that need the same one meanwhile wait for it.
 
-    Raises `StartFailed` when it does not come up, `NoSpace`, or `DayflyError` when it cannot be saved or kept.
+    Raises `StartFailed` if it does not start, `NoSpace`, or `DayflyError` if it cannot be saved.
     """
 
     def boot(folder: Path) -> None:
         begun = time.monotonic()
-        with contextlib.ExitStack() as until_kept:
-            parts, snapshot = _saved(plan, settings, folder, until_kept)
+        with contextlib.ExitStack() as stack:
+            parts, snapshot = _saved(plan, settings, folder, stack)
             seconds, made = round(time.monotonic() - begun, 3), timestamp(time.time())
             about = About(wanted.facts, plan.scratch, made, seconds, render(snapshot), {})
-            keep(folder, store.kind, parts, about)
+            write(folder, store.kind, parts, about)
 
     return _once(store, wanted, settings, boot)
 
 
 def _once(store: Store, wanted: Key, settings: Settings, fill: Callable[[Path], None]) -> OpenTemplate:
-    """The template of this store: filled by `fill`, unless somebody else was first. The least recently used make room for it."""
+    """The template in this store: made by `fill`, unless another process was first. The least recently used ones are removed to
+    make room.
+    """
     sweep(store)
-    with making(store, wanted.name) as folder:
+    with creating(store, wanted.name) as folder:
         template = _found(store, wanted)
         if template is not None:
             return template
@@ -108,7 +110,7 @@ def _once(store: Store, wanted: Key, settings: Settings, fill: Callable[[Path], 
     collect(store, settings.templates_limit, spare=wanted.name)
     template = _found(store, wanted)
     if template is None:
-        raise DayflyError(f"the template {wanted.name} was removed as soon as it was made")
+        raise DayflyError(f"the template {wanted.name} was removed right after it was made")
     return template
 
 
@@ -124,14 +126,14 @@ def build(
     shares: int,
     notify: Notify,
 ) -> OpenTemplate:
-    """Make a template ahead of the first job, or find it. `scratch` is in bytes, `shares` how many folders its jobs share.
+    """Make a template before the first job, or find it. `scratch` is in bytes, `shares` how many folders its jobs share.
 
-    Where nobody knows yet whether KVM works, this machine is the trial, as a job's would be. Raises as `make`.
+    If it is not known yet whether KVM works, this machine is the probe, as a job's would be. Raises as `make`.
     """
     check_shape(shape, scratch)
     boots = boot_mode(image, boot)
     if boots.by_firmware:
-        raise Refused(f"there can be no template: {FIRMWARE}", "its machines boot for each job")
+        raise Refused(f"a template is not possible: {FIRMWARE}", "its machines boot for each job")
     store = next(store for store in stores(settings) if store.kind is kind)
 
     def made(processor: Processor, seconds: float) -> OpenTemplate:
@@ -153,10 +155,10 @@ def build(
 
 
 def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:
-    """Why no job will use a template any more (may be empty). `digests` are those of the images that there are."""
+    """Why no job will use a template any more (may be empty). `digests` are those of the existing images."""
     facts = about.facts
     if facts.get("image") not in digests:
-        return "its image is in no library"
+        return "its image is not in any library"
     if facts.get("agent") != agent_digest():
         return "it was made by another version of Dayfly"
     if facts.get("qemu") != program(process.find(settings.machine_qemu, "qemu-system-x86")):
@@ -164,27 +166,27 @@ def outdated(about: About, settings: Settings, digests: Collection[str]) -> str:
     return ""
 
 
-def _saved(plan: Plan, settings: Settings, folder: Path, until_kept: contextlib.ExitStack) -> tuple[dict[str, int], Snapshot]:
-    """A machine that was booted and saved: open files with its parts, and what they are.
+def _saved(plan: Plan, settings: Settings, folder: Path, stack: contextlib.ExitStack) -> tuple[dict[str, int], Snapshot]:
+    """Boot a machine and save it: open files with its parts, and their description.
 
-    They are in memory: a disk that fills up under a machine's memory would kill it. What it shares is an empty folder, for nobody
-    is to find anything there before it is a job's.
+    They are in memory: a disk that fills up under a machine's memory would kill it. Its share is an empty folder, so that the
+    machine sees no files before it is a job's.
     """
     parts = {part: os.memfd_create(part, os.MFD_CLOEXEC) for part in (MEMORY, STATE)}
     for descriptor in parts.values():
-        until_kept.callback(os.close, descriptor)
+        stack.callback(os.close, descriptor)
     os.ftruncate(parts[MEMORY], plan.config.shape.memory // 1024 * 1024)
     shares = tuple(Share(share.tag, str(folder), "", readonly=True) for share in plan.config.shares)
     config = replace(plan.config, shares=shares, start=Start.SAVEABLE)
     with replace(open_cold(plan, settings), memory=Memory(os.dup(parts[MEMORY]))) as resources:
         parts[SCRATCH] = os.dup(resources.disks[-1].descriptor)
-        until_kept.callback(os.close, parts[SCRATCH])
+        stack.callback(os.close, parts[SCRATCH])
         launched = driver(settings).start(config, resources)
     return parts, asyncio.run(_boot_and_save(launched, parts[STATE], settings.machine_boot_timeout))
 
 
 def _found(store: Store, wanted: Key) -> OpenTemplate | None:
-    """Like `Store.find`; one that cannot be used is made again."""
+    """Like `Store.find`; None for one that cannot be used, so that it is made again."""
     try:
         return store.find(wanted)
     except Unusable:
@@ -194,14 +196,15 @@ def _found(store: Store, wanted: Key) -> OpenTemplate | None:
 def _check_room(store: Store) -> None:
     free = os.statvfs(store.folder)
     if free.f_bavail * free.f_frsize < _ROOM:
-        hint = "make some there, or name another folder as templates.user in the settings"
-        raise NoSpace(f"no room for a template in {store.folder}", hint)
+        hint = "make room there, or set templates.user in the settings to another folder"
+        raise NoSpace(f"no space for a template in {store.folder}", hint)
 
 
 async def _boot_and_save(launched: Launched, state: int, timeout: float) -> Snapshot:
-    """Let the machine come up and rehearse a job, and save it. It is gone afterwards. `timeout` is for the boot, in seconds.
+    """Wait until the machine is up, rehearse a job in it, and save it. It is gone afterwards. `timeout` is for the boot, in
+    seconds.
 
-    Raises `StartFailed` when it does not come up, `MachineFailed` when it cannot be saved.
+    Raises `StartFailed` if it does not start, `MachineFailed` if it cannot be saved.
     """
     async with Machine(launched) as machine:
         await machine.ready(timeout)

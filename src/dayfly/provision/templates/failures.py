@@ -1,4 +1,4 @@
-"""Templates that could not be made: noted for a while, so that not every job of a site pays for finding out again.
+"""Failed templates: recorded for a while, so that not every job tries again.
 
 FOLDER/NAME.failed    why, in one line
 """
@@ -18,7 +18,7 @@ _LIMIT = 4096
 
 
 def note(store: Store, name: str, reason: str) -> None:
-    """Note why. Where nothing can be written, there is no note."""
+    """Record the reason. If the file cannot be written, nothing is recorded."""
     try:
         files.write(_path(store, name), reason.splitlines()[0].encode(), 0o600, durable=False)
     except (OSError, DayflyError):
@@ -37,7 +37,7 @@ def noted(store: Store, name: str) -> str:
 
 
 def forget(store: Store, name: str) -> None:
-    """Let it be tried again."""
+    """Remove the record, so that it is tried again."""
     _path(store, name).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What makes a template: everything that a clone must have in common with the machine that was saved. Pure, but for `program`."""
+"""The key of a template: everything that a clone must have in common with the saved machine. Pure, except for `program`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ _NO_ENDS = Endpoints(0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Key:
-    """The facts that make a template, by name. `name` is short and the same for the same facts; whoever opens compares all."""
+    """The facts of a template, by name. `name` is short, and equal for equal facts; all facts are compared when a template is
+    opened.
+    """
 
     facts: Mapping[str, str]
     name: str
 
 
 def key(config: MachineConfig, qemu: str, content: Mapping[str, str]) -> Key:
-    """The key of the template for machines like this one. `content` says by digests what the disks, kernel and agent hold.
+    """The key of the template for machines like this one. `content` are the digests of the disks, kernel and agent.
 
-    The machine's own command line is part of it, without what each machine has of its own: so whatever changes a device, the CPU
-    or the kernel's command line makes another template.
+    The machine's command line is part of it, without the parts that differ for each machine. So any change of a device, the
+    CPU or the kernel's command line makes another template.
     """
     shares = tuple(Share(share.tag, "", "", readonly=False) for share in config.shares)
     alike = replace(config, identity="", label="", shares=shares, mac="", start=Start.BOOT, lifetime=Lifetime.OWNED)
@@ -45,10 +47,10 @@ def key(config: MachineConfig, qemu: str, content: Mapping[str, str]) -> Key:
 
 
 def program(path: str) -> str:
-    """What tells this QEMU from one that was upgraded: asking it for its version would cost more than a clone's start.
+    """An identifier of this QEMU that changes with an upgrade: running it for its version would take longer than a clone's start.
 
-    The time is that of the package's build, so hosts with the same package agree on it. The path is where links lead: `/bin` and
-    `/usr/bin` of a caller's PATH are one folder.
+    The time is that of the package's build, so hosts with the same package agree on it. The path has its links resolved:
+    `/bin` and `/usr/bin` of a caller's PATH are the same folder.
     """
     path = os.path.realpath(path)
     status = os.stat(path)  # noqa: PTH116 (on the way to every job's start)
@@ -56,9 +58,9 @@ def program(path: str) -> str:
 
 
 def _processor() -> str:
-    """The host's CPU: with KVM the guest sees it, and a saved machine runs on no other."""
-    kept = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
+    """The host's CPU: with KVM the guest sees it, and a saved machine runs on no other CPU."""
+    fields = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
     with open("/proc/cpuinfo") as file:  # noqa: PTH123 (on the way to every job's start)
         first = file.read().partition("\n\n")[0].splitlines()
-    lines = [line for line in first if line.partition("\t")[0].strip() in kept]
+    lines = [line for line in first if line.partition("\t")[0].strip() in fields]
     return "\n".join([os.uname().release, *lines])

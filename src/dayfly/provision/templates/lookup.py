@@ -1,4 +1,4 @@
-"""Which template a machine could be cloned from, by its key, and where it would be. On the way to every job's start."""
+"""The key of the template that a machine could be cloned from, and the stores to look in. On the hot path of every job."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dayfly.settings import Settings
 from dayfly.values import dataclass
 
 FIRMWARE = "the image is a whole disk, which firmware boots"
-"""Why there are no templates of such an image."""
+"""Why such an image has no templates."""
 
 
 @dataclass(frozen=True)
 class NoTemplate:
-    """Why a job's machine boots."""
+    """Why a job's machine has a cold start."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a machine came from: the name of its template and that one's QEMU; or, where it boots, why."""
+    """How a machine started: from the template of this name and QEMU; or cold, and why."""
 
     template: str = ""
     qemu: str = ""

@@ -1,4 +1,4 @@
-"""What is done to a store of templates now and then: listing them, checking them, and removing what is not worth its space."""
+"""Maintenance of a store of templates: listing, checking and removing them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dayfly.provision.templates.store import ABOUT, About, Kind, Store, Unusable
 
 @dataclass(frozen=True)
 class StoredTemplate:
-    """A template as it lies in a store: what it takes on disk in bytes, and when it was last used, in seconds since the epoch.
+    """A template in a store: its size on disk in bytes, and when it was last used, in seconds since the epoch.
 
-    `about` is None, and `problem` says why, when it cannot be used.
+    If it cannot be used, `about` is None and `problem` says why.
     """
 
     kind: Kind
@@ -32,8 +32,8 @@ class StoredTemplate:
 
 
 def stored(store: Store) -> list[StoredTemplate]:
-    """All templates of a store, the last used first; also those that cannot be used, but not what is just being made."""
-    found = [_kept(store, folder) for folder in _folders(store)]
+    """All templates of a store, the last used first; including those that cannot be used, but not those being made."""
+    found = [_stored(store, folder) for folder in _folders(store)]
     return sorted((one for one in found if one), key=lambda one: -one.used)
 
 
@@ -44,7 +44,7 @@ def _folders(store: Store) -> list[Path]:
         return []
 
 
-def _kept(store: Store, folder: Path) -> StoredTemplate | None:
+def _stored(store: Store, folder: Path) -> StoredTemplate | None:
     try:
         status = folder.stat()
         size = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
@@ -61,7 +61,7 @@ def _kept(store: Store, folder: Path) -> StoredTemplate | None:
             return None
         for part, wanted in about.files.items():
             if files.fingerprint((folder / part).stat()) != wanted.fingerprint:
-                raise Unusable(f"its {part} was changed since it was made")
+                raise Unusable(f"its {part} was changed after it was made")
     except (Unusable, OSError) as error:
         problem = error.message if isinstance(error, Unusable) else f"{error.strerror}"
         about = None
@@ -69,20 +69,20 @@ def _kept(store: Store, folder: Path) -> StoredTemplate | None:
 
 
 def verify(one: StoredTemplate) -> str:
-    """Read a template again and compare it with its digests: what is wrong with it (may be empty)."""
+    """Read a template again and compare it with its digests. Returns what is wrong with it (may be empty)."""
     if one.about is None:
         return one.problem
     for part, wanted in one.about.files.items():
         with (one.folder / part).open("rb") as file:
             if digest_of(file.fileno()) != wanted.digest:
-                return f"its {part} has other content than when it was made"
+                return f"the content of its {part} was changed after it was made"
     return ""
 
 
 def find(stores: list[Store], prefix: str) -> StoredTemplate:
-    """The template whose name begins so; `system/` or `user/` before it says whose.
+    """The template whose name has this prefix; `system/` or `user/` before it names the store.
 
-    Raises `NotFound`, also when there are several.
+    Raises `NotFound`, also if there are several.
     """
     whose, slash, rest = prefix.partition("/")
     wanted = rest if slash else prefix
@@ -91,15 +91,15 @@ def find(stores: list[Store], prefix: str) -> StoredTemplate:
     if len(found) == 1:
         return found[0]
     if len({one.name for one in found}) == 1:
-        raise NotFound(f"the site and you have a template {found[0].name}", f"write system/{prefix} or user/{prefix}")
-    what = "no template's name begins" if not found else f"{len(found)} templates' names begin"
+        raise NotFound(f"both the site and you have a template {found[0].name}", f"write system/{prefix} or user/{prefix}")
+    what = "no template's name begins" if not found else f"the names of {len(found)} templates begin"
     raise NotFound(f"{what} with {prefix!r}", "`dayfly template list` shows them")
 
 
 def remove(folder: Path) -> bool:
-    """Remove a template; machines that were made from it are none the worse. False: somebody is just making it.
+    """Remove a template; machines that were cloned from it are not affected. False: it is just being made.
 
-    Raises `Refused` where this user may not.
+    Raises `Refused` if this user may not.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -117,10 +117,10 @@ def remove(folder: Path) -> bool:
 
 
 def sweep(store: Store) -> None:
-    """Remove what dead makers left."""
+    """Remove what killed processes left."""
     for folder in _folders(store):
         if not (folder / ABOUT).exists():
-            with contextlib.suppress(Refused, OSError):  # somebody else's, or just being begun
+            with contextlib.suppress(Refused, OSError):  # another user's, or just being made
                 remove(folder)
     for note in store.folder.glob(f"*{failures.SUFFIX}"):
         if not failures.noted(store, note.stem):
@@ -130,9 +130,9 @@ def sweep(store: Store) -> None:
 def collect(
     store: Store, limit: int, *, spare: str = "", wanted: Callable[[StoredTemplate], bool] = lambda _: True
 ) -> tuple[list[StoredTemplate], int]:
-    """Remove templates that are damaged or not `wanted`, then the least recently used ones, until `limit` bytes are left.
+    """Remove templates that are damaged or not `wanted`, then the least recently used ones, until at most `limit` bytes are left.
 
-    The one named `spare` stays. Returns those that are gone, and how many bytes are left. Raises `Refused`.
+    The one named `spare` stays. Returns those that were removed, and how many bytes are left. Raises `Refused`.
     """
     sweep(store)
     gone: list[StoredTemplate] = []

@@ -1,7 +1,8 @@
-"""Putting a template on disk: once for all who want it, whole or not at all, and never in place of one that is in use.
+"""Writes a template to disk: once for all processes that need it, completely or not at all, and never in place of one that is in
+use.
 
-Whoever makes one holds a lock on its folder; who wants the same one waits, and finds it. A kill leaves at most a folder
-without `template.json`, which the next maker of any template removes.
+The process that makes one locks its folder; others that need the same one wait for it. A kill leaves at most a folder without
+`template.json`, which is removed when the next template is made.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _ZEROS = bytes(_CHUNK)
 
 
 @contextlib.contextmanager
-def making(store: Store, name: str) -> Iterator[Path]:
-    """The folder of a template, held by us alone for the time of the block; waits for whoever has it.
+def creating(store: Store, name: str) -> Iterator[Path]:
+    """The folder of a template, locked for the time of the block; waits for another process that has it.
 
-    Raises `Refused` where the store cannot be written to.
+    Raises `Refused` if the store cannot be written to.
     """
     try:
         store.folder.mkdir(parents=True, exist_ok=True, mode=_folder_mode(store.kind))
@@ -36,12 +37,12 @@ def making(store: Store, name: str) -> Iterator[Path]:
         descriptor = _locked(store.folder / name, _folder_mode(store.kind))
     except PermissionError as error:
         hint = "only its owner makes the site's templates" if store.kind is Kind.SYSTEM else "see who owns the folder"
-        raise Refused(f"no template can be kept in {store.folder}: {error.strerror}", hint) from error
+        raise Refused(f"no template can be stored in {store.folder}: {error.strerror}", hint) from error
     try:
         yield store.folder / name
     finally:
-        with contextlib.suppress(FileNotFoundError):  # somebody has removed it all
-            if not (store.folder / name / ABOUT).exists():  # nothing came of it
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if not (store.folder / name / ABOUT).exists():  # it was not completed
                 clear(store.folder / name)
         os.close(descriptor)
 
@@ -62,27 +63,27 @@ def _locked(folder: Path, mode: int) -> int:
             folder.mkdir(mode=mode)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:  # removed by whoever had it, for nothing came of it
+        except FileNotFoundError:  # removed by the process that failed to complete it
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if folder.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
-        os.close(descriptor)  # removed while we waited
+        os.close(descriptor)  # removed while this process waited
 
 
-def keep(folder: Path, kind: Kind, parts: dict[str, int], about: About, *, digests: dict[str, str] | None = None) -> None:
-    """Copy a template's open files into its folder, which `making` holds. `about` needs no files yet.
+def write(folder: Path, kind: Kind, parts: dict[str, int], about: About, *, digests: dict[str, str] | None = None) -> None:
+    """Copy a template's open files into its folder, which `creating` has locked. `about` needs no files yet.
 
-    With `digests`, what is copied must have them. Raises `NoSpace`, or `Corrupt` for what is not what it was.
+    With `digests`, the copies must match them. Raises `NoSpace`, or `Corrupt` if a copy does not match.
     """
     mode = 0o444 if kind is Kind.SYSTEM else 0o600
-    (folder / ABOUT).unlink(missing_ok=True)  # first: from here on there is no template, until there is a whole one
+    (folder / ABOUT).unlink(missing_ok=True)  # first: from here on there is no template until it is complete
     kept: dict[str, File] = {}
     for part in FILES:
         with files.drafting(folder, mode) as draft:
             size = os.fstat(parts[part]).st_size
-            with files.full_disk_told(folder):
+            with files.reporting_full_disk(folder):
                 os.ftruncate(draft.descriptor, size)
                 files.copy_data(parts[part], draft.descriptor, size)
             digest = digest_of(draft.descriptor)
@@ -99,17 +100,17 @@ def render(about: About) -> bytes:
 
 
 def digest_of(descriptor: int) -> str:
-    """The digest of an open sparse file's data: of its size, and of each piece that is not zeros and where it is."""
+    """The digest of an open sparse file's data: of its size, and of each chunk that is not zeros and its offset."""
     size = os.fstat(descriptor).st_size
     checksum = hashlib.sha256(size.to_bytes(8, "little"))
     done = 0
     for start, end in files.data_of(descriptor, size):
         for at in range(max(done, start - start % _CHUNK), end, _CHUNK):
-            done = at + _CHUNK  # a piece with holes in it has data in several ranges
-            piece = os.pread(descriptor, _CHUNK, at)
-            if piece != _ZEROS[: len(piece)]:
+            done = at + _CHUNK  # a chunk with holes has data in several ranges
+            chunk = os.pread(descriptor, _CHUNK, at)
+            if chunk != _ZEROS[: len(chunk)]:
                 checksum.update(at.to_bytes(8, "little"))
-                checksum.update(piece)
+                checksum.update(chunk)
     return f"sha256:{checksum.hexdigest()}"
 
 

@@ -1,4 +1,4 @@
-"""A first command in a machine that is to be a template: what every job touches is in its memory then."""
+"""A first command in a machine that becomes a template, so that what every job touches is already in its memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHELLS = "for shell in sh bash; do command -v $shell > /dev/null && $shell -c '
 
 
 class _Rehearsal(Receiver):
-    """What becomes of the command does not matter, as long as the agent says so."""
+    """Waits for the end of the command, whatever its result."""
 
     def __init__(self) -> None:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -33,9 +33,9 @@ class _Rehearsal(Receiver):
 
 
 async def rehearse(machine: Machine) -> None:
-    """Run a command as root that starts the image's shells, and wait until the agent takes another one.
+    """Run a command as root that starts the image's shells, and wait until the agent accepts another one.
 
-    Raises `MachineFailed` when it does not come to that.
+    Raises `MachineFailed` if it does not.
     """
     try:
         async with asyncio.timeout(_SECONDS):

@@ -1,10 +1,10 @@
 """A folder of templates: finding the one for a key, checking it, and opening it.
 
     FOLDER/NAME/memory, state, scratch    the saved machine
-    FOLDER/NAME/template.json             what they are; written last, so that a template without it is half-made
+    FOLDER/NAME/template.json             their description; written last, so that a template without it is incomplete
 
-There are two: the site's, which its owner alone can write to, and each user's own, which nobody else can read.
-What a template holds becomes the memory of a job, so each part must belong to the folder's owner, and nobody else may write it.
+There are two: the site's, which only its owner can write to, and each user's own, which nobody else can read. The content of a
+template becomes the memory of a job, so each part must belong to the folder's owner, and nobody else may write to it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Kind(StrEnum):
-    """Whose templates: the site's, for all users, or a user's own."""
+    """The owner of templates: the site, for all users, or a user."""
 
     SYSTEM = "system"
     USER = "user"
 
 
 class Unusable(DayflyError):
-    """There is a template, and it is not what it should be."""
+    """A template that exists, but cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class File:
 
 @dataclass(frozen=True)
 class About:
-    """What `template.json` says: by which facts it is found, of which machine it is a snapshot, and its files.
+    """The content of `template.json`: the facts of its key, the machine that it is a snapshot of, and its files.
 
-    `scratch` is the size of the scratch disk in bytes, `seconds` is how long the making took. `snapshot` is the description as
-    JSON (`dayfly.machine.snapshot.description`), which is not read on the way to a job's start.
+    `scratch` is the size of the scratch disk in bytes, `seconds` is how long it took to make. `snapshot` is the description
+    as JSON (`dayfly.machine.snapshot.description`), which is not parsed on a job's hot path.
     """
 
     facts: Mapping[str, str]
@@ -73,7 +73,7 @@ class About:
 
 @dataclass(frozen=True)
 class OpenTemplate:
-    """A template that was found and checked. Its open files stay what they are, even if it is removed meanwhile."""
+    """A template that was found and checked. Its open files stay valid, even if it is removed meanwhile."""
 
     name: str
     folder: Path
@@ -85,22 +85,22 @@ class OpenTemplate:
     """Whether this user may write to its memory: QEMU before 8.2 opens it for writing (and then does not write)."""
 
     def close(self) -> None:
-        """Close the files. Once only."""
+        """Close the files. To be called once."""
         for descriptor in (self.memory, self.state, self.scratch):
             os.close(descriptor)
 
 
 class Store:
-    """One folder of templates. One that is not there yet is empty."""
+    """One folder of templates. A folder that does not exist yet is empty."""
 
     def __init__(self, folder: Path, kind: Kind) -> None:
         self.folder = folder
         self.kind = kind
 
     def find(self, key: Key) -> OpenTemplate | None:
-        """Open the template for these facts, or None where there is none.
+        """Open the template for these facts; None if there is none.
 
-        Raises `Unusable` for one that is half-made, damaged, or not its owner's alone.
+        Raises `Unusable` for one that is incomplete, damaged, or writable by others than its owner.
         """
         try:
             folder = os.open(self.folder / key.name, _FOLDER)
@@ -115,13 +115,13 @@ class Store:
             if about is None:
                 return None
             if about.facts != key.facts:
-                raise Unusable(f"{self.folder / key.name} is of another machine than its name says")
+                raise Unusable(f"{self.folder / key.name} is a template of another machine")
             return self._open(key.name, folder, owner, about)
         finally:
             os.close(folder)
 
     def trouble(self) -> str:
-        """Why nothing of this store is used (may be empty)."""
+        """Why this store is not used (may be empty)."""
         try:
             self._owner()
         except FileNotFoundError:
@@ -131,7 +131,7 @@ class Store:
         return ""
 
     def _owner(self) -> int:
-        """Who must own everything here."""
+        """The user who must own everything here."""
         status = os.stat(self.folder)  # noqa: PTH116 (on the way to every job's start)
         owner = status.st_uid if self.kind is Kind.SYSTEM else os.geteuid()
         _check_owner(status, owner, self.folder)
@@ -152,7 +152,7 @@ class Store:
         return OpenTemplate(name, self.folder / name, about, opened[MEMORY], opened[STATE], opened[SCRATCH], writable)
 
     def _used(self, folder: int) -> None:
-        """The folder's time says when a template was last used; those of the site only its owner can note."""
+        """Set the folder's time, which says when a template was last used. Only the owner can do so for the site's."""
         try:
             os.utime(folder)
         except OSError:
@@ -160,7 +160,7 @@ class Store:
 
 
 def read_about(folder: int, owner: int) -> About | None:
-    """What the template in an open folder says of itself; None for one that is not finished. Raises `Unusable`."""
+    """The description of the template in an open folder; None if it is incomplete. Raises `Unusable`."""
     try:
         descriptor = os.open(ABOUT, _FILE, dir_fd=folder)
     except FileNotFoundError:
@@ -174,7 +174,7 @@ def read_about(folder: int, owner: int) -> About | None:
 
 
 def parse_about(text: bytes) -> About:
-    """Raises `Unusable` when it is not what this version of Dayfly writes."""
+    """Read `template.json`. Raises `Unusable` if it is not what this version of Dayfly writes."""
     try:
         if len(text) > _ABOUT_LIMIT:
             raise ValueError("too long")
@@ -205,7 +205,7 @@ def _open_part(folder: int, part: str, owner: int, wanted: File) -> int:
         status = os.fstat(descriptor)
         _check_owner(status, owner, part)
         if not stat.S_ISREG(status.st_mode) or files.fingerprint(status) != wanted.fingerprint:
-            raise Unusable(f"a template's {part} was changed since it was made")
+            raise Unusable(f"a template's {part} was changed after it was made")
     except BaseException:
         os.close(descriptor)
         raise
@@ -216,4 +216,4 @@ def _check_owner(status: os.stat_result, owner: int, what: object) -> None:
     if status.st_uid != owner:
         raise Unusable(f"{what} belongs to user {status.st_uid} and not to user {owner}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Unusable(f"{what} can be written to by others than its owner")
+        raise Unusable(f"{what} is writable by users other than its owner")

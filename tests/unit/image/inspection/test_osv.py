@@ -78,7 +78,7 @@ def test_hostile_records(affected: dict[str, object], other: object) -> None:
 def test_files(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         list(osv.records(tmp_path / "none"))
-    with pytest.raises(Refused, match="no file"):
+    with pytest.raises(Refused, match=r"no \*\.json file"):
         list(osv.records(tmp_path))
     (tmp_path / "one.json").write_text(json.dumps(record()))
     (tmp_path / "README").write_text("no JSON")

@@ -1,4 +1,4 @@
-"""Grid Engine: `job` reads what it gave a job, `setup` renders what a site configures, `apply` does it by qconf.
+"""Grid Engine: `job` reads its description of a job, `setup` renders the site's configuration, `apply` applies it by qconf.
 
-The starter calls the job shell; the methods reach its machine; the JSV reads a job's wish when it is submitted.
+The starter calls the job shell; the methods suspend, resume and end its machine; the JSV checks a job's request at submission.
 """

@@ -1,7 +1,7 @@
-"""Doing what `setup` renders, by qconf: programs into the cell's folder, complexes, queues' methods, the server's JSV.
+"""Applies what `setup` renders, by qconf: programs in the cell's folder, complexes, queues' methods, the server's JSV.
 
-What there is already stays as it is where it says the same, and stands against it where it says something else: all of that is
-told at once, before anything is changed.
+Existing configuration that is equal stays. Existing configuration that differs is a conflict: all conflicts are reported at once,
+before anything is changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NONE = ("", "none", "NONE")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where Grid Engine is (SGE_ROOT, its cell), which queues' jobs may have machines, and what the hosts have where."""
+    """Where Grid Engine is (SGE_ROOT, its cell), the queues whose jobs may have machines, and the paths on the hosts."""
 
     root: Path
     cell: str
@@ -33,13 +33,13 @@ class Wanted:
 
     @property
     def folder(self) -> Path:
-        """Where the programs are that every host calls."""
+        """The folder of the programs that every host calls."""
         return self.root / self.cell / "common/dayfly"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: files with their content, lines for the complexes, queues' attributes, the global configuration's."""
+    """The changes: files with their content, lines of the complexes, attributes of queues and of the global configuration."""
 
     files: Mapping[Path, str]
     complexes: tuple[str, ...]
@@ -51,21 +51,21 @@ class Plan:
 
 
 def plan(wanted: Wanted, settings: Settings) -> Plan:
-    """See what is missing. Raises `FileErrors` with all that stands against it, `ProgramFailed` without a Grid Engine."""
-    mistakes: list[FieldError] = []
+    """Find out what is missing. Raises `FileErrors` with all conflicts, `ProgramFailed` without a Grid Engine."""
+    errors: list[FieldError] = []
     texts = setup.files(settings, wanted.program, wanted.settings_file, wanted.root)
     there = {wanted.folder / name: text for name, text in texts.items()}
     known = {line.split()[0] for line in _qconf("-sc").splitlines() if line.split()}
     queues = {}
     for name in wanted.queues:
         said = _attributes(_qconf("-sq", name))
-        queues[name] = _missing(f"queue {name}", said, setup.queue(settings, wanted.folder), mistakes)
+        queues[name] = _missing(f"queue {name}", said, setup.queue(settings, wanted.folder), errors)
     said = _attributes(_qconf("-sconf", "global"))
-    configuration = _missing("the global configuration", said, setup.configuration(wanted.folder), mistakes)
+    configuration = _missing("the global configuration", said, setup.configuration(wanted.folder), errors)
     if not Path(wanted.program).is_file():
-        mistakes.append(FieldError(wanted.program, "is not there", "--program says where the hosts have dayfly"))
-    if mistakes:
-        raise FileErrors("Grid Engine's configuration", mistakes)
+        errors.append(FieldError(wanted.program, "does not exist", "give the path of dayfly on the hosts with --program"))
+    if errors:
+        raise FileErrors("Grid Engine's configuration", errors)
     return Plan(
         {path: text for path, text in there.items() if not path.is_file() or path.read_text() != text},
         tuple(line for name, line in setup.complexes().items() if name not in known),
@@ -74,20 +74,20 @@ def plan(wanted: Wanted, settings: Settings) -> Plan:
     )
 
 
-def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[FieldError]) -> dict[str, str]:
-    """What is not said yet; a mistake for what is said otherwise."""
+def _missing(where: str, said: Mapping[str, str], wanted: Mapping[str, str], errors: list[FieldError]) -> dict[str, str]:
+    """The attributes that are missing; those with other values are errors."""
     missing = {}
     for name, value in wanted.items():
         if said.get(name, "") in _NONE:
             missing[name] = value
         elif said[name] != value:
-            hint = f"let that call {value.partition(' ')[0].removeprefix('script:').removeprefix('root@')}, or remove it"
-            mistakes.append(FieldError(where, f"has {name} {said[name]}", hint))
+            hint = f"have it call {value.partition(' ')[0].removeprefix('script:').removeprefix('root@')}, or remove it"
+            errors.append(FieldError(where, f"has {name} {said[name]}", hint))
     return missing
 
 
 def do(what: Plan) -> list[str]:
-    """Do it: what was done, in lines. Raises `ProgramFailed`."""
+    """Apply the changes. Returns lines that describe them. Raises `ProgramFailed`."""
     done = []
     for path, text in what.files.items():
         path.parent.mkdir(mode=0o755, exist_ok=True)
@@ -111,7 +111,7 @@ def do(what: Plan) -> list[str]:
 
 
 def _given(name: str, text: str, option: str) -> None:
-    """Hand a file to qconf: some of its options want the thing's name as the file's."""
+    """Pass a file to qconf: for some of its options the file must have the object's name."""
     with tempfile.TemporaryDirectory(prefix="dayfly-") as folder:
         path = Path(folder) / name
         path.write_text(text)
@@ -127,11 +127,11 @@ def _qconf(*words: str) -> str:
 
 
 def _joined(text: str) -> Sequence[str]:
-    """Lines, those that end in a backslash with the next."""
+    """Lines, joined where one ends in a backslash."""
     return [line for line in re.sub(r"\\\n\s*", "", text).splitlines() if line.strip()]
 
 
 def _attributes(text: str) -> dict[str, str]:
-    """What qconf shows: a name and a value a line."""
+    """Read qconf's output: a name and a value in each line."""
     pairs = (line.split(maxsplit=1) for line in _joined(text) if not line.startswith("#"))
     return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in pairs}

@@ -1,4 +1,4 @@
-"""What a job asks Grid Engine for: to show a note in its context, to start it again elsewhere."""
+"""Calls to Grid Engine for a job: show a note in its context, requeue it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dayfly.batch.jobshell.job import BatchJob
 from dayfly.batch.jobshell.note import Note
 
 _AGAIN = 99
-"""With this status a job is put back into the queue (sge_diagnostics(5), "Job exit codes")."""
+"""The exit status with which a job is requeued (sge_diagnostics(5), "Job exit codes")."""
 
 
 class Calls:
-    """About one job. `variables` are the job's."""
+    """Calls for one job. `variables` are the job's."""
 
     requeue_status: int | None = _AGAIN
 
@@ -28,18 +28,18 @@ class Calls:
         self._note = Note(self._environment)
 
     def show(self, text: str) -> None:
-        """Put it into the job's context, where `qstat -j` shows it; of an array, what its first task has."""
+        """Put the text in the job's context, where `qstat -j` shows it; for an array, that of its first task."""
         if not self._first or not self._job:
             return
-        note = text.replace(",", ";").replace(" ", "_")  # the context is a list of NAME=VALUE with commas between them
+        note = text.replace(",", ";").replace(" ", "_")  # the context is a comma-separated list of NAME=VALUE
         number = self._job.partition(".")[0]
         command = ["qalter", "-ac", f"dayfly={note}", number]
         self._note.begin(command)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the note is there."""
-        self._note.settle()
+        self._note.flush()
 
     def requeue(self) -> str:
-        """Nothing is to be asked: the job's exit status says it."""
+        """No call is needed: the job's exit status requeues it."""
         return ""

@@ -1,8 +1,8 @@
-"""What Grid Engine says of a job: who it is, what it was given.
+"""Reads Grid Engine's description of a job: its identity and its allocation.
 
-The variables are those of submit(1), "ENVIRONMENTAL VARIABLES", and queue_conf(5), "starter_method"; the rest stands in the file
-`config` of the job's folder, which sge_execd writes and a user cannot. A user can change the variables, so they say what a record
-shows, and never more than what the limits of the process let it use.
+The variables are those of submit(1), "ENVIRONMENTAL VARIABLES", and queue_conf(5), "starter_method"; the rest is in the file
+`config` of the job's folder, which sge_execd writes and users cannot. Users can change the variables, so these are used for the
+record, and never raise the allocation above the limits of the process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _IDENTITY = {
 
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
-    """The job, as its starter sees it."""
+    """The job, from the starter's environment."""
     identity = {name: text(variables, variable) for name, variable in _IDENTITY.items() if _said(variables, variable)}
     if _said(variables, b"SGE_TASK_ID"):
         identity |= {"array_job": identity.get("job", ""), "array_task": text(variables, b"SGE_TASK_ID")}
@@ -63,7 +63,7 @@ def parse_config(text: str) -> dict[str, str]:
 
 
 def allocation(config: Mapping[str, str], variables: Mapping[bytes, bytes], address_space: int) -> Allocation:
-    """What the job has on this host; `address_space` is its limit in bytes (-1: none), which h_vmem sets."""
+    """The job's allocation on this host; `address_space` is its limit in bytes (-1: none), which h_vmem sets."""
     slots = config.get("host_slots", "") or config.get("pe_slots", "")
     cpus = int(slots) if slots.isdecimal() and len(slots) < 6 else max(number(variables, b"NSLOTS"), 1)
     memory = parse_memory(text(variables, b"DAYFLY_MEMORY")) * cpus
@@ -71,7 +71,7 @@ def allocation(config: Mapping[str, str], variables: Mapping[bytes, bytes], addr
 
 
 def parse_memory(specifier: str) -> int:
-    """Bytes of a `memory_specifier` (sge_types(1)); 0 for what is none."""
+    """Bytes of a `memory_specifier` (sge_types(1)); 0 if it is malformed."""
     figure = specifier.rstrip("kKmMgGtT")
     unit = specifier[len(figure) :]
     try:
@@ -84,7 +84,7 @@ def parse_memory(specifier: str) -> int:
 def command(
     words: tuple[str, ...], config: Mapping[str, str], variables: Mapping[bytes, bytes], *, has_interpreter: bool
 ) -> tuple[str, ...]:
-    """What the job runs: a command as it is (`qsub -b y`), a script by itself where that says how, or by the queue's shell."""
+    """The job's command: as it is (`qsub -b y`), a script with its own interpreter, or a script run by the queue's shell."""
     mode = text(variables, b"SGE_STARTER_SHELL_START_MODE")
     if config.get("handle_as_binary") == "1" or (mode == "unix_behavior" and has_interpreter):
         return words
@@ -95,16 +95,16 @@ def command(
 
 
 def _has_interpreter(path: str) -> bool:
-    """Whether the kernel knows how to run a file."""
+    """Whether the kernel can execute a file: it begins with #! or is a binary."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (on the way to every job's start)
+        with open(path, "rb") as file:  # noqa: PTH123 (hot path of every job)
             return file.read(2) == b"#!"
     except OSError:
         return False
 
 
 def _folders(script: str, variables: Mapping[bytes, bytes]) -> tuple[Folder, ...]:
-    """Where the job's script is, and the folder for its files that Grid Engine made on this host."""
+    """The folder of the job's script, and the temporary folder that Grid Engine made on this host."""
     folder, _, name = script.rpartition("/")
     scripts = [Folder(folder, readonly=True)] if name.isdecimal() and folder.endswith("/job_scripts") else []
     temporary = os.fsdecode(variables.get(b"TMPDIR", b""))
@@ -113,7 +113,7 @@ def _folders(script: str, variables: Mapping[bytes, bytes]) -> tuple[Folder, ...
 
 
 def _config(folder: str) -> dict[str, str]:
-    """The file that the execution daemon wrote for the job; empty where that is not to be had."""
+    """The file that the execution daemon wrote for the job; empty if it cannot be read."""
     path = f"{folder}/config"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""What a site adds to Grid Engine's configuration, rendered from its settings. Pure."""
+"""Renders a site's Grid Engine configuration from its settings. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ user=$1
 {folders}exit 0
 """
 _END = 10.0
-"""How long, in seconds, a job shell may take to write down how its job ended: on a busy disk, some."""
+"""Seconds that a job shell may take to write the usage record on a busy disk."""
 _INCLUDE = "util/resources/jsv/jsv_include.sh"
 
 
 def files(settings: Settings, program: str, settings_file: str, root: Path) -> Mapping[str, str]:
-    """The programs by their names, for a folder that every host sees. `root` is SGE_ROOT."""
+    """The programs by name, for a folder that every host sees. `root` is SGE_ROOT."""
     quoted = shlex.quote(program)
     option = f"--settings {shlex.quote(settings_file)}" if settings_file else ""
     folders = hooks.users_folders(settings, "user")
@@ -36,15 +36,15 @@ def files(settings: Settings, program: str, settings_file: str, root: Path) -> M
 
 
 def complexes() -> Mapping[str, str]:
-    """The lines that `qconf -mc` needs (complex(5)), by the names of what jobs can ask for."""
+    """The lines for `qconf -mc` (complex(5)), by the name of the resource."""
     rest = "RESTRING    ==    YES         NO         NONE     0"
-    wishes = {f"vm_{wish}": f"vm_{wish:<12} vm_{wish:<12} {rest}" for wish in hooks.WISHES}
+    requests = {f"vm_{request}": f"vm_{request:<12} vm_{request:<12} {rest}" for request in hooks.REQUESTS}
     memory = "m_mem_free          m_mem_free          MEMORY      <=    YES         YES        0        0"
-    return {**wishes, "m_mem_free": memory}
+    return {**requests, "m_mem_free": memory}
 
 
 def queue(settings: Settings, folder: Path) -> Mapping[str, str]:
-    """What a queue has to say (queue_conf(5)) whose jobs may have machines."""
+    """The attributes (queue_conf(5)) of a queue whose jobs may have machines."""
     method = folder / METHOD
     prolog = {"prolog": f"root@{folder / PROLOG} $job_owner"} if hooks.users_folders(settings, "user") else {}
     return {
@@ -57,5 +57,5 @@ def queue(settings: Settings, folder: Path) -> Mapping[str, str]:
 
 
 def configuration(folder: Path) -> Mapping[str, str]:
-    """What the global configuration has to say (sge_conf(5))."""
+    """The attributes of the global configuration (sge_conf(5))."""
     return {"jsv_url": f"script:{folder / JSV}"}

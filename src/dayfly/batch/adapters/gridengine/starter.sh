@@ -1,10 +1,10 @@
 #!/bin/bash -p
 # Made by `dayfly batch setup gridengine`: the starter_method of queues whose jobs may run in machines.
-# A job without a wish for one costs a shell and no more; all else is the job shell's to decide.
+# For a job without a request this costs only a shell; the job shell decides everything else.
 always=ALWAYS
-wishes="$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE"
-if [ -n "$wishes" ] || [[ " $always " == *" $QUEUE "* || $always == "*" ]]; then
-	# The job's variables are for the job: a PYTHONHOME of the user's is nothing for the job shell.
+requests="$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE"
+if [ -n "$requests" ] || [[ " $always " == *" $QUEUE "* || $always == "*" ]]; then
+	# The job's variables must not affect the job shell, as PYTHONHOME would.
 	HAND_OVER \
 		PROGRAM job-shell gridengine environment=3 "settings=SETTINGS" "image=$DAYFLY_IMAGE" "boot=$DAYFLY_BOOT" \
 		"network=$DAYFLY_NETWORK" "share=$DAYFLY_SHARE" -- "$@"

@@ -1,4 +1,4 @@
-"""A job's description in Grid Engine's words, and its answers. Pure. Source: submit(1)."""
+"""Renders a job for Grid Engine, and reads its answers. Pure. Source: submit(1)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import re
 from dayfly.batch.submission import rendering
 from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import clock, mebibytes, of_tasks, one_share, script
-from dayfly.batch.submission.states import NoAnswer, State, furthest, nobody_tells, untold
+from dayfly.batch.submission.states import NoAnswer, State, furthest, no_status_query, status_unknown
 from dayfly.batch.submission.tasks import by_array, number_in
 
 SUBMIT = ("qsub", "-terse")
 MARKS = ("qsub", "qconf")
 PARALLEL_ENVIRONMENT = "smp"
-"""The parallel environment whose slots are all on one host, as sites call it."""
+"""The usual name of the parallel environment whose slots are all on one host."""
 outputs = of_tasks
 task = by_array
-told, status = nobody_tells, untold
-"""How a job ended, its usage records say: qacct reads a file that submit hosts need not see."""
+ask_status, status = no_status_query, status_unknown
+"""The end of a job is in its usage records: qacct reads a file that submit hosts need not see."""
 _NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9:-]+)?\n?")
 
 
 def render(job: JobSpec) -> str:
-    """The script for `qsub`. Raises `Refused` for what Grid Engine has no words for."""
+    """The script for `qsub`. Raises `Refused` for options that Grid Engine does not have."""
     output, errors = rendering.outputs(job, "$JOB_ID", "$TASK_ID")
     asked = {
         "vm_image": job.image,
@@ -50,18 +50,18 @@ def render(job: JobSpec) -> str:
 
 
 def number(answer: str) -> str:
-    """The job's number in what `qsub -terse` says. Raises `Refused`."""
+    """The job's number in the output of `qsub -terse`. Raises `Refused`."""
     return number_in(answer, _NUMBER, "qsub")
 
 
 def ask(number: str) -> list[str]:
-    """The command that says where jobs are: all of its caller, as there is no short answer about one."""
+    """The command that lists the states of all jobs of the caller; there is no short one for a single job."""
     del number
     return ["qstat", "-g", "d"]
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what that command says. What it does not list has ended. Raises `NoAnswer` when it failed."""
+    """The job's state by that command's output. A job that is not listed has ended. Raises `NoAnswer` if the command failed."""
     if status != 0:
         raise NoAnswer("qstat")
     rows = [line.split() for line in answer.splitlines()]

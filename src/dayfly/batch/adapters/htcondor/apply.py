@@ -1,6 +1,6 @@
-"""Putting what `setup` renders where HTCondor's hosts look for it: the wrapper, and files of their own in its `config.d`.
+"""Installs what `setup` renders on a host of HTCondor: the wrapper, and files of their own in its `config.d`.
 
-Both are written on every host: the wrapper's line means something to starters alone, and the requirements to condor_schedd.
+Both are written on every host: only starters use the wrapper's line, and only condor_schedd the requirements.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from dayfly.settings import Settings
 
 _NAME = "USER_JOB_WRAPPER"
 _LEFT_OUT = re.compile(r"\..*|#.*|.*~|.*\.rpm(save|new)")
-"""Files that HTCondor does not read: the default of LOCAL_CONFIG_DIR_EXCLUDE_REGEXP."""
+"""Files that HTCondor ignores: the default of LOCAL_CONFIG_DIR_EXCLUDE_REGEXP."""
 _SAID = re.compile(rf"^\s*{_NAME}\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 def plan(places: Places, settings: Settings) -> Mapping[Path, Made]:
-    """The files to write; those that are as they should be are left out.
+    """The files to write, without those that are up to date.
 
-    Raises `FileErrors` with everything that stands against it.
+    Raises `FileErrors` with all conflicts.
     """
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     texts = setup.files(settings, places.program, places.settings_file, str(places.hooks))
     wrapper, folder = places.hooks / setup.WRAPPER, places.system / "config.d"
     new = {wrapper: Made(texts[setup.WRAPPER], 0o755), folder / setup.SUBMIT: Made(texts[setup.SUBMIT])}
     if not folder.is_dir():
-        mistakes.append(FieldError(str(folder), "is not there", "--conf names the folder of HTCondor's configuration"))
-    check_there(places.program, "--program says where the hosts have dayfly", mistakes)
+        errors.append(FieldError(str(folder), "does not exist", "give the folder of HTCondor's configuration with --conf"))
+    check_there(places.program, "give the path of dayfly on the hosts with --program", errors)
     ours = folder / setup.CONFIGURATION
-    named = [is_free(_NAME, said, wrapper, path.name, mistakes) for path, said in _named(places.system, ours, mistakes)]
+    named = [is_free(_NAME, said, wrapper, path.name, errors) for path, said in _named(places.system, ours, errors)]
     new[ours] = Made(texts[setup.CONFIGURATION] if all(named) else setup.HEAD)
     for path in new:
-        check_made(path, "htcondor", mistakes)
-    if mistakes:
-        raise FileErrors(places.system, mistakes)
+        check_made(path, "htcondor", errors)
+    if errors:
+        raise FileErrors(places.system, errors)
     return changed(new)
 
 
-def _named(conf: Path, ours: Path, mistakes: list[FieldError]) -> Iterator[tuple[Path, str]]:
-    """The wrappers that the site's own files name, and where."""
+def _named(conf: Path, ours: Path, errors: list[FieldError]) -> Iterator[tuple[Path, str]]:
+    """The wrappers in the site's own files, each with the file."""
     main = (conf / "condor_config", conf / "condor_config.local")
     for path in (*main, *sorted((conf / "config.d").glob("*"))):
         if path != ours and not _LEFT_OUT.fullmatch(path.name) and path.is_file():
-            yield from ((path, value) for value in _SAID.findall(read(path, mistakes)))
+            yield from ((path, value) for value in _SAID.findall(read(path, errors)))

@@ -1,4 +1,4 @@
-"""What a job asks HTCondor for: to show a note in its ClassAd, to start it again elsewhere."""
+"""Calls to HTCondor for a job: show a note in its ClassAd, requeue it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from dayfly.batch.jobshell.note import Note
 from dayfly.errors import DayflyError
 
 _LIBEXEC = ("/usr/libexec/condor", "/usr/lib/condor/libexec")
-"""Where condor_chirp is, which is for jobs alone and on nobody's PATH."""
+"""The folder of condor_chirp, which is only for jobs and not on the PATH."""
 _FAILED = 1
 _CHIRP = (b"_CONDOR_SCRATCH_DIR", b"_CONDOR_CHIRP_CONFIG")
-"""What condor_chirp needs. By other variables of this kind a user sets HTCondor's configuration, which names programs."""
+"""The variables that condor_chirp needs. Other _CONDOR_ variables set HTCondor's configuration, which names programs, so they are
+not passed on.
+"""
 
 
 class Calls:
-    """About one job. `variables` are the job's."""
+    """Calls for one job. `variables` are the job's."""
 
     requeue_status: int | None = _FAILED
 
-    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 (as other batch systems' are made)
+    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 (the same for all systems)
         self._failure = os.fsdecode(variables.get(b"_CONDOR_WRAPPER_ERROR_FILE", b""))
         kept = {os.fsdecode(name): os.fsdecode(variables[name]) for name in _CHIRP if name in variables}
         places = (os.environ.get("PATH", ""), *_LIBEXEC)
@@ -31,19 +33,19 @@ class Calls:
         self._note = Note(self._environment)
 
     def show(self, text: str) -> None:
-        """Put it into the job's ClassAd as ChirpDayfly, which goes along when the starter reports next (condor_chirp(1))."""
+        """Put the text in the job's ClassAd as ChirpDayfly; the starter sends it with its next update (condor_chirp(1))."""
         note = text.replace("\\", "").replace('"', "'")
         command = ["condor_chirp", "set_job_attr_delayed", "ChirpDayfly", f'"{note}"']
         self._note.begin(command)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the note is there."""
-        self._note.settle()
+        self._note.flush()
 
     def requeue(self) -> str:
-        """Say that the wrapper failed, not the job, so that HTCondor starts it again; or why that cannot be done."""
+        """Report that the wrapper failed, not the job, so that HTCondor starts it again. Returns why that is not possible."""
         if not self._failure.startswith("/"):
-            return "HTCondor does not say where its wrapper reports failures"
+            return "HTCondor does not name the file for the wrapper's failures"
         try:
             files.write(Path(self._failure), b"dayfly: this host could not start a machine for the job\n", durable=False)
         except (DayflyError, OSError) as error:

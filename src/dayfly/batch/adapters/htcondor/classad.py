@@ -1,6 +1,6 @@
-"""ClassAds as HTCondor writes them into files: the old text form, an attribute a line (its manual, "ClassAds: Old and New").
+"""Reads ClassAds in files: the old text format, one attribute in each line (HTCondor's manual, "ClassAds: Old and New").
 
-Only what is a plain value is read: strings, numbers, true and false. An expression means nothing here. Pure.
+Only literals are read: strings, numbers, true and false. Expressions are ignored. Pure.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _REAL = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?")
 _MOST_LINES = 10_000
 _LONGEST = 64 * 1024
-"""Characters of a line; a longer one (a job's environment can be) is none that we look for."""
+"""The longest line that is read, in characters; a longer one, such as a job's environment, is not needed."""
 
 
 def parse(text: str) -> dict[str, Value]:
-    """The plain values by their names in small letters, since names are the same in capitals. Of two, the later one counts."""
+    """The literals by name in lower case, since names are case-insensitive. Of duplicates the last one counts."""
     found: dict[str, Value] = {}
     for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]:
         match = _LINE.fullmatch(line) if len(line) <= _LONGEST else None
@@ -37,7 +37,7 @@ def parse(text: str) -> dict[str, Value]:
 
 def _value(text: str) -> Value | None:
     if string := _STRING.fullmatch(text):
-        # In this form a backslash is one, but before a quotation mark.
+        # In this format a backslash is literal except before a quotation mark.
         return string[1].replace('\\"', '"')
     if _INTEGER.fullmatch(text):
         return int(text)
@@ -47,12 +47,12 @@ def _value(text: str) -> Value | None:
 
 
 def string(ad: Mapping[str, Value], name: str) -> str:
-    """An attribute as text of at most 1024 characters; empty where there is none."""
+    """An attribute as text of at most 1024 characters; empty if it is missing."""
     value = ad.get(name.lower(), "")
     return str(value)[:1024] if isinstance(value, (str, int)) else ""
 
 
 def number(ad: Mapping[str, Value], name: str) -> int:
-    """An attribute that is a number, without its fraction; 0 where there is none, or one below."""
+    """A numeric attribute, rounded down; 0 if it is missing or negative."""
     value = ad.get(name.lower(), 0)
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1 << 60 else 0

@@ -1,7 +1,7 @@
-"""What HTCondor says of a job: who it is, what it asks for, what it was given.
+"""Reads HTCondor's description of a job: its identity, request and allocation.
 
 The starter writes the job's and the slot's ClassAds into the job's folder, and names them in variables (HTCondor's manual,
-"Services for Running Jobs"). They are the job's user's to change, as the variables are.
+"Services for Running Jobs"). The user can change them, and the variables.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _OF_THE_JOB = {
     "restarts": "NumJobStarts",
 }
 _OF_THE_SLOT = {"queue": "DayflyQueue", "node": "Machine", "slot": "Name"}
-_WISHES = {"image": "VMImage", "boot": "VMBoot", "network": "VMNetwork", "share": "VMShare"}
+_REQUESTS = {"image": "VMImage", "boot": "VMBoot", "network": "VMNetwork", "share": "VMShare"}
 
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
-    """The job. Raises `Refused` where HTCondor did not describe it."""
+    """The job. Raises `Refused` if HTCondor did not describe it."""
     job = _ad(variables, b"_CONDOR_JOB_AD")
     slot = _ad(variables, b"_CONDOR_MACHINE_AD")
     identity = {"job": f"{string(job, 'ClusterId')}.{string(job, 'ProcId') or '0'}"}
@@ -55,13 +55,13 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
 
 
 def asked(request: Request, job: Mapping[str, Value]) -> Request:
-    """The hook's words, with what the job's ClassAd asks for."""
-    wishes = {name: text for name, attribute in _WISHES.items() if (text := string(job, attribute))}
-    return replace(request, **wishes)  # type: ignore[arg-type]  # each of them is a text
+    """The hook's request, with the attributes of the job's ClassAd."""
+    requests = {name: text for name, attribute in _REQUESTS.items() if (text := string(job, attribute))}
+    return replace(request, **requests)  # type: ignore[arg-type]  # all of them are texts
 
 
 def allocation(job: Mapping[str, Value], slot: Mapping[str, Value], address_space: int) -> Allocation:
-    """What the slot has; where it does not say so, what the job asked for. `address_space` is in bytes, -1: no limit."""
+    """The slot's resources, or what the job requested if the slot does not say. `address_space` is in bytes, -1: no limit."""
     cpus = number(slot, "Cpus") or number(job, "RequestCpus")
     memory = number(slot, "Memory") or number(job, "RequestMemory")
     return Allocation(max(cpus, 1), memory * _MIB, own=True, address_space=max(address_space, 0))
@@ -70,7 +70,7 @@ def allocation(job: Mapping[str, Value], slot: Mapping[str, Value], address_spac
 def _ad(variables: Mapping[bytes, bytes], name: bytes) -> dict[str, Value]:
     path = os.fsdecode(variables.get(name, b""))
     if not path:
-        raise Refused(f"HTCondor does not say {name.decode()}", "the job shell is the starter's to call, not a person's")
+        raise Refused(f"HTCondor did not set {name.decode()}", "the job shell is called by the starter, not by users")
     try:
         return parse(files.read(Path(path), _LIMIT).decode(errors="replace"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a site adds to HTCondor's configuration, rendered from its settings. Pure."""
+"""Renders a site's HTCondor configuration from its settings. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MIB = 1024**2
 _NATIVE = 'isUndefined(VMImage) || VMImage == "none"'
 _NAMED = "VMImage"
 HEAD = f"# {hooks.made_by('htcondor')}.\n"
-"""The first line of our files of configuration."""
+"""The first line of our configuration files."""
 WRAPPER, CONFIGURATION, SUBMIT = "wrapper", "50-dayfly.conf", "50-dayfly-submit.conf"
 
 
 def files(settings: Settings, program: str, settings_file: str, folder: str) -> Mapping[str, str]:
-    """The texts by their names. `folder` is where the hosts have the wrapper."""
+    """The files by name. `folder` is the wrapper's on the hosts."""
     wrapper = hooks.filled(
         __package__,
         "wrapper.sh",
@@ -35,19 +35,19 @@ def files(settings: Settings, program: str, settings_file: str, folder: str) -> 
 
 
 def submit(settings: Settings) -> str:
-    """What condor_schedd refuses when a job is submitted: what no job of this site may have, whatever its queue.
+    """The requirements that condor_schedd checks at submission: the limits for all jobs of this site, in any queue.
 
-    The queue is the slot's, which is known when the job starts; so what is refused here is what none of them allows.
+    The queue is the slot's, which is known only when the job starts; so only what no queue allows is refused here.
     """
     requirements = {"DayflyImage": _image(settings), "DayflyMemory": _memory(settings)}
     names = " ".join(name for name, text in requirements.items() if text)
     if not names:
-        return "# every image is allowed, and any memory: nothing is refused when a job is submitted\n"
+        return "# all images and any memory are allowed: nothing is refused at submission\n"
     return f"SUBMIT_REQUIREMENT_NAMES = $(SUBMIT_REQUIREMENT_NAMES) {names}\n" + "".join(requirements.values())
 
 
 def _memory(settings: Settings) -> str:
-    """The memory that no machine has; empty: there is none such."""
+    """The requirement on memory; empty if there is no limit."""
     limits = [policy.rules(settings, name).memory for name in ("", *settings.batch_queues)]
     if not all(limits):
         return ""
@@ -59,7 +59,7 @@ SUBMIT_REQUIREMENT_DayflyMemory_REASON = {_quoted(f"dayfly: {policy.too_much('th
 
 
 def _image(settings: Settings) -> str:
-    """The images that no machine has; empty: there are none such."""
+    """The requirement on images; empty if all are allowed."""
     patterns = {tuple(settings.batch_images), *(tuple(queue.images) for queue in settings.batch_queues.values() if queue.images)}
     if () in patterns:
         return ""
@@ -76,7 +76,7 @@ SUBMIT_REQUIREMENT_DayflyImage_REASON = {reason}
 def _expression(glob: str) -> str:
     """A pattern of `batch.images` as a regular expression, for a name with its library or, for the system's, without.
 
-    It may let pass what the host refuses, and never refuses what the host lets pass.
+    It may accept what the host refuses, but never refuses what the host accepts.
     """
     whole = re.sub(r"\[[^\]]*\]", "?", glob if "/" in glob else f"system/{glob}")
     words = {"*": ".*", "?": "."}

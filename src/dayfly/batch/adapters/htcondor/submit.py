@@ -1,4 +1,4 @@
-"""A job's description in HTCondor's words, and its answers. Pure.
+"""Renders a job for HTCondor, and reads its answers. Pure.
 
 Sources: condor_submit(1), condor_q(1), condor_history(1); of HTCondor's manual "Submitting a Job" and "Job ClassAd Attributes".
 """
@@ -27,20 +27,20 @@ _STATES = {
     "6": State.RUNNING,
     "7": State.SUSPENDED,
 }
-"""JobStatus, but for 5, which is held."""
+"""JobStatus, except for 5 (held)."""
 _TIMED_OUT = 124
-"""The status of a job that was removed for its `time`, as `dayfly run --timeout` has it."""
+"""The exit status of a job that was removed for its `time`, as with `dayfly run --timeout`."""
 _OVER_TIME = re.compile(r"The job attribute PeriodicRemove expression .*JobCurrentStartDate.* evaluated to TRUE")
-"""The reason for which condor_schedd removed a job by what `render` says."""
+"""The reason for a job that condor_schedd removed by the expression of `render`."""
 _BY_ITS_USER = ("1", "15")
-"""HoldReasonCode of jobs that somebody holds, or that were submitted so; all others are faults."""
+"""HoldReasonCode of jobs that a user holds, or that were submitted on hold; all others are faults."""
 
 
 def render(job: JobSpec) -> str:
     """The submit description. Files are not transferred: the job runs in its own directory, as under other batch systems."""
     index = "$INT(DayflyTask)"
     output, errors = rendering.outputs(job, "$(Cluster)", index)
-    together = ["exec 2>&1"] if job.joins_errors else []  # the starter opens a file that is named twice twice
+    together = ["exec 2>&1"] if job.joins_errors else []  # the starter would open a file that is given twice two times
     line = _one_line([*only_in_a_machine(job), *together, *commands(job, "$1")])
     said = {
         "universe": "vanilla",
@@ -67,35 +67,36 @@ def render(job: JobSpec) -> str:
 
 
 def _one_line(lines: list[str]) -> str:
-    """The same for a shell in one line, since a submit description has no lines within a value."""
+    """The same shell commands in one line, since a value in a submit description cannot have several lines."""
     text = "; ".join(lines)
-    # The lines of a word begin with '' (rendering.quoted), all of them within quotes.
+    # Continuation lines of a word begin with '' (rendering.quoted), all of them within quotes.
     line = text.replace("\n''", f"'\"${_NEWLINE}\"'")
     defined = f"{_NEWLINE}=$(printf '\\n.'); {_NEWLINE}=${{{_NEWLINE}%.}}; "
     return (defined if line != text else "") + line
 
 
 def _arguments(line: str, rest: str) -> str:
-    """`-c LINE` and what comes behind it in the new syntax of `arguments`, without anything in the line that means something to
-    condor_submit (`$(NAME)`, `$ENV(NAME)`) or to condor_schedd when it has found a slot (`$$(NAME)`)."""
-    plain = re.sub(r"\$(?=\$)", "$''", line)  # two of them are only within quotes
+    """`-c LINE` and the rest in the new syntax of `arguments`, with everything escaped in the line that condor_submit (`$(NAME)`,
+    `$ENV(NAME)`) or condor_schedd (`$$(NAME)`) would expand.
+    """
+    plain = re.sub(r"\$(?=\$)", "$''", line)  # two of them occur only within quotes
     word = plain.replace("'", "''").replace('"', '""').replace("$", "$(DOLLAR)")
     return f"\"-c '{word}'{rest}\""
 
 
 def number(answer: str) -> str:
-    """The cluster's number in what `condor_submit -terse` says: its first and its last job. Raises `Refused`."""
+    """The cluster's number in the output of `condor_submit -terse`: its first and its last job. Raises `Refused`."""
     return number_in(answer, _NUMBER, "condor_submit")
 
 
 def ask(number: str) -> list[str]:
-    """The command that says where a job is."""
+    """The command that prints a job's state."""
     return ["condor_q", number, "-af", "ProcId", "JobStatus", "HoldReasonCode"]
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what that command says. What it does not list has ended. Raises `NoAnswer` when it failed."""
-    del number  # nothing is said of others
+    """The job's state by that command's output. A job that is not listed has ended. Raises `NoAnswer` if the command failed."""
+    del number  # only this job is listed
     if status != 0:
         raise NoAnswer("condor_q")
     rows = [line.split() for line in answer.splitlines()]
@@ -108,17 +109,17 @@ def _state(status: str, reason: str) -> State:
     return _STATES.get(status, State.RUNNING)
 
 
-_TOLD = ("ExitBySignal", "ExitSignal", "ExitCode", "RemoveReason")
+_STATUS_ATTRIBUTES = ("ExitBySignal", "ExitSignal", "ExitCode", "RemoveReason")
 
 
-def told(number: str, tasks: int) -> list[str]:
-    """The command that says how a job ended, as long as HTCondor keeps that."""
-    return ["condor_history", number, "-limit", str(tasks), "-af", "ProcId", *_TOLD]
+def ask_status(number: str, tasks: int) -> list[str]:
+    """The command that prints how a job ended, as long as HTCondor has its history."""
+    return ["condor_history", number, "-limit", str(tasks), "-af", "ProcId", *_STATUS_ATTRIBUTES]
 
 
 def status(answer: str, number: str, tasks: int) -> int | None:
-    """How the ended job ended, by what that command says: the status of the first task that failed. A removed job has none,
-    but for one that was removed for its time.
+    """The exit status by that command's output: that of the first task that failed. A removed job has none, unless it was removed
+    for its time.
     """
     del number
     rows = [line.split(maxsplit=4) for line in answer.splitlines()]

@@ -1,3 +1,3 @@
-"""PBS (OpenPBS, PBS Professional): `hook.PY` runs inside its daemons and puts the job shell in the place of a job's shell, `job`
-reads what PBS says of a job, `setup` renders what a site configures, and `apply` does that by qmgr.
+"""PBS (OpenPBS, PBS Professional): `hook.PY` runs inside its daemons and replaces a job's shell by the job shell, `job` reads
+PBS's description of a job, `setup` renders the site's configuration, and `apply` applies it by qmgr.
 """

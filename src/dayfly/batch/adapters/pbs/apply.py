@@ -1,7 +1,7 @@
-"""Doing what `setup` renders, by qmgr. What is there already stays; the hook is imported anew each time.
+"""Applies what `setup` renders, by qmgr. Existing resources stay; the hook is imported again each time.
 
-It takes root on the server's host, who is a manager of PBS too: qmgr itself writes a hook's text into the server's folder
-(OpenPBS, src/cmds/qmgr.c), and says by its status whether there is such a resource or hook.
+It needs root on the server's host, who must be a manager of PBS too: qmgr itself writes a hook's text into the server's folder
+(OpenPBS, src/cmds/qmgr.c), and its exit status says whether a resource or hook exists.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from dayfly.batch.adapters.pbs import setup
 from dayfly.errors import ProgramMissing
 from dayfly.settings import Settings
 
-_HINT = "as root, and as a manager of PBS, on its server's host"
+_HINT = "run it as root, as a manager of PBS, on its server's host"
 _CONFIGURATION = "/etc/pbs.conf"
 _EXEC = "/opt/pbs"
-"""Where OpenPBS's packages put it."""
+"""The folder of OpenPBS's packages."""
 
 
 def do(settings: Settings, program: str, settings_file: str) -> list[str]:
-    """Do it: what qmgr was told, in lines. Raises `ProgramFailed`, and `ProgramMissing` without a PBS."""
+    """Apply it. Returns the commands given to qmgr. Raises `ProgramFailed`, and `ProgramMissing` without a PBS."""
     qmgr = _program()
-    told = [command for name, command in setup.wishes().items() if not _there(qmgr, "resource", name)]
+    commands = [command for name, command in setup.requests().items() if not _there(qmgr, "resource", name)]
     if not _there(qmgr, "hook", setup.HOOK):
-        told.append(f"create hook {setup.HOOK}")
-    for command in told:
+        commands.append(f"create hook {setup.HOOK}")
+    for command in commands:
         _tell(qmgr, command)
     with tempfile.TemporaryDirectory(prefix="dayfly-") as folder:
         path = Path(folder) / setup.FILE
         path.write_text(setup.hook(settings, program, settings_file))
         for command in setup.settings_of_hook(str(path)):
             _tell(qmgr, command)
-    return [*told, *setup.settings_of_hook(setup.FILE)]
+    return [*commands, *setup.settings_of_hook(setup.FILE)]
 
 
 def exec_folder(configuration: str) -> str:
-    """The folder that PBS is installed in, as its configuration (pbs.conf) says. Pure."""
+    """The folder that PBS is installed in, by its configuration (pbs.conf). Pure."""
     pairs = [line.split("#")[0].partition("=") for line in configuration.splitlines()]
     said = [value.strip() for name, _, value in pairs if name.strip() == "PBS_EXEC"]
     return said[-1] if said and said[-1].startswith("/") else _EXEC
 
 
 def _program() -> str:
-    """The path of qmgr, which is in PBS's own folder, and that is on few PATHs: sudo leaves it out."""
+    """The path of qmgr. It is in PBS's own folder, which sudo removes from PATH."""
     try:
         return process.find("qmgr", "openpbs-client")
     except ProgramMissing:

@@ -1,4 +1,4 @@
-"""What a job asks PBS for: to start it again elsewhere."""
+"""Calls to PBS for a job: requeue it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dayfly.errors import DayflyError, ProgramFailed
 
 
 class Calls:
-    """About one job. `variables` are the job's."""
+    """Calls for one job. `variables` are the job's."""
 
     requeue_status: int | None = None
 
@@ -27,17 +27,17 @@ class Calls:
         }
 
     def show(self, text: str) -> None:
-        """A job's comment is an operator's to set, and there is no attribute of a running job that its user may."""
+        """Does nothing: only operators may set a job's comment, and users cannot set any attribute of a running job."""
 
-    def settle(self) -> None:
-        """Nothing is under way."""
+    def flush(self) -> None:
+        """Nothing was started."""
 
     def requeue(self) -> str:
-        """Put the job back into the queue, or why that cannot be done: PBS lets its operators do so."""
+        """Requeue the job, or return why that is not possible: PBS allows it to operators only."""
         if not self._job:
-            return "PBS does not say which job this is"
+            return "PBS did not set the job's id"
         command = ["env", f"PATH={self._environment['PATH']}", "qrerun", self._job]
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by which the job may be ended as soon as it is back in the queue
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # PBS may end the job with it as soon as it is requeued
         try:
             process.run(command, env=self._environment)
         except ProgramFailed as error:

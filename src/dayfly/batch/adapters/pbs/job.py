@@ -1,7 +1,7 @@
-"""What PBS says of a job: who it is, what it was given.
+"""Reads PBS's description of a job: its identity and its allocation.
 
-The variables are those of qsub(1B), "Environment Variables", and of the PBS Professional User's Guide. A user can change them, so
-they say what a record shows; CPUs and memory come as the hook's words, which are PBS's own.
+The variables are those of qsub(1B), "Environment Variables", and of the PBS Professional User's Guide. Users can change them, so
+they are used only for the record; CPUs and memory come from the hook's request, which is PBS's own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NODES_LIMIT = 1024**2
 
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
-    """The job, or one of its tasks, as the hook's words and its variables say it. Raises `Refused`."""
+    """The job, or one of its tasks, from the hook's request and the variables. Raises `Refused`."""
     check_whole(request.share)
     identity = said.identity(variables, _IDENTITY)
     return BatchJob(
@@ -48,21 +48,21 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
 
 
 def allocation(request: Request, variables: Mapping[bytes, bytes], address_space: int) -> Allocation:
-    """What the job has on this host; `address_space` is its limit in bytes (-1: none), which vmem and pvmem set."""
+    """The job's allocation on this host; `address_space` is its limit in bytes (-1: none), which vmem and pvmem set."""
     cpus = request.cpus_per_task or said.number(variables, b"NCPUS")
     return Allocation(cpus, request.memory_mib * _MIB, own=True, address_space=max(address_space, 0))
 
 
 def hosts(nodes: bytes) -> int:
-    """How many hosts a node file names: one a line, as often as processes are to run there. Pure."""
+    """The number of hosts in a node file: one in each line, repeated for each process. Pure."""
     return len({line.strip() for line in nodes.split(b"\n")} - {b""})
 
 
 def folders(variables: Mapping[bytes, bytes]) -> tuple[Folder, ...]:
-    """What pbs_mom made for the job: its folder for temporary files, and the one of a job with a private sandbox."""
+    """The folders that pbs_mom made for the job: for temporary files, and that of a private sandbox."""
     made = [os.fsdecode(variables.get(name, b"")) for name in (b"TMPDIR", b"PBS_JOBDIR")]
     number = os.fsdecode(variables.get(b"PBS_JOBID", b""))
-    # Without the job's number it is the user's home folder, or what the user says TMPDIR is.
+    # Without the job's number in it, it is the user's home folder, or the user's own TMPDIR.
     return tuple(
         Folder(path)
         for path in dict.fromkeys(made)

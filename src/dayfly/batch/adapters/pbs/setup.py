@@ -1,4 +1,4 @@
-"""What a site adds to PBS's configuration, rendered from its settings. Pure."""
+"""Renders a site's PBS configuration from its settings. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ HOOK = "dayfly"
 FILE = "dayfly_hook.py"
 EVENTS = "queuejob,execjob_launch"
 ORDER = 900
-"""Hooks of the site's own have their turn before: ours changes what is launched, and has to see the last of it."""
+"""The site's own hooks run before: ours replaces what is launched, so it must be the last."""
 
 
 def files(settings: Settings, program: str, settings_file: str) -> Mapping[str, str]:
-    """The texts by their names: the hook, and what qmgr is told."""
+    """The files by name: the hook, and the commands for qmgr."""
     return {FILE: hook(settings, program, settings_file), "qmgr": "".join(f"{line}\n" for line in commands(FILE))}
 
 
 def hook(settings: Settings, program: str, settings_file: str) -> str:
-    """The hook's whole text."""
+    """The hook's text."""
     content = resources.files(__package__).joinpath("hook.PY").read_text()
     words = {
         "@PROGRAM@": repr(program),
@@ -36,13 +36,13 @@ def hook(settings: Settings, program: str, settings_file: str) -> str:
     return content
 
 
-def wishes() -> Mapping[str, str]:
-    """What creates each resource that jobs can ask for, by its name. Without the flag m the hosts' hooks do not see it."""
-    return {f"vm_{wish}": f"create resource vm_{wish} type=string,flag=m" for wish in hooks.WISHES}
+def requests() -> Mapping[str, str]:
+    """The command that creates each resource, by its name. Without the flag m the hosts' hooks do not see it."""
+    return {f"vm_{request}": f"create resource vm_{request} type=string,flag=m" for request in hooks.REQUESTS}
 
 
 def settings_of_hook(file: str) -> list[str]:
-    """What qmgr is told of the hook, which is there already; `file` holds its text."""
+    """The commands for an existing hook; `file` has its text."""
     return [
         f'set hook {HOOK} event = "{EVENTS}"',
         f"set hook {HOOK} order = {ORDER}",
@@ -52,5 +52,5 @@ def settings_of_hook(file: str) -> list[str]:
 
 
 def commands(file: str) -> list[str]:
-    """All that qmgr is told where nothing of it is there yet."""
-    return [*wishes().values(), f"create hook {HOOK}", *settings_of_hook(file)]
+    """All commands for a new installation."""
+    return [*requests().values(), f"create hook {HOOK}", *settings_of_hook(file)]

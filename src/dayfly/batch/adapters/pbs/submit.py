@@ -1,4 +1,4 @@
-"""A job's description in the words of PBS (OpenPBS, PBS Professional), and its answers. Pure. Sources: qsub(1B), qstat(1B)."""
+"""Renders a job for PBS (OpenPBS, PBS Professional), and reads its answers. Pure. Sources: qsub(1B), qstat(1B)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dayfly.batch.submission.tasks import by_brackets
 SUBMIT = ("qsub",)
 MARKS = ("qsub", "pbs_rstat")
 _INDEX = "^array_index^"
-"""What PBS puts a task's number in the place of, in the path of its output (User's Guide, "Job Arrays")."""
+"""The placeholder for a task's number in the path of its output (User's Guide, "Job Arrays")."""
 task = by_brackets
 number = qsub.number
 state = qsub.state
@@ -20,7 +20,9 @@ Guide of PBS Professional, "Job Exit Codes")."""
 
 
 def render(job: JobSpec) -> str:
-    """The script for `qsub`. The job starts in its user's home folder, so the one that it is to run in is shared and entered."""
+    """The script for `qsub`. PBS starts the job in the home folder, so its own directory is shared, and the script
+    changes to it.
+    """
     folders = ",".join((job.directory, *job.shares))
     output, errors = rendering.outputs(job, "", _INDEX if _several(job) else str(job.first))
     said = {
@@ -47,30 +49,30 @@ def render(job: JobSpec) -> str:
 
 
 def _several(job: JobSpec) -> bool:
-    """Whether it is an array for PBS too: one of a single task is none there (`-J 1-1` is refused), and a job of its own."""
+    """Whether it is an array for PBS: an array of one task is refused there (`-J 1-1`), and is submitted as a plain job."""
     return job.last > job.first
 
 
 def outputs(job: JobSpec, number: str) -> tuple[str, str]:
-    """Where the description does not say, as PBS calls them itself: it has no word for a job's number in a name that is given."""
+    """The output files, by default with PBS's own names: a given name cannot contain the job's number."""
     output, errors = rendering.of_tasks(job, number)
     name = f"{qsub.sequence(number)}{'.{task}' if _several(job) else ''}"
     return output if job.output else f"{job.name}.o{name}", errors if job.errors else f"{job.name}.e{name}"
 
 
 def ask(number: str) -> list[str]:
-    """The command that says where a job is."""
+    """The command that prints a job's state."""
     return ["qstat", "-f", number]
 
 
-def told(number: str, tasks: int) -> list[str]:
-    """The command that says how a job ended, where PBS keeps that (`job_history_enable`); of an array, how each task did."""
+def ask_status(number: str, tasks: int) -> list[str]:
+    """The command that prints how a job ended, if PBS has a history (`job_history_enable`); for an array, each task."""
     del tasks
     return ["qstat", "-x", "-f", *(["-t"] if "[]" in number else []), number]
 
 
 def status(answer: str, number: str, tasks: int) -> int | None:
-    """How the ended job ended, by what that command says."""
+    """The exit status of an ended job by that command's output."""
     return qsub.status(answer, number, tasks, _ENDED)
 
 

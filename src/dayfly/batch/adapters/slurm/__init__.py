@@ -1,1 +1,3 @@
-"""Slurm: `job` reads what it gave a task, `setup` renders what a site configures. The plugin in `spank/` calls the job shell."""
+"""Slurm: `job` reads its description of a task, `setup` renders the site's configuration. The plugin in `spank/` calls the job
+shell.
+"""

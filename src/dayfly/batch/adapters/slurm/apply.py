@@ -1,4 +1,4 @@
-"""Bringing what `setup` renders into a Slurm's folder: what of slurm.conf is the site's, and what stands against ours."""
+"""Installs what `setup` renders in Slurm's folder, and finds conflicts with the site's own slurm.conf."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dayfly.settings import Settings
 from dayfly.values import dataclass
 
 BLOCK = Block("slurm")
-_CONF = "--conf names slurm.conf"
+_CONF = "give the path of slurm.conf with --conf"
 _SETTING = re.compile(r"^\s*(\w+)\s*=\s*(.*?)\s*(?:#.*)?$")
 _INCLUDE = re.compile(r"^\s*include\s+(\S+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where everything is: slurm.conf, and on the nodes the plugin, the program and the site's settings (empty: the usual)."""
+    """The paths: slurm.conf, and on the nodes the plugin, the program and the site's settings (empty: the default)."""
 
     conf: Path
     plugin: str
@@ -29,18 +29,18 @@ class Wanted:
 
 
 def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, Made]:
-    """The files to write, slurm.conf last; those that are as they should be are left out.
+    """The files to write, slurm.conf last, without those that are up to date.
 
-    Raises `FileErrors` with everything that stands against it.
+    Raises `FileErrors` with all conflicts.
     """
-    folder, mistakes = wanted.conf.parent, list[FieldError]()
-    text = read(wanted.conf, mistakes, _CONF)
-    said = _said(BLOCK.without(text, wanted.conf, mistakes), folder, mistakes)
+    folder, errors = wanted.conf.parent, list[FieldError]()
+    text = read(wanted.conf, errors, _CONF)
+    said = _said(BLOCK.without(text, wanted.conf, errors), folder, errors)
     plugstack = Path(said.get("plugstackconfig", str(folder / "plugstack.conf")))
-    lines = _lines(said, setup.wanted(settings, folder), mistakes)
-    hint = "`make -C spank install` puts the plugin there; --plugin names another place"
-    check_there(wanted.plugin, hint, mistakes)
-    check_there(wanted.program, "--program says where the nodes have dayfly", mistakes)
+    lines = _lines(said, setup.wanted(settings, folder), errors)
+    hint = "install it with `make -C spank install`, or give its path with --plugin"
+    check_there(wanted.plugin, hint, errors)
+    check_there(wanted.program, "give the path of dayfly on the nodes with --program", errors)
     new = {
         folder / "job_submit.lua": Made(setup.job_submit(settings)),
         folder / setup.EPILOG: Made(setup.epilog(wanted.program), 0o755),
@@ -48,51 +48,51 @@ def plan(wanted: Wanted, settings: Settings) -> Mapping[Path, Made]:
     if prolog := setup.prolog(settings):
         new[folder / setup.PROLOG] = Made(prolog, 0o755)
     for path in new:
-        check_made(path, "slurm", mistakes)
-    new[plugstack] = Made(_plugstack(wanted, settings, plugstack, said.get("taskprolog", ""), mistakes))
+        check_made(path, "slurm", errors)
+    new[plugstack] = Made(_plugstack(wanted, settings, plugstack, said.get("taskprolog", ""), errors))
     new[wanted.conf] = Made(BLOCK.within(text, lines))
-    if mistakes:
-        raise FileErrors(folder, mistakes)
+    if errors:
+        raise FileErrors(folder, errors)
     return changed(new)
 
 
-def _lines(said: Mapping[str, str], wanted: Mapping[str, str], mistakes: list[FieldError]) -> list[str]:
-    """What slurm.conf lacks of what is wanted."""
+def _lines(said: Mapping[str, str], wanted: Mapping[str, str], errors: list[FieldError]) -> list[str]:
+    """The wanted lines that are missing in slurm.conf."""
     lacking = [name for name in wanted if not said.get(name.lower())]
     plugins = said.get("jobsubmitplugins", "")
     if plugins and "lua" not in [plugin.removeprefix("job_submit/") for plugin in plugins.split(",")]:
-        mistakes.append(FieldError("slurm.conf", f"JobSubmitPlugins={plugins}", f"make it JobSubmitPlugins={plugins},lua"))
+        errors.append(FieldError("slurm.conf", f"JobSubmitPlugins={plugins}", f"change it to JobSubmitPlugins={plugins},lua"))
     for name in ("Prolog", "Epilog"):
         if name in wanted:
             ours = Path(wanted[name])
-            is_free(name, said.get(name.lower(), ""), ours, "slurm.conf", mistakes, known_by=ours.name)
+            is_free(name, said.get(name.lower(), ""), ours, "slurm.conf", errors, known_by=ours.name)
     tracking = said.get("proctracktype", "")
     if tracking != "proctrack/cgroup":
-        hint = "with ProctrackType=proctrack/cgroup, suspending and killing reach everything"
-        mistakes.append(FieldError("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not said", hint))
+        hint = "set ProctrackType=proctrack/cgroup, so that suspend and kill reach all processes"
+        errors.append(FieldError("slurm.conf", f"ProctrackType={tracking}" if tracking else "ProctrackType is not set", hint))
     return [f"{name}={wanted[name]}" for name in lacking]
 
 
 def task_prolog(conf: Path) -> str:
-    """The TaskProlog of a slurm.conf; empty where it has none, or is not there."""
+    """The TaskProlog in a slurm.conf; empty if there is none, or no such file."""
     return _said(read(conf, []), conf.parent, []).get("taskprolog", "")
 
 
-def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, mistakes: list[FieldError]) -> str:
-    text = read(path, mistakes)
-    if "dayfly_spank.so" in BLOCK.without(text, path, mistakes):
-        mistakes.append(FieldError(path.name, "names dayfly_spank.so already", "remove that line"))
+def _plugstack(wanted: Wanted, settings: Settings, path: Path, task_prolog: str, errors: list[FieldError]) -> str:
+    text = read(path, errors)
+    if "dayfly_spank.so" in BLOCK.without(text, path, errors):
+        errors.append(FieldError(path.name, "already has a line for dayfly_spank.so", "remove that line"))
     line = setup.plugstack(settings, wanted.plugin, wanted.program, wanted.settings_file, task_prolog)
     return BLOCK.within(text, [line.rstrip("\n")])
 
 
-def _said(text: str, folder: Path, mistakes: list[FieldError]) -> dict[str, str]:
-    """The settings outside of our block, also those of included files, by their names in small letters."""
+def _said(text: str, folder: Path, errors: list[FieldError]) -> dict[str, str]:
+    """The settings outside of our block, including those of included files, by name in lower case."""
     said: dict[str, str] = {}
     for line in text.splitlines():
         included, setting = _INCLUDE.match(line), _SETTING.match(line)
         if included:
-            said |= _said(read(folder / included[1], mistakes, _CONF), folder, mistakes)
+            said |= _said(read(folder / included[1], errors, _CONF), folder, errors)
         elif setting:
             said[setting[1].lower()] = setting[2].strip('"')
     return said

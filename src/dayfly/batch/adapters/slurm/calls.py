@@ -1,4 +1,4 @@
-"""What a node asks slurmctld about a job, as the job's user: to show a comment, to put it back into the queue."""
+"""Calls to slurmctld for a job, as the job's user: show a comment, requeue the job."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ exec scontrol update JobId="$1" Comment="${before:+$before }[dayfly $2]"
 
 
 class Calls:
-    """About one job. `variables` are the job's."""
+    """Calls for one job. `variables` are the job's."""
 
     requeue_status: int | None = None
 
-    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 (as other batch systems' are made)
+    def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 (the same for all systems)
         said = job.identity
         array = f"{said['array_job']}_{said['array_task']}" if "array_task" in said and "array_job" in said else ""
         self._job = array or said.get("job", "")
@@ -34,43 +34,45 @@ class Calls:
         self._first = self._batch or said.get("task", "0") == "0"
         self._node = said.get("node", "")
         self._queue = job.queue
-        # The plugin says where Slurm's commands and configuration are. The job's own variables could name others.
+        # The plugin gives the paths of Slurm's commands and configuration. The job's own variables could name others.
         self._environment = {"LC_ALL": "C.UTF-8"} | {
             name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ
         }
         self._note = Note(self._environment)
 
     def show(self, text: str) -> None:
-        """Add to the job's comment what is in brackets; what the user's own says stays. It runs when the job leaves CPU time."""
+        """Append the text in brackets to the job's comment; the user's own comment stays. It runs when the job leaves
+        CPU time.
+        """
         if not self._first or not self._job:
             return
         command = ["sh", "-c", _COMMENT, "sh", self._job, text]
         self._note.begin(command)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the note is there."""
-        self._note.settle()
+        self._note.flush()
 
     def requeue(self) -> str:
-        """Put the job back into the queue, and leave this node out the next time; or why that cannot be done.
+        """Requeue the job, and exclude this node; or return why that is not possible.
 
-        Slurm ends what the job has here: TERM at once, and KILL after its KillWait.
+        Slurm ends the job's processes here: TERM at once, and KILL after its KillWait.
         """
         if not self._batch:
-            return "Slurm puts only batch jobs back"
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which is inherited by what is called here
+            return "Slurm requeues only batch jobs"
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the commands that are called here
         try:
             self._call("scontrol", "requeue", self._job)
         except ProgramFailed as error:
             return "Slurm says: " + (error.tail.splitlines() or [str(error.status)])[-1]
         except (DayflyError, OSError) as error:
             return str(error)
-        with contextlib.suppress(DayflyError, OSError):  # then it may come back to this node: the number of times is bounded
+        with contextlib.suppress(DayflyError, OSError):  # then it may come back to this node: the number of restarts is limited
             self._avoid()
         return ""
 
     def _avoid(self) -> None:
-        """Leave this node out, where the job does not want it by name and others remain."""
+        """Exclude this node, unless the job requests it by name or no other node remains."""
         excluded, _, wanted = self._call("squeue", "--noheader", f"--jobs={self._job}", "--format=%x|%n").partition("|")
         leave_out = {*self._names(excluded), self._node}
         there = self._call("sinfo", "--noheader", "--Node", "--responding", f"--partition={self._queue}", "--format=%N").split()
@@ -78,7 +80,7 @@ class Calls:
             self._call("scontrol", "update", f"JobId={self._job}", f"ExcNodeList={','.join(sorted(leave_out))}")
 
     def _names(self, nodes: str) -> list[str]:
-        """Nodes as Slurm writes them, like `n[1-3]`, one by one."""
+        """The single nodes of a Slurm host list, like `n[1-3]`."""
         return [] if nodes in ("", "(null)") else self._call("scontrol", "show", "hostnames", nodes).split()
 
     def _call(self, *command: str) -> str:

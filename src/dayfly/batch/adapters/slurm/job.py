@@ -1,7 +1,7 @@
-"""What Slurm says of a task: who it is, what it was given. Pure.
+"""Reads Slurm's description of a task: its identity and its allocation. Pure.
 
-The variables are those of srun(1) and sbatch(1), "OUTPUT ENVIRONMENT VARIABLES". A user can change them, so they say what a
-record shows and never more than what the cgroup lets a task use.
+The variables are those of srun(1) and sbatch(1), "OUTPUT ENVIRONMENT VARIABLES". Users can change them, so they are used for the
+record, and never raise the allocation above the cgroup's limits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
         queue=identity.get("partition", ""),
         identity=identity,
         allocation=_allocation(request, variables, batch_step=batch_step),
-        account=identity.get("account", "") if batch_step else "",  # a step has what srun's environment said
+        account=identity.get("account", "") if batch_step else "",  # in a step it comes from srun's environment
         parallel=said.number(variables, b"SLURM_NTASKS") > 1 or said.number(variables, b"SLURM_JOB_NUM_NODES") > 1,
         several_programs=_several_programs(request),
         folders=_script_folder(request.command[0]) if batch_step else (),
@@ -70,9 +70,9 @@ def _allocation(request: Request, variables: Mapping[bytes, bytes], *, batch_ste
 
 
 def _limits(variables: Mapping[bytes, bytes]) -> dict[int, int]:
-    """The submitting process's limits. slurmstepd sets them only after the plugin had its turn, and then forgets the variables.
+    """The limits of the submitting process. slurmstepd sets them only after the plugin has run, and then removes the variables.
 
-    A U before the number says that --propagate asked for it.
+    A U before the number means that --propagate requested it.
     """
     found: dict[int, int] = {}
     for name, number in _LIMITS.items():
@@ -83,12 +83,12 @@ def _limits(variables: Mapping[bytes, bytes]) -> dict[int, int]:
 
 
 def _several_programs(request: Request) -> bool:
-    """srun --multi-prog hands over its configuration in place of a command: lines of a task's number and its program."""
+    """srun --multi-prog passes its configuration instead of a command: lines of a task's number and its program."""
     last = request.command[-1]
     return len(request.command) > 1 and "\n" in last and last.lstrip()[:1].isdigit()
 
 
 def _script_folder(command: str) -> tuple[Folder, ...]:
-    """Where slurmd keeps a batch script: `SPOOL/job00042/slurm_script`. The job has to see it."""
+    """The folder of a batch script: `SPOOL/job00042/slurm_script`. The job must see it."""
     folder, _, name = command.rpartition("/")
     return (Folder(folder, readonly=True),) if name == "slurm_script" else ()

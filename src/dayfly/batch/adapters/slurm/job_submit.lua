@@ -1,5 +1,5 @@
 -- Made by `dayfly batch setup slurm` from the site's settings; make it again when they change.
--- Refuses at submission what would be refused on the node, so that the user hears of it at once. The node decides all the same.
+-- Refuses at submission what would be refused on the node, so that the user is told at once. The node has the final decision.
 
 local library = LIBRARY
 local rules = {
@@ -10,7 +10,7 @@ local words = {
 }
 local UNSAID = 4294967294 -- how Slurm's numbers say that they are not set
 
--- What the plugin sent with the job: NAME=value, or "" where the job does not say it.
+-- A value that the plugin sent with the job as NAME=value; "" if it is not set.
 local function said(job_desc, name)
    local environment = job_desc.spank_job_env
    local size = job_desc.spank_job_env_size or 0
@@ -34,7 +34,7 @@ local function meant(image)
    return library .. "/" .. name
 end
 
--- Whether the site's library has an image, as far as this host can see: where there is no library here, the node says it.
+-- Whether the site's library has an image, as far as this host can tell: without a library here, the node checks it.
 local function there(image)
    local name = string.match(image, "^system/(.*)$")
    local file = name and io.open(library .. "/index.json")
@@ -54,7 +54,7 @@ local function there(image)
    return false
 end
 
--- MiB that the one task of a job asks for on its node; 0 where it does not say, or has more tasks than one.
+-- MiB that the only task of a job requests on its node; 0 if it requests none, or has several tasks.
 local function memory(job_desc)
    local function number(value)
       return value and value < UNSAID and value or nil
@@ -102,7 +102,7 @@ local function check(job_desc, partition)
    if not allowed then
       return refuse(rule.forbidden, about)
    end
-   -- Where all images are allowed, a name without a library may be that of an image of the user's own.
+   -- If all images are allowed, a name without a library may be an image of the user's own.
    if (#rule.images > 0 or string.find(image, "^system/")) and not there(meant(image)) then
       about.image = string.match(meant(image), "/(.*)$")
       return refuse(words.missing, about)

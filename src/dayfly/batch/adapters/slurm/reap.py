@@ -1,4 +1,4 @@
-"""What a node is left with when slurmstepd or the node itself died: machines of jobs that are gone, and their empty cgroups."""
+"""Cleans up a node after slurmstepd or the node itself died: machines of jobs that are gone, and their empty cgroups."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _JOB = re.compile(r"/slurm[^:\n]*/job_(\d+)(?:/|$)", re.MULTILINE)
 _STEPD = re.compile(r"slurmstepd: \[(\d+)\.")
 _PLACES = ("*/slurm*/uid_*/job_*", "slurm*/uid_*/job_*", "system.slice/*slurmstepd.scope/job_*")
 _AGE = 60.0
-"""Seconds that an empty cgroup may be there, since a job that is about to start has one for a moment."""
+"""Seconds that an empty cgroup may exist: a job that is about to start has one for a moment."""
 
 
 def reap(age: float = _AGE) -> list[str]:
-    """End machines, and remove empty cgroups, of jobs that nobody looks after here any more: what was done, in words."""
+    """End machines, and remove empty cgroups, of jobs without a slurmstepd. Returns lines that describe what was done."""
     alive = set(_looked_after())
     return [*_machines(alive), *_folders(alive, age)]
 
@@ -46,7 +46,7 @@ def _machines(alive: set[str]) -> Iterator[str]:
 
 
 def job_of(cgroups: str) -> str:
-    """The Slurm job that a process belongs to, by its /proc/PID/cgroup; empty: none."""
+    """The Slurm job of a process, by its /proc/PID/cgroup; empty: none."""
     found = _JOB.search(cgroups)
     return found[1] if found else ""
 

@@ -1,4 +1,4 @@
-"""What a site adds to Slurm's configuration, rendered from its settings. Pure."""
+"""Renders a site's Slurm configuration from its settings. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EPILOG = "dayfly-epilog.sh"
 _MADE = hooks.made_by("slurm")
 _EPILOG = """\
 #!/bin/sh
-# {made}: ends what a job that is gone left on its node. A failing epilog would drain the node.
+# {made}: cleans up after a job. A failing epilog would drain the node.
 {program} batch epilog slurm >/dev/null 2>&1
 exit 0
 """
 _PROLOG = """\
 #!/bin/sh
-# {made}: makes the folders that the site's settings give a job's user, who could not make them.
+# {made}: makes the folders of the site's settings that a job's user could not make.
 # A failing prolog would drain the node.
 {folders}exit 0
 """
@@ -49,18 +49,18 @@ def files(
 
 
 def wanted(settings: Settings, folder: Path) -> Mapping[str, str]:
-    """What slurm.conf has to say."""
+    """The settings that slurm.conf must have."""
     said = {"PlugStackConfig": f"{folder}/plugstack.conf", "JobSubmitPlugins": "lua", "Epilog": f"{folder}/{EPILOG}"}
     return said | ({"Prolog": f"{folder}/{PROLOG}"} if prolog(settings) else {})
 
 
 def epilog(program: str) -> str:
-    """What a node does after a job."""
+    """The epilog, which runs on a node after a job."""
     return _EPILOG.format(made=_MADE, program=shlex.quote(program))
 
 
 def prolog(settings: Settings) -> str:
-    """What a node does before a job; empty: nothing, since users' own folders are where users can make them.
+    """The prolog, which runs on a node before a job; empty: none is needed, since users can make their folders themselves.
 
     `settings` have `{user}` in their paths.
     """
@@ -69,9 +69,9 @@ def prolog(settings: Settings) -> str:
 
 
 def plugstack(settings: Settings, plugin: str, program: str, settings_file: str, task_prolog: str = "") -> str:
-    """The plugin's line. `required`: where it is missing a job fails, rather than run on the node itself.
+    """The plugin's line. `required`: if the plugin is missing, jobs fail instead of running on the node itself.
 
-    The site's TaskProlog is named too: Slurm does not come to run it where the plugin puts the job shell in its place.
+    It names the site's TaskProlog too: Slurm does not run it where the plugin executes the job shell.
     """
     partitions = hooks.always(settings)
     words = ["required", plugin, f"dayfly={program}"]
@@ -82,7 +82,7 @@ def plugstack(settings: Settings, plugin: str, program: str, settings_file: str,
 
 
 def job_submit(settings: Settings) -> str:
-    """A job_submit.lua that refuses, when a job is submitted, what the job shell would refuse on the node."""
+    """A job_submit.lua that refuses at submission what the job shell would refuse on the node."""
     rules = {name: policy.rules(settings, name) for name in ("", *settings.batch_queues)}
     library = Library(settings.library_system, LibraryKind.SYSTEM)
     said = {
@@ -100,7 +100,7 @@ def job_submit(settings: Settings) -> str:
 
 
 def _rule(rule: Queue) -> str:
-    """What holds for a partition, as a table of Lua's, with what to tell whom it refuses."""
+    """A partition's rules as a Lua table, with the messages for refused jobs."""
     fields = {
         "vm": _quoted(rule.vm),
         "image": _quoted(rule.image),
@@ -113,7 +113,7 @@ def _rule(rule: Queue) -> str:
 
 
 def _pattern(glob: str) -> str:
-    """A pattern of `batch.images` as Lua writes it, for an image's whole name with its library."""
+    """A pattern of `batch.images` as a Lua pattern, for an image's full name with its library."""
     full = glob if "/" in glob else f"system/{glob}"
     words = {"*": ".*", "?": "."}
     return "^" + "".join(words.get(letter, letter if letter.isalnum() else f"%{letter}") for letter in full) + "$"

@@ -1,4 +1,4 @@
-"""A job's description in Slurm's words, and Slurm's answers. Pure. Sources: sbatch(1), scancel(1), sacct(1), squeue(1)."""
+"""Renders a job for Slurm, and reads its answers. Pure. Sources: sbatch(1), scancel(1), sacct(1), squeue(1)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from dayfly.batch.submission import rendering
 from dayfly.batch.submission.description import JobSpec
 from dayfly.batch.submission.rendering import mebibytes, of_tasks, script
-from dayfly.batch.submission.states import NoAnswer, State, furthest, nobody_tells, untold
+from dayfly.batch.submission.states import NoAnswer, State, furthest, no_status_query, status_unknown
 from dayfly.batch.submission.tasks import by_array, number_in
 
 SUBMIT = ("sbatch", "--parsable")
 MARKS = ("sbatch",)
 outputs = of_tasks
 task = by_array
-told, status = nobody_tells, untold
-"""How a job ended, its usage records say: sacct needs accounting, which not every site has."""
+ask_status, status = no_status_query, status_unknown
+"""The end of a job is in its usage records: sacct needs accounting, which not every site has."""
 _NUMBER = re.compile(r"([0-9]{1,12})(;[^\n]*)?\n?")
 
 
@@ -42,18 +42,20 @@ def render(job: JobSpec) -> str:
 
 
 def number(answer: str) -> str:
-    """The job's number in what `sbatch` says. Raises `Refused`."""
+    """The job's number in the output of `sbatch`. Raises `Refused`."""
     return number_in(answer, _NUMBER, "sbatch")
 
 
 def ask(number: str) -> list[str]:
-    """The command that says where jobs are: all of its caller, since of one that is forgotten it says what it says in trouble."""
+    """The command that lists the states of all jobs of the caller: for a single job that Slurm has forgotten, it fails as for any
+    other error.
+    """
     del number
     return ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%F %T %r"]
 
 
 def state(answer: str, status: int, number: str) -> State:
-    """Where the job is, by what that command says. What it does not list has ended. Raises `NoAnswer` when it failed."""
+    """The job's state by that command's output. A job that is not listed has ended. Raises `NoAnswer` if the command failed."""
     if status != 0:
         raise NoAnswer("squeue")
     rows = [line.split(maxsplit=2) for line in answer.splitlines()]

@@ -1,3 +1,3 @@
-"""Torque: `starter.sh` is pbs_mom's job starter, `filter` reads a job's wishes when it is submitted, `job` reads what Torque says
-of it, and `setup` renders what a site configures.
+"""Torque: `starter.sh` is pbs_mom's job starter, `filter` reads a job's request at submission, `job` reads Torque's description
+of the job, and `setup` renders the site's configuration.
 """

@@ -1,7 +1,7 @@
-"""What a job asks Torque for: nothing.
+"""Calls to Torque for a job: none.
 
-A job's comment is an operator's to set. `qrerun` is an operator's to call too; and as Torque does not tell a job how often it was
-started, nothing would bound how often a job comes back to a host that cannot start machines.
+Only operators may set a job's comment or call `qrerun`. And since Torque does not tell a job how often it was started, the number
+of restarts on a host that cannot start machines could not be limited.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dayfly.batch.jobshell.job import BatchJob
 
 
 class Calls:
-    """About one job."""
+    """Calls for one job."""
 
     requeue_status: int | None = None
 
     def __init__(self, job: BatchJob, variables: Mapping[bytes, bytes]) -> None:
-        """As those of other batch systems are made."""
+        """The same signature for all batch systems."""
 
     def show(self, text: str) -> None:
-        """Nothing of a running job is its user's to set."""
+        """Does nothing: users cannot set attributes of a running job."""
 
-    def settle(self) -> None:
-        """Nothing is under way."""
+    def flush(self) -> None:
+        """Nothing was started."""
 
     def requeue(self) -> str:
-        """Why the job cannot be put back."""
-        return "Torque does not put jobs back for their users"
+        """Why the job cannot be requeued."""
+        return "Torque does not allow users to requeue jobs"

@@ -1,8 +1,8 @@
-"""A job's wishes for a machine in the words that other batch systems know, `#PBS -l vm_image=debian:12`, for Torque, which knows
-no such resource: turned into variables of the job when it is submitted, by qsub's submit filter. Pure.
+"""qsub's submit filter for Torque, which does not have resources like `#PBS -l vm_image=debian:12`: requests for a machine are
+converted to variables of the job at submission. Pure.
 
-qsub gives a submit filter the script on stdin and its own arguments; what the filter writes is the script then. The arguments it
-cannot change (Torque's Administrator Guide, "Job submission filter").
+qsub passes the script on stdin and its own arguments; the filter's output becomes the script. The filter cannot change the
+arguments (Torque's Administrator Guide, "Job submission filter").
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dayfly.batch.jobshell.request import Request, parse
-from dayfly.batch.setup.hooks import WISHES
+from dayfly.batch.setup.hooks import REQUESTS
 from dayfly.errors import Refused
 from dayfly.values import dataclass
 
 _OPTIONS = "a:A:b:c:C:d:D:e:EfFhIj:J:k:K:l:L:m:M:n:N:o:p:P:q:r:S:t:T:u:v:VwW:xXz"
 """qsub(1B)."""
 _SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)([bw]?)")
-_RESOURCES = {f"vm_{wish}": f"DAYFLY_{wish.upper()}" for wish in WISHES}
+_RESOURCES = {f"vm_{request}": f"DAYFLY_{request.upper()}" for request in REQUESTS}
 _VARIABLES = {variable: name.removeprefix("vm_") for name, variable in _RESOURCES.items()}
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """The script as Torque is to get it, what its job asks for, and its queue (empty: the default one)."""
+    """The script for Torque, the job's request, and its queue (empty: the default one)."""
 
     script: str
     request: Request
@@ -34,20 +34,20 @@ class Filtered:
 
 
 def rewrite(script: str, arguments: Sequence[str]) -> Filtered:
-    """Read a script and qsub's arguments. Raises `Refused` for wishes where nothing can be made of them."""
+    """Read a script and qsub's arguments. Raises `Refused` for requests that cannot be converted."""
     given = _options(arguments)
-    for name in _wishes(given.get("l", [])):
+    for name in _requests(given.get("l", [])):
         hint = f"-v {_RESOURCES[name]}=..., or in the script: #PBS -l {name}=..."
-        raise Refused(f"Torque knows no {name} on qsub's command line", hint)
+        raise Refused(f"{name} on qsub's command line is not supported under Torque", hint)
     prefix = (given.get("C") or ["#PBS"])[-1] or "#PBS"
     lines = script.split("\n")
     said = dict(_directives(lines, prefix))
-    wishes = _wishes(text for options in said.values() for text in options.get("l", []))
-    asked = [f"{_RESOURCES[name]}={value}" for name, value in wishes.items()]
+    requests = _requests(text for options in said.values() for text in options.get("l", []))
+    asked = [f"{_RESOURCES[name]}={value}" for name, value in requests.items()]
     variables = [_items(text) for options in said.values() for text in options.get("v", [])][-1:]
     own = variables[0] if variables else []
     if asked and given.get("v"):
-        raise Refused("with -v on qsub's command line, Torque forgets the script's variables", f"add {','.join(asked)} to that")
+        raise Refused("with -v on qsub's command line, Torque ignores the script's variables", f"add {','.join(asked)} to -v")
     if asked:
         lines = _rewritten(lines, said, f"{prefix} -v {','.join([*own, *asked])}", prefix)
     queues = given.get("q") or [text for options in said.values() for text in options.get("q", [])] or [""]
@@ -57,7 +57,7 @@ def rewrite(script: str, arguments: Sequence[str]) -> Filtered:
 
 
 def _directives(lines: Sequence[str], prefix: str) -> Iterator[tuple[int, Mapping[str, list[str]]]]:
-    """The lines that tell qsub something, by their numbers: those before the first command."""
+    """The directives for qsub by line number: those before the first command."""
     for place, line in enumerate(lines):
         if line.startswith(prefix):
             yield place, _options(_words(line.removeprefix(prefix)))
@@ -66,25 +66,25 @@ def _directives(lines: Sequence[str], prefix: str) -> Iterator[tuple[int, Mappin
 
 
 def _rewritten(lines: Sequence[str], said: Mapping[int, Mapping[str, list[str]]], variables: str, prefix: str) -> list[str]:
-    """The lines with one that has all the variables, in the place of our wishes and of other variables."""
+    """The lines, with one that has all variables instead of our requests and of other variables."""
     changed = list(lines[:1]) if lines[0].startswith(("#!", ":")) else []
     first = len(changed)
     changed.append(variables)
     for place, line in enumerate(lines[first:], first):
         options = said.get(place, {})
-        if not options.get("v") and not _wishes(options.get("l", [])):
+        if not options.get("v") and not _requests(options.get("l", [])):
             changed.append(line)
             continue
         if len(options) > 1:
-            raise Refused(f"this line says several things: {line.strip()[:200]}", "give -l and -v a line of their own each")
+            raise Refused(f"this line has several options: {line.strip()[:200]}", "write -l and -v on separate lines")
         rest = [item for text in options.get("l", []) for item in _items(text) if item.partition("=")[0] not in _RESOURCES]
         if rest:
             changed.append(f"{prefix} -l {','.join(rest)}")
     return changed
 
 
-def _wishes(resources: Iterable[str]) -> dict[str, str]:
-    """What is asked for of ours. Raises `Refused` for a second folder, which Torque would take for a resource."""
+def _requests(resources: Iterable[str]) -> dict[str, str]:
+    """Our requested resources. Raises `Refused` for a second folder, which Torque would take for a resource."""
     found: dict[str, str] = {}
     for text in resources:
         last = ""
@@ -93,7 +93,7 @@ def _wishes(resources: Iterable[str]) -> dict[str, str]:
             if name in _RESOURCES and equals:
                 found[name] = value
             elif last == "vm_share" and item.startswith("/"):
-                raise Refused("under Torque, a job can ask for one folder", "the site can share others with every job")
+                raise Refused("under Torque, a job can request only one folder", "the site can share others with every job")
             last = name
     return found
 
@@ -103,22 +103,22 @@ def _items(text: str) -> list[str]:
 
 
 def _request(variables: Sequence[str], resources: Sequence[str]) -> Request:
-    """What is asked for. On the host pbs_mom's limits say it: of mem and pmem the smaller one, and of vmem and pvmem."""
+    """The request, with the limits that pbs_mom sets on the host: the smaller one of mem and pmem, and of vmem and pvmem."""
     pairs = [item.partition("=") for item in variables]
-    wishes = [f"{_VARIABLES[name]}={value}" for name, _, value in pairs if name in _VARIABLES]
+    requests = [f"{_VARIABLES[name]}={value}" for name, _, value in pairs if name in _VARIABLES]
     asked = [f"memory_mib={_least(resources, 'mem', 'pmem')}", f"address_space_mib={_least(resources, 'vmem', 'pvmem')}"]
-    return parse([*wishes, *asked, "--", "job"])
+    return parse([*requests, *asked, "--", "job"])
 
 
 def _least(resources: Sequence[str], *names: str) -> int:
-    """The MiB, rounded up, that a job asks for by the least of these resources, each as it is said last; 0: by none."""
+    """The smallest of these resources in MiB, rounded up; the last value of each counts. 0: none is given."""
     pairs = [item.partition("=") for text in resources for item in _items(text)]
     asked = {name: parse_size(value) for name, _, value in pairs if name in names}
     return -(-min((size for size in asked.values() if size), default=0) // 1024**2)
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size (pbs_resources(7B)): `2gb`, `4096`, words of eight bytes as `512mw`. 0 for what is none."""
+    """Bytes of a size (pbs_resources(7B)): `2gb`, `4096`, words of eight bytes as `512mw`. 0 if it is malformed."""
     match = _SIZE.fullmatch(text.strip().lower())
     return int(match[1]) * 1024 ** "bkmgt".index(match[2] or "b") * (8 if match[3] == "w" else 1) if match else 0
 
@@ -131,7 +131,7 @@ def _words(text: str) -> list[str]:
 
 
 def _options(words: Sequence[str]) -> dict[str, list[str]]:
-    """Options of qsub with what each was given, in their order; nothing where they are none of qsub's (which says so itself)."""
+    """Options of qsub with their values, in order; empty if they are invalid (qsub itself reports that)."""
     try:
         pairs, _ = getopt.getopt(list(words), _OPTIONS)
     except getopt.GetoptError:

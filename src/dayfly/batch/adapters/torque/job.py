@@ -1,7 +1,8 @@
-"""What Torque says of a job: who it is, what it was given.
+"""Reads Torque's description of a job: its identity and its allocation.
 
-The variables are those of qsub(1B) and pbs_mom(8B). A user can change them, so they say what a record shows, and never more than
-what the limits of the process let it use; memory is by those limits alone, which pbs_mom sets from mem, pmem, vmem and pvmem.
+The variables are those of qsub(1B) and pbs_mom(8B). Users can change them, so they are used for the record, and never raise the
+allocation above the limits of the process; memory comes only from these limits, which pbs_mom sets from mem, pmem, vmem and
+pvmem.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _MEMORY_LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_RSS)
 
 
 def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
-    """The job, as its starter sees it. Raises `Refused`."""
+    """The job, from the starter's environment. Raises `Refused`."""
     check_whole(request.share)
     identity = said.identity(variables, _IDENTITY)
     limits = [resource.getrlimit(number)[0] for number in _MEMORY_LIMITS]
@@ -53,13 +54,15 @@ def read(request: Request, variables: Mapping[bytes, bytes]) -> BatchJob:
 
 
 def allocation(variables: Mapping[bytes, bytes], limits: list[int], address_space: int) -> Allocation:
-    """What the job has here. `limits` are those of its memory, `address_space` of what it may map, in bytes; -1: none."""
+    """The job's allocation on this host. `limits` are those of its memory, `address_space` is that of its mappings, in bytes; -1:
+    none.
+    """
     memory = min((limit for limit in limits if limit != _NO_LIMIT), default=0)
     return Allocation(said.number(variables, b"PBS_NUM_PPN"), memory, own=True, address_space=max(address_space, 0))
 
 
 def _folders(variables: Mapping[bytes, bytes], job: str) -> tuple[Folder, ...]:
-    """The folder for temporary files that pbs_mom made for the job ($tmpdir in its configuration)."""
+    """The temporary folder that pbs_mom made for the job ($tmpdir in its configuration)."""
     path = os.fsdecode(variables.get(b"TMPDIR", b""))
     made = bool(job) and path.startswith("/") and path.rpartition("/")[2] == job and os.path.isdir(path)  # noqa: PTH112
     return (Folder(path),) if made else ()

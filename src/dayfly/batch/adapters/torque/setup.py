@@ -1,4 +1,4 @@
-"""What a site adds to Torque's configuration, rendered from its settings. Pure."""
+"""Renders a site's Torque configuration from its settings. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dayfly.settings import Settings
 
 STARTER, FILTER, PROLOGUE = "starter", "qsub_filter", "prologue"
 MOM, SUBMIT = "mom_priv/config", "torque.cfg"
-"""Files in Torque's folder that say where the programs are: for pbs_mom, and for qsub."""
+"""Files in Torque's folder with the paths of the programs: for pbs_mom, and for qsub."""
 _FILTER = """\
 #!/bin/sh
-# Made by `dayfly batch setup torque`: qsub's submit filter, which reads a job's wish for a machine. Where it cannot run, the
-# script goes on as it is.
+# Made by `dayfly batch setup torque`: qsub's submit filter, which reads a job's request for a machine.
+# If it cannot run, the script is passed on unchanged.
 if ! command -v {program} >/dev/null 2>&1; then
 	exec cat
 fi
@@ -22,7 +22,7 @@ exec {program} batch filter torque {settings}-- "$@"
 """
 _PROLOGUE = """\
 #!/bin/sh
-# Made by `dayfly batch setup torque`: makes the folders that the site's settings give a job's user, who could not make them.
+# Made by `dayfly batch setup torque`: makes the folders of the site's settings that a job's user could not make.
 # pbs_mom calls it as root, with the job's number, its user and more (Administrator Guide, "Prologue and epilogue scripts").
 user=$2
 {folders}exit 0
@@ -30,7 +30,7 @@ user=$2
 
 
 def files(settings: Settings, program: str, settings_file: str, folder: str) -> Mapping[str, str]:
-    """The texts by their names. `folder` is where the hosts, and those where jobs are submitted, have the programs."""
+    """The files by name. `folder` is the programs' folder on the hosts that run or submit jobs."""
     option = f"--settings {shlex.quote(settings_file)} " if settings_file else ""
     folders = hooks.users_folders(settings, "user")
     return {

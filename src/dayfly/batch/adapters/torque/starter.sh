@@ -1,6 +1,6 @@
 #!/bin/bash -p
 # Made by `dayfly batch setup torque`: pbs_mom's job starter, which gets the job's shell and its arguments.
-# A job without a wish for a machine costs a shell and no more; all else is the job shell's to decide.
+# A job without a request for a machine costs a shell and no more; all else is the job shell's to decide.
 always=ALWAYS
 if [ -n "$DAYFLY_IMAGE$DAYFLY_BOOT$DAYFLY_NETWORK$DAYFLY_SHARE" ] || [[ " $always " == *" $PBS_QUEUE "* || $always == "*" ]]; then
 	HAND_OVER \

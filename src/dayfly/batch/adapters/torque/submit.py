@@ -1,4 +1,4 @@
-"""A job's description in Torque's words, and its answers. Pure. Sources: qsub(1B), qstat(1B), Torque's Administrator Guide."""
+"""Renders a job for Torque, and reads its answers. Pure. Sources: qsub(1B), qstat(1B), Torque's Administrator Guide."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _ENDED = {-11: qsub.TIMED_OUT, -10: qsub.KILLED, -12: qsub.KILLED}
 
 
 def render(job: JobSpec) -> str:
-    """The script for `qsub`, with the wishes for a machine as variables. Raises `Refused` for what Torque has no words for."""
-    wishes = {
+    """The script for `qsub`, with the requests for a machine as variables. Raises `Refused` for options that Torque does not
+    have.
+    """
+    requests = {
         "DAYFLY_IMAGE": job.image,
         "DAYFLY_BOOT": job.boot,
         "DAYFLY_NETWORK": job.network,
@@ -35,7 +37,7 @@ def render(job: JobSpec) -> str:
         "-t": tasks if job.is_array else "",
         "-q": job.queue,
         "-A": job.account,
-        "-v": ",".join(f"{name}={value}" for name, value in wishes.items() if value),
+        "-v": ",".join(f"{name}={value}" for name, value in requests.items() if value),
         "-l nodes": f"1:ppn={job.cpus}",
         "-l mem": f"{mebibytes(job.memory)}mb" if job.memory else "",
         "-l walltime": clock(job.time) if job.time else "",
@@ -45,26 +47,27 @@ def render(job: JobSpec) -> str:
 
 
 def outputs(job: JobSpec, number: str) -> tuple[str, str]:
-    """As Torque calls them itself; behind every name of an array's output, also a given one, Torque puts the task's number
-    (job_clone in src/server/job_func.c)."""
+    """The output files with Torque's own names; Torque appends a task's number to every name, also to a given one (job_clone in
+    src/server/job_func.c).
+    """
     index = "-{task}" if job.is_array else ""
     sequence = qsub.sequence(number)
     return f"{job.output or f'{job.name}.o{sequence}'}{index}", f"{job.errors or f'{job.name}.e{sequence}'}{index}"
 
 
 def ask(number: str) -> list[str]:
-    """The command that says where a job is; of an array, where each task is."""
+    """The command that prints a job's state; for an array, that of each task."""
     return ["qstat", "-f", *(["-t"] if "[]" in number else []), number]
 
 
-def told(number: str, tasks: int) -> list[str]:
-    """The command that says how a job ended, as long as Torque keeps that (`keep_completed`)."""
+def ask_status(number: str, tasks: int) -> list[str]:
+    """The command that prints how a job ended, as long as Torque has it (`keep_completed`)."""
     del tasks
     return ask(number)
 
 
 def status(answer: str, number: str, tasks: int) -> int | None:
-    """How the ended job ended, by what that command says."""
+    """The exit status of an ended job by that command's output."""
     return qsub.status(answer, number, tasks, _ENDED)
 
 

@@ -1,4 +1,4 @@
-"""The parser of the whole command line: for `dayfly --help`, `--version`, shell completion and the man pages."""
+"""The top-level parser: for `dayfly --help`, `--version`, shell completion and the man pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ exit with 125; otherwise `dayfly run` exits with the job's status.
 """
 
 
-def whole_parser() -> Parser:
+def toplevel_parser() -> Parser:
     """`dayfly` with all its commands."""
     parser = Parser(prog="dayfly", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=version())
@@ -30,9 +30,9 @@ def whole_parser() -> Parser:
     return parser
 
 
-def parse_whole(words: Sequence[str]) -> int:
-    """Answer a command line that names no command; or a shell that wants to complete one."""
-    parser = whole_parser()
+def parse_toplevel(words: Sequence[str]) -> int:
+    """Handle a command line without a command, or a shell's completion request."""
+    parser = toplevel_parser()
     if "_ARGCOMPLETE" in os.environ:
         from dayfly.cli.completers import complete  # noqa: PLC0415 (only while a shell completes)
 
