@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from bench.bare import request
 from dayfly import process
+from dayfly.cli.notices import warn
 from dayfly.guest.boot import BootMode
 from dayfly.guest.frames import Decoder, FromGuest, ToGuest, encode
 from dayfly.guest.protocol import Mount
@@ -75,7 +76,7 @@ class BareClones:
             boot=self._boot,
             network=Network.NONE,
             shares=len(self._shares),
-            notify=process.warn,
+            notify=warn,
         )
 
     def spawn(self) -> Clone:

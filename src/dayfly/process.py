@@ -9,7 +9,6 @@ import os
 import resource
 import select
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
@@ -329,12 +328,3 @@ def _read_back(captured: int | None) -> bytes:
     with os.fdopen(captured, "rb") as file:
         file.seek(0)
         return file.read(_CAPTURE_LIMIT)
-
-
-def warn(line: str) -> None:
-    """Print a line to stderr in the form of all Dayfly messages. It is dropped if stderr cannot be written to."""
-    try:
-        sys.stderr.write(f"dayfly: {line}\n")
-        sys.stderr.flush()
-    except OSError:  # closed or full
-        return

@@ -1,4 +1,4 @@
-"""What import-linter's contract of layers does not say: no circle of imports, in whatever function an import is."""
+"""What import-linter's contract of layers does not say: no circle of imports, and who writes messages."""
 
 from __future__ import annotations
 
@@ -35,3 +35,17 @@ def test_no_circle_of_imports() -> None:
     graph = {name: imported(path) - {name} for name, path in MODULES.items()}
     assert len(graph) > 200
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def told(path: Path) -> list[int]:
+    """The lines on which a module writes text to stdout or stderr."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    writing = ("sys.stdout.write", "sys.stderr.write", "print")
+    return [call.lineno for call in calls if ast.unparse(call) in writing]
+
+
+def test_only_the_command_line_writes_messages() -> None:
+    """Everything else returns what there is to say, or passes it to a `Notify`."""
+    found = {name: told(path) for name, path in MODULES.items() if not name.startswith("dayfly.cli")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert told(MODULES["dayfly.cli.notices"])

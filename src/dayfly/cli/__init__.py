@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from dayfly import inherited, process
 from dayfly.cli.commands import COMMANDS, command, version
+from dayfly.cli.notices import warn
 from dayfly.errors import DayflyError
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _status(words)
         sys.stdout.flush()  # here, so that a missing reader causes no traceback
     except DayflyError as error:
-        process.warn(str(error))
+        warn(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -50,19 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             _drop_output()
-            process.warn(f"stdout cannot be written to: {error.strerror}")
+            warn(f"stdout cannot be written to: {error.strerror}")
             return DayflyError.exit_status
         limit = _limit_behind(error)
         if error.filename is None and not limit:
             raise  # a bug: the user could not do anything about it
         hint = limit or "`dayfly doctor` checks the folders that Dayfly uses"
-        process.warn(f"{error.filename or 'dayfly'}: {error.strerror} ({hint})")
+        warn(f"{error.filename or 'dayfly'}: {error.strerror} ({hint})")
         return DayflyError.exit_status
     except (MemoryError, RuntimeError) as error:  # RuntimeError: a thread that could not be started
         limit = _limit_behind(error)
         if not limit:
             raise
-        process.warn(f"{str(error) or 'Cannot allocate memory'} ({limit})")
+        warn(f"{str(error) or 'Cannot allocate memory'} ({limit})")
         return DayflyError.exit_status
     return status
 
@@ -100,7 +101,7 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] == "local-job" and len(words) == 3:  # what `dayfly submit --batch local` starts
         from dayfly.batch.submission import local  # noqa: PLC0415 (not for the other commands)
 
-        return local.run(words[1], int(words[2]), process.warn)
+        return local.run(words[1], int(words[2]), warn)
     if words and words[0] in COMMANDS and "_ARGCOMPLETE" not in os.environ:
         return _execute(words[0], words[1:])
     from dayfly.cli.toplevel import parse_toplevel  # noqa: PLC0415 (only for help and completion)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dayfly import settings as site
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import Parser, UsageError
 
 TYPE_CHECKING = False  # typing's own costs an import at every start, and checkers know the name
@@ -199,7 +200,6 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _filter(arguments: argparse.Namespace) -> int:
-    from dayfly import process  # noqa: PLC0415 (only for this command)
     from dayfly.batch.adapters.torque.filter import rewrite  # noqa: PLC0415
     from dayfly.batch.jobshell.check import check  # noqa: PLC0415
     from dayfly.errors import DayflyError  # noqa: PLC0415
@@ -208,7 +208,7 @@ def _filter(arguments: argparse.Namespace) -> int:
         filtered = rewrite(sys.stdin.buffer.read(_SCRIPT_LIMIT).decode(errors="surrogateescape"), arguments.after_dashes)
         check(filtered.request, filtered.queue, _settings(arguments))
     except DayflyError as error:
-        process.warn(str(error))
+        warn(str(error))
         return _REJECTED
     sys.stdout.buffer.write(filtered.script.encode(errors="surrogateescape"))
     return 0

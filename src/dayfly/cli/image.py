@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from dayfly import process
 from dayfly import settings as site
 from dayfly.cli.libraries import add_image, add_system
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import Command, Parser, checked
 from dayfly.errors import DayflyError, NotFound
 from dayfly.image.library import Library, Listed
@@ -163,7 +163,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
         raise NotFound("no recipe was given", "`dayfly image build --list` shows the recipes that come with Dayfly")
     wanted = recipe.find(arguments.recipe)
     progress = Progress()
-    name, digest = build(wanted, arguments.kind, settings, progress, process.warn, arguments.name)
+    name, digest = build(wanted, arguments.kind, settings, progress, warn, arguments.name)
     progress.done(name, digest)
     return 0
 
@@ -202,7 +202,7 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
         print_json({**shown, **stands})
         return 0
     if notice:
-        process.warn(notice)
+        warn(notice)
     fields = {
         "image": str(arguments.image),
         "library": library.title,

@@ -6,8 +6,8 @@ import argparse
 import functools
 from typing import TYPE_CHECKING
 
-from dayfly import process
 from dayfly.cli.libraries import add_system
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import UsageError, checked
 from dayfly.cli.progress import Progress
 from dayfly.cli.registry import access, add_access, add_max_size
@@ -84,7 +84,7 @@ def import_image(arguments: argparse.Namespace, settings: Settings) -> int:
     make = _of_container if source is None else functools.partial(_of_disk, source)
     name, digest = make(arguments, libraries, settings, progress)
     if warning := libraries.warning(name, arguments.kind):
-        process.warn(warning)
+        warn(warning)
     progress.done(name, digest)
     return 0
 

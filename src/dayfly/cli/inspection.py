@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from dayfly import process
 from dayfly.cli.listing import print_fields, print_json, table
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import UsageError
 from dayfly.image.inspection import gate
 from dayfly.image.inspection.accounts import Password
@@ -32,7 +32,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print_json(render(found) | {"failures": [asdict(failure) for failure in failures] if conditions else None})
     else:
         if notice:
-            process.warn(notice)
+            warn(notice)
         _print(found)
         _print_failures(failures)
     return gate.EXIT_STATUS if failures else 0
@@ -108,4 +108,4 @@ def _sections(inside: Contents) -> list[tuple[str, Sequence[str], list[tuple[str
 
 def _print_failures(failures: Sequence[Failure]) -> None:
     for failure in failures:
-        process.warn(f"{failure.condition}: {failure.why}")
+        warn(f"{failure.condition}: {failure.why}")

@@ -9,8 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from dayfly import process
 from dayfly.batch.jobshell.shell import serve as serve_job
+from dayfly.cli.notices import warn
 from dayfly.errors import Refused
 
 SYSTEMS = ("slurm", "gridengine", "pbs", "htcondor", "torque")
@@ -30,7 +30,7 @@ def serve(words: Sequence[str]) -> int:
         words[1:],
         importlib.import_module(f"{package}.job").read,
         lambda job, variables: importlib.import_module(f"{package}.calls").Calls(job, variables),
-        process.warn,
+        warn,
     )
     return status if status >= 0 else _die(-status)
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dayfly import process
 from dayfly.cli.libraries import add_image, add_system
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import checked
 from dayfly.cli.progress import Progress
 from dayfly.errors import NotFound, Refused
@@ -54,7 +54,7 @@ def access(arguments: argparse.Namespace) -> Access:
     """The values of the options of `add_access`."""
     from dayfly.imagebuild.skopeo import Access  # noqa: PLC0415 (not for the other commands)
 
-    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout, process.warn)
+    return Access(arguments.ca, arguments.auth_file, arguments.insecure, arguments.timeout, warn)
 
 
 def _file(text: str) -> Path:
@@ -143,7 +143,7 @@ def _push(settings: Settings, image: Reference, target: Remote) -> int:
     libraries = Libraries(settings)
     library, entry, notice = libraries.find(image)
     if notice:
-        process.warn(notice)
+        warn(notice)
     progress = Progress()
     digest = registry.push(
         library, Reference(image.name, entry.descriptor.digest, library.kind), target, libraries.user, progress
@@ -187,7 +187,7 @@ def _within(settings: Settings, source: Reference, name: Name, kind: LibraryKind
     libraries = Libraries(settings)
     library, entry, notice = libraries.find(source)
     if notice:
-        process.warn(notice)
+        warn(notice)
     _warn(libraries, name, kind)
     progress = Progress()
     digest = copy(library, Reference(source.name, entry.descriptor.digest, library.kind), libraries.library(kind), name)
@@ -197,4 +197,4 @@ def _within(settings: Settings, source: Reference, name: Name, kind: LibraryKind
 
 def _warn(libraries: Libraries, name: Name, kind: LibraryKind) -> None:
     if warning := libraries.warning(name, kind):
-        process.warn(warning)
+        warn(warning)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from dayfly import inherited, process
+from dayfly import inherited
 from dayfly import settings as site
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import IMAGE_HELP, Parser, UsageError, checked, positive
 from dayfly.guest.boot import BootMode
 from dayfly.job.description import JobDescription, parse_folder
@@ -152,7 +153,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.save_as is None:
         from dayfly.job.start import run  # noqa: PLC0415 (help does without it)
 
-        return run(job, settings, process.warn).status
+        return run(job, settings, warn).status
     return _run_and_save(job, arguments.save_as, settings, failed_too=arguments.save_failed)
 
 
@@ -166,7 +167,7 @@ def _run_and_save(job: JobDescription, name: Name, settings: Settings, *, failed
         told.append(Progress())
         return told[0]
 
-    saved = run_and_save(job, name, settings, failed_too=failed_too, notify=process.warn, progress=progress)
+    saved = run_and_save(job, name, settings, failed_too=failed_too, notify=warn, progress=progress)
     if saved.digest:
         told[0].ready(name)
     return saved.status

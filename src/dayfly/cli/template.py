@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from dayfly import principal, process
+from dayfly import principal
 from dayfly import settings as site
 from dayfly.cli.listing import add_json, print_fields, print_json, print_table
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import IMAGE_HELP, checked, counted, positive
 from dayfly.errors import Refused
 from dayfly.guest.boot import BootMode
@@ -107,7 +108,7 @@ def _build(arguments: argparse.Namespace, settings: Settings) -> int:
             boot=arguments.boot,
             network=arguments.network,
             shares=arguments.shares,
-            notify=process.warn,
+            notify=warn,
         )
     template.close()
     sys.stderr.write(f"ready after {format_duration(time.monotonic() - begun)} in {template.folder}\n")

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dayfly import process
 from dayfly import settings as site
 from dayfly.cli.libraries import add_system
 from dayfly.cli.listing import add_json, print_json, print_table
+from dayfly.cli.notices import warn
 from dayfly.cli.parser import IMAGE_HELP, Parser, checked
 from dayfly.errors import DayflyError, Refused
 from dayfly.image.library import Library
@@ -202,10 +202,10 @@ def _done(name: str, what: Callable[[], Updated]) -> bool:
     try:
         done = what()
     except DayflyError as error:
-        process.warn(f"{name}: {error}")
+        warn(f"{name}: {error}")
         return False
     for note in done.notes:
-        process.warn(f"{name}: {note}")
+        warn(f"{name}: {note}")
     accepted = done.accepted
     new = f"{len(done.entered)} new image{'' if len(done.entered) == 1 else 's'}"
     sys.stdout.write(f"{name}: version {accepted.version} of {accepted.endorser}, until {day(accepted.until)}, {new}\n")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dayfly import process
 from dayfly.batch.adapters.slurm.reap import job_of
 from dayfly.batch.jobshell.allocation import Allocation
 from dayfly.batch.jobshell.job import BatchJob
 from dayfly.batch.jobshell.report import Reporter, summary
+from dayfly.cli.notices import warn
 from dayfly.job.records import Records
 from dayfly.job.usage import End, ImageUsed, MachineUsed, UsageRecord
 from dayfly.provision import image_failures
@@ -59,9 +59,7 @@ def told(settings: Settings, reason: str, restarts: str = "0", accelerator: str 
     asked = Asked()
     job = BatchJob("slurm", "q", {"job": "1", "restarts": restarts}, Allocation(1, 0))
     machine = replace(RECORD.machine, accelerator=accelerator)
-    Reporter(asked, job, settings, process.warn).report(
-        replace(RECORD, state="ended", machine=machine, end=End(125, reason, "why\nso"))
-    )
+    Reporter(asked, job, settings, warn).report(replace(RECORD, state="ended", machine=machine, end=End(125, reason, "why\nso")))
     return asked.calls
 
 
@@ -106,7 +104,7 @@ def test_an_image_is_backed_off_after_three_failures_in_a_row(settings: Settings
     image_failures.check(settings, DIGEST)
     told(settings, "root-failed")
     asked = Asked()
-    Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings, process.warn).report(RECORD)
+    Reporter(asked, BatchJob("slurm", "q", {}, Allocation(1, 0)), settings, warn).report(RECORD)
     image_failures.check(settings, DIGEST)
     assert asked.calls == [summary(RECORD)] == [f"debian:12 {DIGEST} tcg template 0.16s"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dayfly import process
+from dayfly.cli.notices import warn
 from dayfly.machine.config import Accelerator, CpuModel, Processor
 from dayfly.machine.failure import Part, StartFailed
 from dayfly.provision import accelerator
@@ -27,7 +27,7 @@ def verdict(tmp_path: Path) -> Verdict:
 
 
 def test_qemu_that_ends_may_do_with_another_cpu(verdict: Verdict, capsys: pytest.CaptureFixture[str]) -> None:
-    trial = Probe(WAYS, verdict, process.warn)
+    trial = Probe(WAYS, verdict, warn)
     assert trial.goes_on(failed(Part.QEMU))
     assert trial.way == REDUCED
     trial.succeeded()
@@ -36,7 +36,7 @@ def test_qemu_that_ends_may_do_with_another_cpu(verdict: Verdict, capsys: pytest
 
 
 def test_a_guest_that_hangs_would_hang_with_another_cpu(verdict: Verdict, capsys: pytest.CaptureFixture[str]) -> None:
-    trial = Probe(WAYS, verdict, process.warn)
+    trial = Probe(WAYS, verdict, warn)
     assert trial.seconds(180) == accelerator.TRIAL_SECONDS
     assert trial.goes_on(failed(Part.KERNEL))
     assert (trial.way, trial.seconds(180)) == (EMULATED, 180)
@@ -47,11 +47,11 @@ def test_a_guest_that_hangs_would_hang_with_another_cpu(verdict: Verdict, capsys
 
 @pytest.mark.parametrize("part", [Part.ROOT, Part.AGENT])
 def test_an_image_that_is_broken_says_nothing_of_kvm(verdict: Verdict, part: Part) -> None:
-    assert not Probe(WAYS, verdict, process.warn).goes_on(failed(part))
+    assert not Probe(WAYS, verdict, warn).goes_on(failed(part))
 
 
 def test_without_emulation_there_is_time(verdict: Verdict) -> None:
-    trial = Probe((HOST, REDUCED), verdict, process.warn)
+    trial = Probe((HOST, REDUCED), verdict, warn)
     assert trial.seconds(180) == 180
     assert not trial.goes_on(failed(Part.KERNEL))
     assert trial.goes_on(failed(Part.QEMU))
@@ -67,7 +67,7 @@ def test_where_no_cpu_works_none_is_tried(tmp_path: Path) -> None:
 
 
 def test_what_is_known_is_no_trial(verdict: Verdict) -> None:
-    Probe((EMULATED,), verdict, process.warn).succeeded()
+    Probe((EMULATED,), verdict, warn).succeeded()
     assert verdict.read() is None
 
 
@@ -79,5 +79,5 @@ def test_all_ways_fail(tmp_path: Path) -> None:
         raise failed(Part.QEMU)
 
     with pytest.raises(StartFailed):
-        tried(Settings(cache_folder=tmp_path, machine_accelerator="tcg"), attempt, process.warn)
+        tried(Settings(cache_folder=tmp_path, machine_accelerator="tcg"), attempt, warn)
     assert asked == [Processor(Accelerator.TCG, accelerator.EMULATED[CpuModel.AUTO])]
