@@ -287,6 +287,10 @@ READERS: Mapping[str, Reader] = {
         lambda content: manifest.parse_manifest(content, "it", 8),
         [MANIFEST, INDEX],
     ),
+    "dayfly.imagebuild.containerimage.manifest.parse_descriptor": (
+        lambda content: manifest.parse_descriptor(json.loads(content), "it") if _is_json(content) else None,
+        [json.dumps(PIECE).encode()],
+    ),
     "dayfly.imagebuild.containerimage.manifest.parse_config": (lambda content: manifest.parse_config(content, "it"), [CONTAINER]),
     "dayfly.imagebuild.containerimage.layouts.in_layout": (_index, [LAID_INDEX]),
     "dayfly.imagebuild.containerimage.layouts.in_layout_archive": (

@@ -137,8 +137,8 @@ def test_an_archive_that_is_none_changes_nothing(followed: World, how: str, caps
         ({"hv:size": -1}, "hv:size"),
         ({"hv:uri": "file:///nowhere/at/all"}, "cannot be read"),
         ({"hv:uri": "file:///dev/zero"}, "not a regular file"),
-        ({"hv:uri": "http://127.0.0.1/x"}, "not a valid address"),
-        ({"hv:uri": "ftp://127.0.0.1/x"}, "not a valid address"),
+        ({"hv:uri": "http://127.0.0.1/x"}, "not an address"),
+        ({"hv:uri": "ftp://127.0.0.1/x"}, "not an address"),
     ],
 )
 def test_an_image_that_is_not_what_the_list_says(
@@ -315,7 +315,7 @@ def test_what_servers_do_wrong_is_told(
         server.has("/large", b"x" * (17 * 1024**2)): "larger than",
         server.has("/local", world.ada.sign(world.list(local))): "may only name images by https",
         "https://localhost:1/x": "cannot be fetched",
-        "http://localhost/x": "not a valid address",
+        "http://localhost/x": "not an address",
         "https://[": "not a valid address",
     }
     for place, told in attempts.items():

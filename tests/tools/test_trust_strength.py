@@ -56,7 +56,7 @@ SIGNER, BETWEEN, ROOT = (
     f"the certificate of {who} "
     for who in ("the signer /C=CH/O=Test/CN=Ada", "the authority /C=CH/O=Test/CN=Between", "the authority /C=CH/O=Test/CN=Root")
 )
-SHA, RSA, CURVE = (f": at least {least} needed" for least in ("SHA-256 is", "2048 are", "P-256 is"))
+SHA, RSA, CURVE = (f": at least {least} required" for least in ("SHA-256 is", "2048 are", "P-256 is"))
 WEAK = {
     "a list by MD5": Case(plain("2048"), f"the list is signed with the digest MD5{SHA}", "md5"),
     "a list by SHA-1": Case(plain(), f"the list is signed with the digest SHA-1{SHA}", "sha1"),

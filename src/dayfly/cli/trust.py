@@ -225,7 +225,7 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     library = Libraries(settings).library(arguments.kind)
     left = subscriptions.remove(library, arguments.name)
     also = "; `dayfly image remove` removes them" if left else ""
-    images = "its 1 image is" if len(left) == 1 else f"its {len(left)} images are"
+    images = "its 1 image" if len(left) == 1 else f"its {len(left)} images"
     sys.stdout.write(f"{arguments.name} removed: {images} can no longer be run{also}\n")
     return 0
 
