@@ -94,7 +94,7 @@ def test_a_node_with_a_broken_qemu(
     assert batch.ended(job, 120).why is Why.DONE, batch.errors(job)
     assert batch.output(job) == b"done\n"
     assert runs(batch, job) == [("n1", "qemu-failed"), ("n2", "exit")]
-    assert "n1 could not start a machine, and the job is put back into the queue, time 1 of 2" in batch.errors(job)
+    assert "n1 could not start a machine, and the job is requeued (1 of 2)" in batch.errors(job)
     assert f"slurm job {job} had no machine on n1" in log()
 
 
@@ -105,7 +105,7 @@ def test_nodes_that_are_all_broken(batch: BatchSystem, cluster: Cluster, broken:
     end = batch.ended(job, 120)
     assert (end.why, end.status) == (Why.FAILED, 125), batch.errors(job)
     assert runs(batch, job) == [("n1", "qemu-failed"), ("n2", "qemu-failed")]
-    assert "n2 could not start a machine, and the job fails: it was restarted already (1 of 1)" in batch.errors(job)
+    assert "n2 could not start a machine, and the job fails: it was already restarted (1 of 1)" in batch.errors(job)
 
 
 def test_who_cannot_be_put_back(batch: BatchSystem, broken: Callable[[str], None]) -> None:

@@ -161,7 +161,7 @@ def test_a_host_without_machines_is_the_wrappers_failure_for_htcondor(site: Site
     with of_htcondor(site, SCRIPT, monkeypatch).start(site) as started:
         _, err = started.communicate(timeout=SECONDS)
     assert started.returncode == 1
-    assert b"n1 could not start a machine, and the job is put back into the queue" in err
+    assert b"n1 could not start a machine, and the job is requeued" in err
     assert (site.work / ".job_wrapper_failure").read_text().startswith("dayfly: ")
 
 
@@ -180,7 +180,7 @@ def stand_in(site: Site, name: str, ending: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("ending", "status", "said"),
     [
-        ("exit 0", 125, "n1 could not start a machine, and the job is put back into the queue, time 1 of 2"),
+        ("exit 0", 125, "n1 could not start a machine, and the job is requeued (1 of 2)"),
         ("echo 'qrerun: Unauthorized Request' >&2; exit 159", 125, "the job fails: qrerun says: qrerun: Unauthorized Request"),
     ],
 )

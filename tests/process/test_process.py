@@ -88,7 +88,8 @@ child.wait()
         parent.kill()
         parent.wait()
         said = (tmp_path / "said").read_text()
-        assert said.count("0000000000000000") == 2
+        masks = [int(line.split()[1], 16) for line in said.splitlines() if line.startswith("Sig")]
+        assert [mask & ~(0b11 << 31) for mask in masks] == [0, 0]  # but for 32 and 33, which the C library keeps for itself
         assert "/etc/passwd" not in said
         assert os.getsid(child) == os.getpgid(child) == child
         assert not zombie(child)

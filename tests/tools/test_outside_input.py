@@ -62,7 +62,7 @@ from dayfly.imagebuild.disk.source import parse as parse_disk
 from dayfly.imagebuild.disk.source import parse_checksum
 from dayfly.job import usage
 from dayfly.job.description import parse_folder
-from dayfly.machine import serialized
+from dayfly.machine import instances, serialized
 from dayfly.machine.snapshot import description as snapshots
 from dayfly.policy import rules_file
 from dayfly.provision.templates import store as template_store
@@ -391,6 +391,10 @@ READERS: Mapping[str, Reader] = {
         text(lambda content: site.parse(content, site.Settings(), path="it", by=site.Whose.SITE)),
         [SETTINGS],
     ),
+    "dayfly.machine.instances.parse": (
+        instances.parse,
+        [instances.render(instances.Instance(MACHINE, instances.Keeper("host", "boot", 1, 1), 1.0))],
+    ),
     "dayfly.machine.serialized.parse": (
         lambda content: serialized.parse(_json(content)),
         [json.dumps(serialized.render(MACHINE)).encode()],
@@ -485,6 +489,7 @@ ELSEWHERE = {
         ],
         "opens a file, and leaves what is in it to a reader of the table",
     ),
+    "dayfly.lazily.load": "loads modules of the standard library",
     "dayfly.image.trust.keyless.parse_bundle": "its ValueError means no: tests/tools/test_keyless.py",
     **dict.fromkeys(
         [
