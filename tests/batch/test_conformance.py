@@ -19,6 +19,8 @@ from tests.framework.installation import eventually
 from tests.framework.refusals import NESTED, REFUSED
 
 SHELL = "#!/bin/sh\n"
+LONG_ONCE = SHELL + "second=$(ls second 2>/dev/null)\necho up in $(uname -n)\n[ \"$second\" ] || sleep 100\n"
+"""It runs long unless there was a file `second` before it said that it is up."""
 
 
 def started(batch: BatchSystem, job: str, word: bytes = b"up") -> Running:
@@ -335,7 +337,7 @@ def test_suspend_while_starting(batch: BatchSystem) -> None:
 
 
 def test_requeue(batch: BatchSystem) -> None:
-    job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", JobRequest(requeue=True))
+    job = batch.submit(LONG_ONCE, JobRequest(requeue=True))
     started(batch, job)
     (batch.work / "second").touch()
     batch.requeue(job)
@@ -410,7 +412,7 @@ def test_the_nodes_daemon_is_killed(batch: BatchSystem) -> None:
 
 def test_a_node_is_restarted(batch: BatchSystem) -> None:
     node = batch.nodes[0]
-    job = batch.submit(SHELL + "echo up in $(uname -n)\n[ -e second ] || sleep 100\n", JobRequest(node=node, requeue=True))
+    job = batch.submit(LONG_ONCE, JobRequest(node=node, requeue=True))
     first = started(batch, job)
     (batch.work / "second").touch()
     batch.fail_node(node)
