@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 QEMU ?= qemu-system-x86_64
 WORKERS ?= 2
-PYTEST := DAYFLY_TEST_QEMU=$(QEMU) $(BIN)/pytest
+PYTEST := DAYFLY_TEST_QEMU=$(QEMU) $(BIN)/pytest --durations 20 --durations-min 5
 SOURCES := pyproject.toml hatch_build.py launcher/launcher.c src/dayfly/guest/initramfs.py $(wildcard guest/*.[ch])
 
 help:

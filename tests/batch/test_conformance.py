@@ -19,7 +19,7 @@ from tests.framework.installation import eventually
 from tests.framework.refusals import NESTED, REFUSED
 
 SHELL = "#!/bin/sh\n"
-LONG_ONCE = SHELL + "second=$(ls second 2>/dev/null)\necho up in $(uname -n)\n[ \"$second\" ] || sleep 100\n"
+LONG_ONCE = SHELL + 'second=$(ls second 2>/dev/null)\necho up in $(uname -n)\n[ "$second" ] || sleep 100\n'
 """It runs long unless there was a file `second` before it said that it is up."""
 
 
