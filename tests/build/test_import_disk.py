@@ -213,7 +213,7 @@ def test_a_disk_is_kept_whole(imports: Imports, raw: Path, tmp_path: Path) -> No
         [*imports.command()[:-1], "template", "build", "whole:1"], env=imports.environment(), capture_output=True, text=True
     )
     assert made.returncode == 125
-    assert "there can be no template: the image is a whole disk" in made.stderr
+    assert "a template is not possible: the image is a whole disk" in made.stderr
 
 
 @pytest.mark.parametrize(

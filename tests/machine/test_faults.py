@@ -140,7 +140,7 @@ def test_a_qemu_that_stops_the_machine(site: Site, options: tuple[str, ...]) -> 
             monitor.sendall(b'{"execute": "qmp_capabilities"}\n{"execute": "stop"}\n')
             _, err = process.communicate(timeout=30)
     assert process.returncode == 125
-    assert b"QEMU does not run it any more: paused" in err
+    assert b"QEMU stopped it: paused" in err
     assert site.record()["end"]["reason"] == "machine-halted"
 
 
@@ -563,7 +563,7 @@ def test_a_user_without_a_home_directory(site: Site, home: list[str]) -> None:
     site.command[after:after] = home
     finished = site.run("true", extra={"DAYFLY_SETTINGS": "/dev/null"})
     assert finished.status == 125
-    assert one_line(finished).startswith("dayfly: Dayfly does not know where to keep your files")
+    assert one_line(finished).startswith("dayfly: there is no place for your files")
     assert "set HOME" in finished.err
     assert sorted(path.name for path in site.work.iterdir()) == ["library"]
 

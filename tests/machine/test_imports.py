@@ -8,7 +8,7 @@ from tests.framework.site import IMAGE, Site
 UNUSED = (
     "ast dataclasses dis gettext hashlib inspect ipaddress linecache locale ntpath qemu qemu.qmp random shutil ssl _ssl tempfile "
     "textwrap tokenize uuid dayfly.policy.rules_file dayfly.image.trust.state dayfly.image.trust.judging "
-    "dayfly.image.inspection dayfly.imagebuild dayfly.job.capture dayfly.app.save dayfly.cli.whole dayfly.cli.image "
+    "dayfly.image.inspection dayfly.imagebuild dayfly.job.capture dayfly.app.save dayfly.cli.toplevel dayfly.cli.image "
     "dayfly.machine.snapshot.save dayfly.provision.templates.creation dayfly.batch"
 )
 

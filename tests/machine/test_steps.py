@@ -124,7 +124,7 @@ def test_a_machine_without_end(importing: Site, monkeypatch: pytest.MonkeyPatch)
     )
     reachable = f"/var/tmp/dayfly-test-{os.getpid()}"
     hostile_image(importing, "hostile", boot_modules(importing) + agent_archive(program), scratch_folder=reachable)
-    with pytest.raises(MachineFailed, match="its files are more than the 8 MiB"):
+    with pytest.raises(MachineFailed, match="its files are larger than the limit of 8 MiB"):
         perform(importing, recipe("true"), "hostile")
     assert not list((importing.work / "library/.dayfly/work").glob("[0-9a-f]*"))
 

@@ -58,7 +58,7 @@ def test_it_is_ended(site: Site, state: Path) -> None:
     job = submitted(site, 'image = "debian:12"\ncommand = ["sh", "-c", "echo up; sleep 100"]\narray = "1-9"\n')
     eventually(lambda: site.dayfly("job", "logs", job).out == b"up\n", 30)
     assert json.loads(site.dayfly("job", "status", job, "--json").out)["state"] == "running"
-    assert f"dayfly: {job} runs (dayfly job cancel" in site.dayfly("job", "forget", job).err
+    assert f"dayfly: {job} is running (cancel it with" in site.dayfly("job", "forget", job).err
     assert site.dayfly("job", "cancel", job).status == 0
     assert site.dayfly("job", "wait", job).status == 143
     assert site.dayfly("job", "logs", job).out == b"up\n", "the other tasks did not begin"

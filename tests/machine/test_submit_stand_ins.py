@@ -127,7 +127,7 @@ def test_what_the_batch_system_refuses(batch: StandIn) -> None:
     batch.refuses("no queue for that\n")
     done = batch.submit(batch.site.work / "job.toml")
     assert (done.status, done.out) == (125, b"")
-    assert f"{batch.name} took no job: no queue for that" in done.err
+    assert f"{batch.name} refused the job: no queue for that" in done.err
     assert "Traceback" not in done.err
 
 
