@@ -203,7 +203,7 @@ def test_a_limit_of_the_callers_costs_no_template(site: Site, own_templates: Pat
     made = lend_template(site, own_templates).stat().st_ino
     assert site.run("true").status == 0
     number, value, _ = LIMITS[option]
-    value = 100_000 * 1024 if option == "v" else 1
+    value = 100_000 * 1024 if option == "v" else 2
     limit = lambda: resource.setrlimit(number, (value, value))  # noqa: E731
     finished = site.shell("while :; do :; done", preexec_fn=limit)
     assert (finished.status, f"ulimit -{option}" in finished.err) == (125, True), finished.err
