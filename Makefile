@@ -28,15 +28,15 @@ check: $(VENV)/.test
 
 test: $(VENV)/.test
 	$(MAKE) --jobs 3 --output-sync=target lint test-c test-images
-	$(MAKE) --jobs 3 --output-sync=line test-machines test-slurm test-quick test-gridengine test-builds
+	$(MAKE) --jobs 2 --output-sync=line test-machines test-slurm test-builds test-gridengine test-quick
 
 test-c:
 	$(MAKE) -C guest check
 	$(MAKE) -C guest fuzz SECONDS=20
 	$(MAKE) -C spank check
 
-# The test targets run in parallel, because tests of batch systems mostly wait. Those of Grid Engine and of builds start when others
-# have ended. The images are built before, so that this time does not count towards a test's time limit.
+# Two test targets run at a time, because tests of batch systems mostly wait; with three, some tests reach their time limits. The
+# images are built before, so that this time does not count towards a test's time limit.
 test-images:
 	$(BIN)/python -m tests.framework.images
 test-machines:
