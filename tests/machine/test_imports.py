@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.framework.imports import imported
 from tests.framework.site import IMAGE, Site
 
@@ -13,11 +15,11 @@ UNUSED = (
 )
 
 
+@pytest.mark.usefixtures("own_library")
 def test_a_warm_start_imports_what_a_job_needs(site: Site) -> None:
+    """From a library of its own: a start reads an image's files again when somebody has made a link to one of them."""
     assert site.run("true", options=("--no-share",)).status == 0  # there is a template afterwards
-    # What both of two starts import: one of them may have to look at files that another test has just touched.
-    command = ["run", IMAGE, "--no-share", "--", "true"]
-    modules = imported(command, site.environment()) & imported(command, site.environment())
+    modules = imported(["run", IMAGE, "--no-share", "--", "true"], site.environment())
     assert site.records()[-1]["machine"]["start"] == "template"
     assert {"dayfly.job.supervise", "asyncio"} <= modules
     assert not modules & set(UNUSED.split())

@@ -45,9 +45,15 @@ def start(job: JobSpec) -> str:
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "dayfly", "local-job", number, str(writer)]
     environment = inherited.environment_for_dayfly()
-    child = process.spawn(command, stderr=message, keep=[writer], env=environment, lifetime=Lifetime.DETACHED)
-    os.close(writer)
-    os.close(message)
+    try:
+        child = process.spawn(command, stderr=message, keep=[writer], env=environment, lifetime=Lifetime.DETACHED)
+    except BaseException:
+        os.close(reader)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        os.close(writer)
+        os.close(message)
     ready = os.read(reader, 1)
     os.close(reader)
     if not ready:
